@@ -1,0 +1,13 @@
+//! Words that every other floor shares. Knows nothing of jobs, engines or reports.
+
+pub mod clock;
+pub mod host;
+pub mod op;
+pub mod permutation;
+pub mod random;
+pub mod shape;
+pub mod status;
+pub mod units;
+
+pub use op::{Op, PerOp};
+pub use status::Status;

@@ -1,0 +1,146 @@
+//! What a run found, as plain data. The formats turn it into text.
+
+use crate::base::PerOp;
+use crate::base::host::DeviceSummary;
+use crate::job::JobSpec;
+use crate::stats::WorkerStats;
+
+/// The result of a run, or of a run so far.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Milliseconds since 1970 when the report was made.
+    pub time_unix_ms: u64,
+    /// Milliseconds since 1970 when the run began.
+    pub started_unix_ms: u64,
+    /// Whether the run is still going on (`--status-interval`, SIGUSR1).
+    pub unfinished: bool,
+    /// The signal that ended the run, if one did.
+    pub ended_by_signal: Option<i32>,
+    /// What the reader should know before believing a number: fallbacks, roundings, refusals.
+    pub notes: Vec<String>,
+    /// One entry for each job, clone or group, in the order of the job file.
+    pub jobs: Vec<JobReport>,
+    /// One entry for each thread that drove I/O.
+    pub reactors: Vec<ReactorReport>,
+    /// The targets.
+    pub targets: Vec<TargetReport>,
+}
+
+/// One line of the result: a worker, or with `group_reporting` all workers of a group.
+#[derive(Clone, Debug)]
+pub struct JobReport {
+    /// Name of the (first) job.
+    pub name: String,
+    /// Reporting group, from 0.
+    pub group: u32,
+    /// How many workers are merged here.
+    pub workers: u32,
+    /// The resolved job (of the first worker).
+    pub spec: JobSpec,
+    /// Milliseconds since 1970 when the job's first worker began.
+    pub started_unix_ms: u64,
+    /// Merged counts.
+    pub stats: WorkerStats,
+    /// Bytes and I/Os a second over intervals.
+    pub intervals: PerOp<IntervalSummary>,
+    /// Processor time of the threads that drove these workers, by share.
+    pub cpu: CpuUse,
+    /// Why the job ended early, if it did: an error that no `continue_on_error` covers.
+    pub error: Option<JobError>,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobError {
+    /// fio's `error`: an errno.
+    pub errno: i32,
+    /// In words.
+    pub message: String,
+}
+
+/// Rates measured over the intervals of a run (fio: `bwavgtime`, 500 ms). All zero if the run was
+/// shorter than an interval; `samples` says so.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IntervalSummary {
+    /// Bytes a second.
+    pub bandwidth: RateSummary,
+    /// I/Os a second.
+    pub iops: RateSummary,
+    /// How many intervals.
+    pub samples: u64,
+}
+
+/// Minimum, maximum, mean and deviation of a rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RateSummary {
+    /// Slowest interval.
+    pub min: f64,
+    /// Fastest interval.
+    pub max: f64,
+    /// Mean of the intervals.
+    pub mean: f64,
+    /// Standard deviation of the intervals (of a sample).
+    pub stddev: f64,
+}
+
+impl RateSummary {
+    /// The summary of `rates`.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a count of intervals")]
+    pub fn of(rates: &[f64]) -> RateSummary {
+        if rates.is_empty() {
+            return RateSummary::default();
+        }
+        let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+        let squares: f64 = rates.iter().map(|rate| (rate - mean).powi(2)).sum();
+        RateSummary {
+            min: rates.iter().copied().fold(f64::INFINITY, f64::min),
+            max: rates.iter().copied().fold(0.0, f64::max),
+            mean,
+            stddev: if rates.len() < 2 { 0.0 } else { (squares / (rates.len() - 1) as f64).sqrt() },
+        }
+    }
+}
+
+/// Processor time and switches of threads (getrusage).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CpuUse {
+    /// User time in nanoseconds.
+    pub user_ns: u64,
+    /// System time in nanoseconds.
+    pub system_ns: u64,
+    /// Elapsed time in nanoseconds of the threads measured.
+    pub elapsed_ns: u64,
+    /// Context switches, wanted and unwanted.
+    pub context_switches: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+    /// Page faults without I/O.
+    pub minor_faults: u64,
+}
+
+/// One thread of the run.
+#[derive(Clone, Debug)]
+pub struct ReactorReport {
+    /// The CPU it was pinned to; `None` if it could use several.
+    pub cpu: Option<u32>,
+    /// The workers it drove, as `name.number`.
+    pub workers: Vec<String>,
+    /// Turns that moved an I/O.
+    pub busy_turns: u64,
+    /// Turns that found nothing to do.
+    pub idle_turns: u64,
+    /// Processor time.
+    pub cpu_use: CpuUse,
+}
+
+/// One target of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetReport {
+    /// As the job file names it.
+    pub path: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// The device behind it, where one is known.
+    pub device: Option<DeviceSummary>,
+}

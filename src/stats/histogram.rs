@@ -1,0 +1,241 @@
+//! A log-linear histogram of nanoseconds with fio's buckets: 64 to every power of two, so that a
+//! value is known to within 1/128 of itself (fio: stat.h, `FIO_IO_U_PLAT_BITS` 6).
+
+/// Sub-buckets of a power of two, as a power of two.
+const SUB_BITS: u32 = 6;
+const SUB_BUCKETS: usize = 1 << SUB_BITS;
+/// Values below `2 * SUB_BUCKETS` have a bucket each; every further power of two adds a group.
+const GROUPS: usize = 64 - SUB_BITS as usize;
+const BUCKETS: usize = GROUPS * SUB_BUCKETS + SUB_BUCKETS;
+
+/// How often each duration was seen. Recording allocates nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    counts: Box<[u64]>,
+    count: u64,
+    min: u64,
+    max: u64,
+    sum: u128,
+    sum_of_squares: f64,
+}
+
+/// A bucket that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The value that stands for the bucket: its middle.
+    pub value_ns: u64,
+    /// How many values fell into it.
+    pub count: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            counts: vec![0; BUCKETS].into_boxed_slice(),
+            count: 0,
+            min: u64::MAX,
+            max: 0,
+            sum: 0,
+            sum_of_squares: 0.0,
+        }
+    }
+}
+
+impl Histogram {
+    /// Counts `value_ns` once.
+    #[inline]
+    pub fn record(&mut self, value_ns: u64) {
+        self.record_n(value_ns, 1);
+    }
+
+    /// Counts `value_ns` `n` times.
+    #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "the deviation needs no more than 53 bits")]
+    pub fn record_n(&mut self, value_ns: u64, n: u64) {
+        self.counts[index_of(value_ns)] += n;
+        self.count += n;
+        self.min = self.min.min(value_ns);
+        self.max = self.max.max(value_ns);
+        self.sum += u128::from(value_ns) * u128::from(n);
+        let value = value_ns as f64;
+        self.sum_of_squares += value * value * n as f64;
+    }
+
+    /// Adds what `other` has counted.
+    pub fn merge(&mut self, other: &Histogram) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.sum += other.sum;
+        self.sum_of_squares += other.sum_of_squares;
+    }
+
+    /// Takes over what `other` has counted, without allocating.
+    pub fn copy_from(&mut self, other: &Histogram) {
+        self.counts.copy_from_slice(&other.counts);
+        self.count = other.count;
+        self.min = other.min;
+        self.max = other.max;
+        self.sum = other.sum;
+        self.sum_of_squares = other.sum_of_squares;
+    }
+
+    /// Forgets everything, without allocating.
+    pub fn clear(&mut self) {
+        self.counts.fill(0);
+        self.count = 0;
+        self.min = u64::MAX;
+        self.max = 0;
+        self.sum = 0;
+        self.sum_of_squares = 0.0;
+    }
+
+    /// How many values were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The smallest value, exact; 0 if there is none.
+    #[must_use]
+    pub fn min(&self) -> u64 {
+        if self.count == 0 { 0 } else { self.min }
+    }
+
+    /// The largest value, exact.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// The sum of all values, exact.
+    #[must_use]
+    pub fn sum(&self) -> u128 {
+        self.sum
+    }
+
+    /// The mean of the exact values; 0 if there is none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+    pub fn mean(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
+    }
+
+    /// The standard deviation of the exact values, of a sample (divided by n - 1, as in fio).
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a deviation for people")]
+    pub fn stddev(&self) -> f64 {
+        if self.count < 2 {
+            return 0.0;
+        }
+        let n = self.count as f64;
+        let mean = self.mean();
+        ((self.sum_of_squares - n * mean * mean).max(0.0) / (n - 1.0)).sqrt()
+    }
+
+    /// The value of rank ceil(percent / 100 * count), to within 1/128; 0 if there is none.
+    #[must_use]
+    pub fn percentile(&self, percent: f64) -> u64 {
+        #[expect(clippy::cast_precision_loss, reason = "ranks above 2^53 are not reached in a lifetime")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=count")]
+        let rank = ((percent / 100.0 * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
+        let mut seen = 0;
+        for (index, &count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return middle_of(index).clamp(self.min(), self.max);
+            }
+        }
+        0
+    }
+
+    /// The buckets that are not empty, in rising order.
+    pub fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
+        self.counts
+            .iter()
+            .enumerate()
+            .filter(|&(_, &count)| count > 0)
+            .map(|(index, &count)| Bucket { value_ns: middle_of(index), count })
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "an index below BUCKETS")]
+const fn index_of(value: u64) -> usize {
+    let msb = 63 - (value | 1).leading_zeros();
+    if msb <= SUB_BITS {
+        return value as usize;
+    }
+    let error_bits = msb - SUB_BITS;
+    let group = error_bits as usize + 1;
+    group * SUB_BUCKETS + ((value >> error_bits) as usize & (SUB_BUCKETS - 1))
+}
+
+const fn middle_of(index: usize) -> u64 {
+    if index < 2 * SUB_BUCKETS {
+        return index as u64;
+    }
+    let error_bits = (index / SUB_BUCKETS - 1) as u32;
+    let base = 1_u64 << (error_bits + SUB_BITS);
+    let sub = (index % SUB_BUCKETS) as u64;
+    base + (sub << error_bits) + (1 << (error_bits - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_tells_a_value_to_one_part_in_128(value: u64) {
+            let told = middle_of(index_of(value));
+            prop_assert!(told.abs_diff(value) <= value / 128, "{value} told as {told}");
+        }
+
+        #[test]
+        fn percentiles_are_the_ranked_raw_values_to_one_part_in_128(
+            mut values in prop::collection::vec(0_u64..10_000_000_000, 1..400),
+            percent in 0.0_f64..=100.0,
+        ) {
+            let mut histogram = Histogram::default();
+            values.iter().for_each(|&value| histogram.record(value));
+            values.sort_unstable();
+            let rank = ((percent / 100.0 * values.len() as f64).ceil() as usize).max(1);
+            let raw = values[rank - 1];
+            prop_assert!(histogram.percentile(percent).abs_diff(raw) <= raw / 128);
+        }
+
+        #[test]
+        fn merging_is_the_same_as_recording_together(
+            left in prop::collection::vec(0_u64..1_000_000, 0..50),
+            right in prop::collection::vec(0_u64..1_000_000, 0..50),
+        ) {
+            let (mut a, mut b, mut both) = (Histogram::default(), Histogram::default(), Histogram::default());
+            left.iter().for_each(|&value| { a.record(value); both.record(value); });
+            right.iter().for_each(|&value| { b.record(value); both.record(value); });
+            a.merge(&b);
+            prop_assert_eq!((a.count(), a.min(), a.max(), a.sum()), (both.count(), both.min(), both.max(), both.sum()));
+            prop_assert!((a.stddev() - both.stddev()).abs() < 1e-3);
+            prop_assert!(a.buckets().eq(both.buckets()));
+        }
+    }
+
+    #[test]
+    fn the_largest_value_has_a_bucket() {
+        let mut histogram = Histogram::default();
+        histogram.record(u64::MAX);
+        assert_eq!(histogram.percentile(100.0), histogram.max());
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        let mut histogram = Histogram::default();
+        [2, 4, 4, 4, 5, 5, 7, 9].into_iter().for_each(|value| histogram.record(value));
+        assert!((histogram.stddev() - 2.138).abs() < 0.001);
+        assert!((histogram.mean() - 5.0).abs() < 1e-9);
+    }
+}

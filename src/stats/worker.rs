@@ -1,0 +1,259 @@
+//! Everything that is counted about one worker.
+
+use crate::base::{Op, PerOp, Status};
+
+use super::Histogram;
+
+/// Levels of the depth distributions, as in fio: 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
+pub const DEPTH_LEVELS: usize = 7;
+
+/// How many different (command, status) pairs are counted apart; more go into the last one.
+const ERROR_KINDS: usize = 32;
+
+/// The level of fio's depth distributions that `depth` (at least 1) belongs to.
+#[inline]
+#[must_use]
+pub fn depth_level(depth: u32) -> usize {
+    (31 - depth.max(1).leading_zeros()).min(DEPTH_LEVELS as u32 - 1) as usize
+}
+
+/// The three latencies of fio: submission, completion, both.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LatencyStats {
+    /// From before `submit` to after the doorbell. Empty for engines that complete within `submit`.
+    pub slat: Histogram,
+    /// From the doorbell to the reap.
+    pub clat: Histogram,
+    /// Both together.
+    pub lat: Histogram,
+}
+
+/// One command's counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpStats {
+    /// I/Os that ended well.
+    pub ios: u64,
+    /// Bytes that they moved (or, for trims, covered).
+    pub bytes: u64,
+    /// I/Os that ended with an error.
+    pub failed: u64,
+    /// Transfers that came back short and were continued.
+    pub short_ios: u64,
+    /// Latencies of the I/Os that ended well.
+    pub latency: LatencyStats,
+}
+
+/// How often one command ended with one error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCount {
+    /// The command.
+    pub op: Op,
+    /// What came back.
+    pub status: Status,
+    /// How often.
+    pub count: u64,
+    /// Byte offset of the first one.
+    pub first_offset: u64,
+}
+
+/// The counts of one worker, or of several merged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerStats {
+    /// Reads, writes, trims.
+    pub ops: PerOp<OpStats>,
+    /// Latencies of flushes that ended well.
+    pub flush: Histogram,
+    /// I/Os in flight when an I/O was submitted, by [`depth_level`].
+    pub depth_at_submit: [u64; DEPTH_LEVELS],
+    /// I/Os a doorbell, by [`depth_level`]; level 0 of fio's table ("0") is not used.
+    pub batch_submit: [u64; DEPTH_LEVELS],
+    /// Completions a reap, by [`depth_level`].
+    pub batch_complete: [u64; DEPTH_LEVELS],
+    /// Turns of the loop that moved an I/O.
+    pub busy_turns: u64,
+    /// Turns that found nothing to do.
+    pub idle_turns: u64,
+    /// When counting began (`base::clock`), 0 if it never did.
+    pub start_ns: u64,
+    /// When the last I/O came back.
+    pub end_ns: u64,
+    errors: [Option<ErrorCount>; ERROR_KINDS],
+}
+
+impl Default for WorkerStats {
+    fn default() -> Self {
+        WorkerStats {
+            ops: PerOp::from_fn(|_| OpStats::default()),
+            flush: Histogram::default(),
+            depth_at_submit: [0; DEPTH_LEVELS],
+            batch_submit: [0; DEPTH_LEVELS],
+            batch_complete: [0; DEPTH_LEVELS],
+            busy_turns: 0,
+            idle_turns: 0,
+            start_ns: 0,
+            end_ns: 0,
+            errors: [None; ERROR_KINDS],
+        }
+    }
+}
+
+impl WorkerStats {
+    /// Counts an error.
+    #[cold]
+    pub fn record_error(&mut self, op: Op, status: Status, offset: u64) {
+        if op != Op::Flush {
+            self.ops.get_mut(op).failed += 1;
+        }
+        self.count_error(ErrorCount { op, status, count: 1, first_offset: offset });
+    }
+
+    fn count_error(&mut self, new: ErrorCount) {
+        let last = ERROR_KINDS - 1;
+        for (index, slot) in self.errors.iter_mut().enumerate() {
+            match slot {
+                Some(known) if (known.op == new.op && known.status == new.status) || index == last => {
+                    known.count += new.count;
+                    return;
+                }
+                Some(_) => {}
+                None => {
+                    *slot = Some(new);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The errors, in the order in which each kind was first seen.
+    pub fn errors(&self) -> impl Iterator<Item = &ErrorCount> {
+        self.errors.iter().flatten()
+    }
+
+    /// The first error, if there was one.
+    #[must_use]
+    pub fn first_error(&self) -> Option<&ErrorCount> {
+        self.errors[0].as_ref()
+    }
+
+    /// I/Os that ended well, of all commands but flush.
+    #[must_use]
+    pub fn total_ios(&self) -> u64 {
+        self.ops.iter().map(|(_, op)| op.ios).sum()
+    }
+
+    /// From the first counted moment to the last completion, in nanoseconds.
+    #[must_use]
+    pub fn runtime_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// Adds what another worker has counted; the time spans from the first start to the last end.
+    pub fn merge(&mut self, other: &WorkerStats) {
+        for (op, mine) in self.ops.iter_mut() {
+            let theirs = other.ops.get(op);
+            mine.ios += theirs.ios;
+            mine.bytes += theirs.bytes;
+            mine.failed += theirs.failed;
+            mine.short_ios += theirs.short_ios;
+            mine.latency.slat.merge(&theirs.latency.slat);
+            mine.latency.clat.merge(&theirs.latency.clat);
+            mine.latency.lat.merge(&theirs.latency.lat);
+        }
+        self.flush.merge(&other.flush);
+        for level in 0..DEPTH_LEVELS {
+            self.depth_at_submit[level] += other.depth_at_submit[level];
+            self.batch_submit[level] += other.batch_submit[level];
+            self.batch_complete[level] += other.batch_complete[level];
+        }
+        self.busy_turns += other.busy_turns;
+        self.idle_turns += other.idle_turns;
+        if other.start_ns != 0 {
+            self.start_ns =
+                if self.start_ns == 0 { other.start_ns } else { self.start_ns.min(other.start_ns) };
+        }
+        self.end_ns = self.end_ns.max(other.end_ns);
+        for error in other.errors() {
+            self.count_error(*error);
+        }
+    }
+
+    /// Takes over what `other` has counted, without allocating: how a reactor hands out its
+    /// numbers in the middle of a run.
+    pub fn copy_from(&mut self, other: &WorkerStats) {
+        for (op, mine) in self.ops.iter_mut() {
+            let theirs = other.ops.get(op);
+            mine.ios = theirs.ios;
+            mine.bytes = theirs.bytes;
+            mine.failed = theirs.failed;
+            mine.short_ios = theirs.short_ios;
+            mine.latency.slat.copy_from(&theirs.latency.slat);
+            mine.latency.clat.copy_from(&theirs.latency.clat);
+            mine.latency.lat.copy_from(&theirs.latency.lat);
+        }
+        self.flush.copy_from(&other.flush);
+        self.depth_at_submit = other.depth_at_submit;
+        self.batch_submit = other.batch_submit;
+        self.batch_complete = other.batch_complete;
+        self.busy_turns = other.busy_turns;
+        self.idle_turns = other.idle_turns;
+        self.start_ns = other.start_ns;
+        self.end_ns = other.end_ns;
+        self.errors = other.errors;
+    }
+
+    /// Forgets everything counted so far and begins anew at `now_ns`: the end of a ramp. Errors
+    /// are kept: they decide the exit code whenever they happened.
+    pub fn restart(&mut self, now_ns: u64) {
+        for (_, op) in self.ops.iter_mut() {
+            op.ios = 0;
+            op.bytes = 0;
+            op.short_ios = 0;
+            op.latency.slat.clear();
+            op.latency.clat.clear();
+            op.latency.lat.clear();
+        }
+        self.flush.clear();
+        self.depth_at_submit = [0; DEPTH_LEVELS];
+        self.batch_submit = [0; DEPTH_LEVELS];
+        self.batch_complete = [0; DEPTH_LEVELS];
+        self.busy_turns = 0;
+        self.idle_turns = 0;
+        self.start_ns = now_ns;
+        self.end_ns = now_ns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_levels_are_those_of_fio() {
+        let levels = [1, 2, 3, 4, 7, 8, 16, 32, 63, 64, 1000].map(depth_level);
+        assert_eq!(levels, [0, 1, 1, 2, 2, 3, 4, 5, 5, 6, 6]);
+    }
+
+    #[test]
+    fn errors_are_counted_by_command_and_status_and_survive_a_ramp() {
+        let mut stats = WorkerStats::default();
+        let eio = Status::from_errno(5);
+        stats.record_error(Op::Read, eio, 4096);
+        stats.record_error(Op::Read, eio, 8192);
+        stats.record_error(Op::Write, eio, 0);
+        stats.restart(10);
+        let counts: Vec<_> = stats.errors().map(|e| (e.op, e.count, e.first_offset)).collect();
+        assert_eq!(counts, [(Op::Read, 2, 4096), (Op::Write, 1, 0)]);
+    }
+
+    #[test]
+    fn a_copy_equals_its_source() {
+        let mut source = WorkerStats::default();
+        source.ops.read.ios = 3;
+        source.ops.read.latency.lat.record(500);
+        source.record_error(Op::Flush, Status::from_errno(5), 0);
+        source.end_ns = 7;
+        let mut copy = WorkerStats::default();
+        copy.copy_from(&source);
+        assert_eq!(copy, source);
+    }
+}
