@@ -1,1 +1,243 @@
-//! (being written)
+//! Moves I/O. An engine has two halves: [`Engine`] is cold and opens targets; [`Queue`] is hot, one
+//! a worker, made on the worker's thread.
+//!
+//! The contract, which `tests/conformance.rs` runs over every engine of [`NAMES`]:
+//! * An I/O is moved, not shared: `submit` takes descriptor and buffer, `poll` gives them back.
+//! * Every I/O accepted comes back exactly once, from `poll` or `stop`.
+//! * An I/O error is data in the completion; an `Err` means that the queue is dead.
+//! * A transfer may come back short; who submitted it continues it.
+//! * A queue dropped with I/O in flight leaks those buffers, and never frees them.
+//!
+//! Engines do not know what is measured or checked.
+
+mod buffer;
+mod io_uring;
+mod kernel_file;
+mod null;
+mod psync;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::base::{Op, Status};
+
+pub use buffer::{Buffer, BufferArea};
+pub use io_uring::{IoUring, IoUringQueue};
+pub use null::{Null, NullQueue};
+pub use psync::{Psync, PsyncQueue};
+
+/// The engines, by the names of the job file's `ioengine`. [`with_engine`] makes one of them.
+pub const NAMES: &[&str] = &[Null::NAME, Psync::NAME, IoUring::NAME];
+
+/// Calls `visitor` with the engine type called `name`; `None` if there is none.
+pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output> {
+    match name {
+        Null::NAME => Some(visitor.visit::<Null>()),
+        Psync::NAME => Some(visitor.visit::<Psync>()),
+        IoUring::NAME => Some(visitor.visit::<IoUring>()),
+        _ => None,
+    }
+}
+
+/// Code that works for any engine; see [`with_engine`].
+pub trait EngineVisitor {
+    /// What it returns.
+    type Output;
+    /// Called once, with the engine chosen.
+    fn visit<E: Engine>(self) -> Self::Output;
+}
+
+/// The cold half: targets opened for one job.
+pub trait Engine: Send + Sync + Sized + 'static {
+    /// The hot half.
+    type Queue: Queue + 'static;
+    /// The name in job files.
+    const NAME: &'static str;
+    /// Whether targets are files of the kernel, to be laid out and guarded; otherwise their size is
+    /// what the job says.
+    const USES_FILES: bool;
+
+    /// Opens the targets.
+    ///
+    /// # Errors
+    /// If a target cannot be opened as asked: what, where, errno, what to do.
+    fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError>;
+
+    /// What each target is, in the order of `open`.
+    fn facts(&self) -> &[TargetFacts];
+
+    /// Makes a queue for the calling thread, together with sentences about what it had to do
+    /// without. `buffers` are the ones that will be submitted.
+    ///
+    /// # Errors
+    /// If the queue cannot be made.
+    fn queue(
+        &self,
+        config: &QueueConfig,
+        buffers: &BufferArea,
+    ) -> Result<(Self::Queue, Vec<String>), EngineError>;
+}
+
+/// The hot half.
+pub trait Queue {
+    /// Whether I/Os complete within `submit`. Such a queue times its own calls and its workers get
+    /// a thread each.
+    const BLOCKING: bool;
+
+    /// Takes an I/O, or gives it back because the queue is full.
+    ///
+    /// # Errors
+    /// The I/O itself, if the queue is full.
+    fn submit(&mut self, io: Io) -> Result<(), Io>;
+
+    /// Rings the doorbell for everything submitted.
+    ///
+    /// # Errors
+    /// If the queue is dead.
+    fn commit(&mut self) -> Result<(), QueueError>;
+
+    /// Appends at most `max` completions to `done`, which has the capacity for them. Waits until
+    /// there are `wait.min` or `wait.timeout_ns` have passed; `min` 0 never waits.
+    ///
+    /// # Errors
+    /// If the queue is dead.
+    fn poll(&mut self, wait: Wait, max: usize, done: &mut Vec<Completion>) -> Result<(), QueueError>;
+
+    /// Gives back what has not completed, as far as it can be cancelled or awaited within
+    /// `timeout_ns`; each with the status ECANCELED or its own.
+    fn stop(&mut self, timeout_ns: u64, done: &mut Vec<Completion>);
+}
+
+/// How long `poll` may wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wait {
+    /// For this many completions.
+    pub min: usize,
+    /// At most this long, in nanoseconds.
+    pub timeout_ns: u64,
+}
+
+/// One I/O on its way.
+#[derive(Debug)]
+pub struct Io {
+    /// The memory: at least `len` bytes. A flush or a deallocate has one too, unused.
+    pub buffer: Buffer,
+    /// Byte offset on the target of the whole I/O.
+    pub offset: u64,
+    /// The worker's number of it.
+    pub sequence: u64,
+    /// When it was submitted (`base::clock`): set by the reactor, or by a blocking queue.
+    pub submit_ns: u64,
+    /// Length of the whole I/O in bytes.
+    pub len: u32,
+    /// Bytes that earlier, short transfers have moved already.
+    pub moved: u32,
+    /// Index of the target.
+    pub target: u16,
+    /// The command.
+    pub op: Op,
+    /// For a flush: data only (fdatasync).
+    pub data_only: bool,
+}
+
+/// One I/O that came back.
+#[derive(Debug)]
+pub struct Completion {
+    /// The I/O, with its buffer.
+    pub io: Io,
+    /// How it ended.
+    pub status: Status,
+    /// Bytes moved by this transfer; `io.moved` does not count them yet.
+    pub bytes: u32,
+    /// When it came back, if the queue is a blocking one; else 0.
+    pub done_ns: u64,
+}
+
+/// A target to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Path of a file or device.
+    pub path: PathBuf,
+    /// Size for engines whose targets have none of their own.
+    pub size_hint: u64,
+}
+
+/// How targets are opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// For writing and deallocating too.
+    pub writes: bool,
+    /// For reading too.
+    pub reads: bool,
+    /// O_DIRECT.
+    pub direct: bool,
+    /// O_SYNC.
+    pub sync: bool,
+    /// O_DSYNC.
+    pub dsync: bool,
+    /// io_uring: poll for completions (IORING_SETUP_IOPOLL).
+    pub iopoll: bool,
+    /// io_uring: a kernel thread submits (IORING_SETUP_SQPOLL).
+    pub sqpoll: bool,
+    /// io_uring: the CPU of that thread.
+    pub sqpoll_cpu: Option<u32>,
+    /// io_uring: register buffers.
+    pub fixed_buffers: bool,
+    /// io_uring: register files.
+    pub registered_files: bool,
+}
+
+/// What a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetFacts {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Offsets and lengths must be multiples of this, in bytes.
+    pub lba_bytes: u32,
+    /// Whether it is a block device.
+    pub is_block_device: bool,
+}
+
+/// The size of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// I/Os in flight at most.
+    pub depth: u32,
+}
+
+/// Bad environment: what, where, which errno, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineError {
+    /// The sentence.
+    pub message: String,
+    /// The error number, if one is behind it.
+    pub errno: Option<i32>,
+}
+
+impl EngineError {
+    pub(crate) fn new(message: impl Into<String>) -> EngineError {
+        EngineError { message: message.into(), errno: None }
+    }
+
+    pub(crate) fn os(what: &str, error: rustix::io::Errno) -> EngineError {
+        let status = Status::from_errno(error.raw_os_error());
+        EngineError { message: format!("{what}: {status}"), errno: Some(status.errno()) }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// The queue is dead: nothing can be submitted to it or polled from it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueError {
+    /// What the kernel or the driver said.
+    pub status: Status,
+}

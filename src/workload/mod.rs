@@ -1,1 +1,233 @@
-//! (being written)
+//! What comes next: the k-th I/O of a worker is a function of the job's options, the seed and k,
+//! and of nothing else: no clock, no device, no history of completions.
+//!
+//! Reads, writes and trims are streams of their own; a third rule interleaves them. Random offsets
+//! without repeats come from a keyed permutation of the region's blocks, one key a pass, so they
+//! take no memory and a region of any size starts at once. Knows neither buffers nor engines.
+
+mod content;
+mod distribution;
+mod pieces;
+mod stream;
+
+use std::fmt;
+
+use crate::base::permutation::Permutation;
+use crate::base::shape::{BlockSizes, Distribution, Mix};
+use crate::base::{Op, PerOp, random};
+
+pub use content::{Content, ContentShape};
+pub use pieces::Pieces;
+use stream::{Place, Stream, StreamSpec};
+
+/// I/Os over which a mix keeps its percentage exactly.
+const MIX_GROUP: u64 = 100;
+
+/// The bytes of one target that a worker owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Which of the worker's targets.
+    pub target: u16,
+    /// Byte offset of the region on the target.
+    pub start: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// All that a workload depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadSpec {
+    /// Where.
+    pub regions: Vec<Region>,
+    /// Which commands.
+    pub mix: Mix,
+    /// Percent of reads in [`Mix::ReadWrite`].
+    pub read_percent: u32,
+    /// Random offsets, or one after the other.
+    pub random: bool,
+    /// With random offsets, each block once a pass.
+    pub coverage: bool,
+    /// With sequential offsets the bytes skipped after each I/O; with random ones the number of
+    /// neighbours visited for each offset drawn.
+    pub modifier: Option<u64>,
+    /// Lengths.
+    pub sizes: PerOp<BlockSizes>,
+    /// Random offsets are multiples of this; 0 for the smallest length.
+    pub align: PerOp<u32>,
+    /// Shape of random offsets.
+    pub distribution: PerOp<Distribution>,
+    /// Percent of the I/Os of a random workload that jump; the others follow the one before.
+    pub percentage_random: PerOp<u32>,
+    /// The seed.
+    pub seed: u64,
+    /// When it ends.
+    pub limit: Limit,
+}
+
+/// When a workload ends, if time does not end it before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// After this many bytes, all commands together (a trim that precedes a write counts too).
+    pub bytes: Option<u64>,
+    /// After this many I/Os.
+    pub ios: Option<u64>,
+    /// After this many passes over the regions.
+    pub passes: Option<u64>,
+}
+
+/// One I/O to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Byte offset on the target.
+    pub offset: u64,
+    /// Which write (read, trim) of the worker this is, from 0.
+    pub sequence: u64,
+    /// Length in bytes.
+    pub len: u32,
+    /// Which of the worker's targets.
+    pub target: u16,
+    /// The command.
+    pub op: Op,
+}
+
+/// Why a workload cannot be made, as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadError(pub(crate) String);
+
+impl fmt::Display for WorkloadError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WorkloadError {}
+
+/// The sequence of a worker's I/Os.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    reads: Option<Stream>,
+    writes: Option<Stream>,
+    trims: Option<Stream>,
+    chooser: Chooser,
+    next_sequence: [u64; 3],
+    bytes_left: u64,
+    ios_left: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Chooser {
+    Only(Op),
+    Mixed(MixRule),
+    /// A trim, then a write of the same place.
+    TrimThenWrite {
+        trimmed: Option<Place>,
+    },
+}
+
+impl Workload {
+    /// The workload that `spec` describes, at its beginning.
+    ///
+    /// # Errors
+    /// If a region holds no block.
+    pub fn new(spec: &WorkloadSpec) -> Result<Workload, WorkloadError> {
+        let stream = |op: Op| -> Result<Option<Stream>, WorkloadError> {
+            let wanted = spec.mix.issues(op) && !(spec.mix == Mix::TrimWrite && op == Op::Write);
+            if !wanted {
+                return Ok(None);
+            }
+            // A trim that precedes a write has the write's shape.
+            let shape = if spec.mix == Mix::TrimWrite { Op::Write } else { op };
+            Stream::new(&StreamSpec {
+                regions: &spec.regions,
+                random: spec.random,
+                coverage: spec.coverage,
+                modifier: spec.modifier,
+                sizes: spec.sizes.get(shape),
+                align: *spec.align.get(shape),
+                distribution: spec.distribution.get(shape),
+                percentage_random: *spec.percentage_random.get(shape),
+                key: random::derive(spec.seed, op as u64),
+                max_passes: spec.limit.passes,
+            })
+            .map(Some)
+        };
+        let chooser = match spec.mix {
+            Mix::Read => Chooser::Only(Op::Read),
+            Mix::Write => Chooser::Only(Op::Write),
+            Mix::Trim => Chooser::Only(Op::Deallocate),
+            Mix::ReadWrite => {
+                Chooser::Mixed(MixRule::new(u64::from(spec.read_percent), random::derive(spec.seed, 8)))
+            }
+            Mix::TrimWrite => Chooser::TrimThenWrite { trimmed: None },
+        };
+        Ok(Workload {
+            reads: stream(Op::Read)?,
+            writes: stream(Op::Write)?,
+            trims: stream(Op::Deallocate)?,
+            chooser,
+            next_sequence: [0; 3],
+            bytes_left: spec.limit.bytes.unwrap_or(u64::MAX),
+            ios_left: spec.limit.ios.unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The next I/O; `None` when the workload has ended, and ever after.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "an iterator's adapters have no place in the loop")]
+    pub fn next(&mut self) -> Option<Step> {
+        if self.bytes_left == 0 || self.ios_left == 0 {
+            return None;
+        }
+        let (op, place) = match &mut self.chooser {
+            Chooser::Only(op) => (*op, None),
+            Chooser::Mixed(rule) => (rule.next(), None),
+            Chooser::TrimThenWrite { trimmed: Some(place) } => (Op::Write, Some(*place)),
+            Chooser::TrimThenWrite { trimmed: None } => (Op::Deallocate, None),
+        };
+        let place = match place {
+            Some(place) => place,
+            None => match op {
+                Op::Read => self.reads.as_mut()?.next()?,
+                Op::Write | Op::Flush => self.writes.as_mut()?.next()?,
+                Op::Deallocate => self.trims.as_mut()?.next()?,
+            },
+        };
+        if let Chooser::TrimThenWrite { trimmed } = &mut self.chooser {
+            *trimmed = if op == Op::Deallocate { Some(place) } else { None };
+        }
+        let sequence = &mut self.next_sequence[op as usize];
+        *sequence += 1;
+        self.bytes_left = self.bytes_left.saturating_sub(u64::from(place.len));
+        self.ios_left -= 1;
+        Some(Step { offset: place.offset, sequence: *sequence - 1, len: place.len, target: place.target, op })
+    }
+}
+
+/// Which of a mixed workload's I/Os are reads: in every hundred exactly as many as the percentage
+/// says, in an order that differs from hundred to hundred.
+#[derive(Clone, Debug)]
+struct MixRule {
+    read_percent: u64,
+    key: u64,
+    index: u64,
+    order: Permutation,
+}
+
+impl MixRule {
+    fn new(read_percent: u64, key: u64) -> MixRule {
+        MixRule { read_percent, key, index: 0, order: Permutation::new(random::derive(key, 0), MIX_GROUP) }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Op {
+        let place = self.index % MIX_GROUP;
+        if place == 0 {
+            self.order = Permutation::new(random::derive(self.key, self.index / MIX_GROUP), MIX_GROUP);
+        }
+        self.index += 1;
+        if self.order.at(place) < self.read_percent { Op::Read } else { Op::Write }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+//! io_uring: one ring a worker, files and buffers registered where possible, one system call for
+//! each doorbell that also brings what has completed.
+
+#![allow(unsafe_code, reason = "submission entries carry raw pointers to buffers")]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use ::io_uring::types::{CancelBuilder, Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
+use ::io_uring::{EnterFlags, IoUring as Ring, opcode, squeue};
+
+use crate::base::clock::Clock;
+use crate::base::units::SECOND_NS;
+use crate::base::{Op, Status};
+
+use super::kernel_file::{KernelFile, open_all};
+use super::{
+    Buffer, BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError,
+    Target, TargetFacts, Wait,
+};
+
+/// Entries of a submission ring at most (io_uring/io_uring.c, IORING_MAX_ENTRIES).
+const MAX_DEPTH: u32 = 32_768;
+/// Buffers that can be registered with one ring (io_uring/rsrc.c, IORING_MAX_REG_BUFFERS).
+const MAX_FIXED_BUFFERS: u32 = 16_384;
+/// How long an idle SQPOLL thread spins before it sleeps.
+const SQPOLL_IDLE_MS: u32 = 1000;
+/// fallocate(2) mode of a deallocate on a file: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+const PUNCH_HOLE_KEEP_SIZE: i32 = 0x03;
+/// Calls that a doorbell repeats while the kernel is short of memory, before the queue counts as dead.
+const COMMIT_TRIES: u32 = 10_000;
+
+/// Engine `io_uring`.
+#[derive(Debug)]
+pub struct IoUring {
+    files: Arc<[KernelFile]>,
+    facts: Vec<TargetFacts>,
+    options: EngineOptions,
+}
+
+/// The queue of [`IoUring`].
+pub struct IoUringQueue {
+    ring: Ring,
+    files: Arc<[KernelFile]>,
+    registered_files: bool,
+    /// Address of each registered buffer, by its number.
+    fixed: Box<[usize]>,
+    /// I/Os in flight, by the number that is their `user_data`.
+    slots: Box<[Option<Io>]>,
+    free_slots: Vec<u32>,
+    /// What completed within `submit`: deallocates of block devices.
+    immediate: Vec<Completion>,
+    uncommitted: u32,
+    iopoll: bool,
+    sqpoll: bool,
+}
+
+impl Engine for IoUring {
+    type Queue = IoUringQueue;
+    const NAME: &'static str = "io_uring";
+    const USES_FILES: bool = true;
+
+    fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError> {
+        let (files, facts) = open_all(targets, options)?;
+        Ok(IoUring { files: files.into(), facts, options: *options })
+    }
+
+    fn facts(&self) -> &[TargetFacts] {
+        &self.facts
+    }
+
+    fn queue(
+        &self,
+        config: &QueueConfig,
+        buffers: &BufferArea,
+    ) -> Result<(IoUringQueue, Vec<String>), EngineError> {
+        if config.depth > MAX_DEPTH {
+            return Err(EngineError::new(format!(
+                "io_uring has at most {MAX_DEPTH} entries a ring: lower iodepth from {}",
+                config.depth
+            )));
+        }
+        let mut notes = Vec::new();
+        let ring = self.ring(config.depth, &mut notes)?;
+        let registered_files = self.options.registered_files && self.register_files(&ring, &mut notes);
+        let fixed = if self.options.fixed_buffers {
+            register_buffers(&ring, buffers, &mut notes)
+        } else {
+            Box::default()
+        };
+        let depth = config.depth as usize;
+        let queue = IoUringQueue {
+            ring,
+            files: Arc::clone(&self.files),
+            registered_files,
+            fixed,
+            slots: (0..depth).map(|_| None).collect(),
+            free_slots: (0..config.depth).rev().collect(),
+            immediate: Vec::with_capacity(depth),
+            uncommitted: 0,
+            iopoll: self.options.iopoll,
+            sqpoll: self.options.sqpoll,
+        };
+        Ok((queue, notes))
+    }
+}
+
+impl IoUring {
+    /// A ring with what this kernel offers. Completions are run by the worker's own calls
+    /// (DEFER_TASKRUN, Linux 6.1) instead of by interrupting it.
+    fn ring(&self, depth: u32, notes: &mut Vec<String>) -> Result<Ring, EngineError> {
+        let build = |modern: bool| {
+            let mut builder = Ring::builder();
+            builder.setup_clamp();
+            if self.options.iopoll {
+                builder.setup_iopoll();
+            }
+            if self.options.sqpoll {
+                builder.setup_sqpoll(SQPOLL_IDLE_MS);
+                if let Some(cpu) = self.options.sqpoll_cpu {
+                    builder.setup_sqpoll_cpu(cpu);
+                }
+            }
+            if modern {
+                builder.setup_single_issuer().setup_taskrun_flag().setup_defer_taskrun();
+            }
+            builder.build(depth)
+        };
+        let first = build(!self.options.sqpoll);
+        let ring = match first {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !self.options.sqpoll => {
+                notes.push("io_uring: this kernel has no deferred task work (Linux 6.1): completions interrupt the reactor".to_owned());
+                build(false)
+            }
+            other => other,
+        };
+        ring.map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => {
+                    ": io_uring is switched off here (sysctl kernel.io_uring_disabled, or a container's seccomp filter): use ioengine = \"psync\""
+                }
+                Some(libc::ENOSYS) => ": this kernel has no io_uring: use ioengine = \"psync\"",
+                Some(libc::ENOMEM) => ": raise `ulimit -l` or lower iodepth or numjobs",
+                Some(libc::EINVAL) => ": this kernel refuses the combination of hipri and sqthread_poll asked for",
+                _ => "",
+            };
+            EngineError { message: format!("cannot make an io_uring: {error}{hint}"), errno: error.raw_os_error() }
+        })
+    }
+
+    fn register_files(&self, ring: &Ring, notes: &mut Vec<String>) -> bool {
+        let fds: Vec<i32> = self.files.iter().map(|file| file.as_fd().as_raw_fd()).collect();
+        match ring.submitter().register_files(&fds) {
+            Ok(()) => true,
+            Err(error) => {
+                notes.push(format!("io_uring: files are not registered ({error})"));
+                false
+            }
+        }
+    }
+}
+
+fn register_buffers(ring: &Ring, buffers: &BufferArea, notes: &mut Vec<String>) -> Box<[usize]> {
+    if buffers.count() > MAX_FIXED_BUFFERS {
+        notes.push(format!("io_uring: buffers are not registered: at most {MAX_FIXED_BUFFERS} can be"));
+        return Box::default();
+    }
+    let spans: Vec<(*mut u8, usize)> = (0..buffers.count()).map(|id| buffers.span(id)).collect();
+    let vectors: Vec<libc::iovec> =
+        spans.iter().map(|&(start, len)| libc::iovec { iov_base: start.cast(), iov_len: len }).collect();
+    // SAFETY: the kernel pins these pages until the ring is closed, so they stay valid for it even
+    // if the area were freed first; the area is not freed while a buffer is in flight.
+    match unsafe { ring.submitter().register_buffers(&vectors) } {
+        Ok(()) => spans.iter().map(|(start, _)| start.addr()).collect(),
+        Err(error) => {
+            let hint = if error.raw_os_error() == Some(libc::ENOMEM) { ": raise `ulimit -l`" } else { "" };
+            notes.push(format!("io_uring: buffers are not registered ({error}{hint})"));
+            Box::default()
+        }
+    }
+}
+
+impl IoUringQueue {
+    fn entry(&self, io: &mut Io) -> squeue::Entry {
+        let target = usize::from(io.target);
+        if self.registered_files {
+            self.entry_on(Fixed(u32::from(io.target)), io)
+        } else {
+            self.entry_on(Fd(self.files[target].as_fd().as_raw_fd()), io)
+        }
+    }
+
+    #[inline]
+    fn entry_on<F: IntoFd>(&self, fd: F, io: &mut Io) -> squeue::Entry {
+        let offset = io.offset + u64::from(io.moved);
+        let len = io.len - io.moved;
+        let fixed = self.is_fixed(&io.buffer);
+        let id = io.buffer.id() as u16;
+        match (io.op, fixed) {
+            (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
+            (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
+            (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
+            (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
+            (Op::Flush, _) => {
+                let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
+                fd.fsync().flags(flags).build()
+            }
+            (Op::Deallocate, _) => {
+                fd.fallocate(u64::from(len)).offset(offset).mode(PUNCH_HOLE_KEEP_SIZE).build()
+            }
+        }
+    }
+
+    /// Whether the kernel knows this very buffer by its number.
+    #[inline]
+    fn is_fixed(&self, buffer: &Buffer) -> bool {
+        self.fixed.get(buffer.id() as usize).is_some_and(|&start| start == buffer.as_ptr().addr())
+    }
+
+    /// Moves what the kernel has posted into `done`.
+    #[inline]
+    fn reap(&mut self, max: usize, done: &mut Vec<Completion>) {
+        while done.len() < max {
+            match self.immediate.pop() {
+                Some(completion) => done.push(completion),
+                None => break,
+            }
+        }
+        if done.len() >= max {
+            return;
+        }
+        let mut posted = self.ring.completion();
+        while done.len() < max {
+            let Some(entry) = posted.next() else { break };
+            let Ok(slot) = usize::try_from(entry.user_data()) else { continue };
+            // A cancel request of `stop` has a number of its own and no slot.
+            let Some(io) = self.slots.get_mut(slot).and_then(Option::take) else { continue };
+            self.free_slots.push(slot as u32);
+            let result = entry.result();
+            let (status, bytes) = match u32::try_from(result) {
+                // fsync and fallocate return 0 for all of it.
+                Ok(_) if matches!(io.op, Op::Flush | Op::Deallocate) => (Status::OK, io.len - io.moved),
+                Ok(bytes) => (Status::OK, bytes),
+                Err(_) => (Status::from_errno(-result), 0),
+            };
+            done.push(Completion { io, status, bytes, done_ns: 0 });
+        }
+    }
+
+    /// One call that submits, runs deferred completions, and waits as asked.
+    fn enter(&mut self, min: usize, timeout_ns: u64) -> std::io::Result<usize> {
+        if min > 0 {
+            let timeout = Timespec::new()
+                .sec(timeout_ns / SECOND_NS)
+                .nsec(u32::try_from(timeout_ns % SECOND_NS).unwrap_or(0));
+            let args = SubmitArgs::new().timespec(&timeout);
+            return self.ring.submitter().submit_with_args(min, &args);
+        }
+        if self.sqpoll {
+            return self.ring.submit();
+        }
+        let submitter = self.ring.submitter();
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument structure is passed, and `uncommitted` entries are in the ring.
+        unsafe { submitter.enter::<libc::sigset_t>(self.uncommitted, 0, flags, None) }
+    }
+}
+
+impl Queue for IoUringQueue {
+    const BLOCKING: bool = false;
+
+    #[inline]
+    fn submit(&mut self, mut io: Io) -> Result<(), Io> {
+        let Some(slot) = self.free_slots.pop() else { return Err(io) };
+        if io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device() {
+            self.free_slots.push(slot);
+            return self.discard(io);
+        }
+        let entry = self.entry(&mut io).user_data(u64::from(slot));
+        let mut queue = self.ring.submission();
+        // SAFETY: the entry points to `io.buffer`, which stays in `slots` until its completion; if
+        // this queue is dropped before, the buffer is not returned and its area is leaked.
+        if unsafe { queue.push(&entry) }.is_err() {
+            self.free_slots.push(slot);
+            return Err(io);
+        }
+        self.slots[slot as usize] = Some(io);
+        self.uncommitted += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn commit(&mut self) -> Result<(), QueueError> {
+        let mut tries = 0;
+        while self.uncommitted > 0 {
+            match self.enter(0, 0) {
+                // The kernel's thread takes entries by itself; what is left there is none of ours.
+                Ok(_) if self.sqpoll => self.uncommitted = 0,
+                Ok(count) => self.uncommitted -= u32::try_from(count).unwrap_or(0).min(self.uncommitted),
+                Err(error) if is_transient(&error) && tries < COMMIT_TRIES => tries += 1,
+                Err(error) => return Err(dead(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn poll(&mut self, wait: Wait, max: usize, done: &mut Vec<Completion>) -> Result<(), QueueError> {
+        let goal = done.len() + wait.min;
+        let limit = done.len() + max;
+        self.reap(limit, done);
+        let in_flight = self.slots.len() - self.free_slots.len();
+        if done.len() >= limit || in_flight == 0 {
+            return Ok(());
+        }
+        let missing = goal.saturating_sub(done.len()).min(in_flight);
+        if missing == 0 && !(self.iopoll || self.ring.submission().taskrun()) {
+            return Ok(());
+        }
+        if missing == 0 && done.len() > goal {
+            // There is enough to work on; what else is pending can wait for the next doorbell.
+            return Ok(());
+        }
+        match self.enter(missing, wait.timeout_ns) {
+            Ok(_) => {}
+            Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::ETIME) => {}
+            Err(error) => return Err(dead(&error)),
+        }
+        self.reap(limit, done);
+        Ok(())
+    }
+
+    fn stop(&mut self, timeout_ns: u64, done: &mut Vec<Completion>) {
+        let clock = Clock::get();
+        let end_ns = clock.now_ns() + timeout_ns;
+        let _ = self.commit();
+        let cancel_time = Timespec::new().sec(0).nsec(1);
+        let _ = self.ring.submitter().register_sync_cancel(Some(cancel_time), CancelBuilder::any());
+        while self.free_slots.len() < self.slots.len() {
+            let now_ns = clock.now_ns();
+            let wait = Wait { min: 1, timeout_ns: end_ns.saturating_sub(now_ns).max(1) };
+            let max = self.slots.len();
+            if self.poll(wait, max, done).is_err() || now_ns >= end_ns {
+                break;
+            }
+        }
+        self.reap(usize::MAX, done);
+    }
+}
+
+impl IoUringQueue {
+    /// Block devices discard by ioctl only, as far as kernels before 6.12 go: it completes here.
+    #[cold]
+    fn discard(&mut self, io: Io) -> Result<(), Io> {
+        if self.immediate.len() == self.immediate.capacity() {
+            return Err(io);
+        }
+        let bytes = io.len - io.moved;
+        let file = &self.files[usize::from(io.target)];
+        let result = file.deallocate(io.offset + u64::from(io.moved), u64::from(bytes));
+        let status = result.map_or_else(|error| Status::from_errno(error.raw_os_error()), |()| Status::OK);
+        self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
+        Ok(())
+    }
+}
+
+/// The bytes of the buffer that are still to be moved.
+#[inline]
+fn rest(io: &mut Io) -> &mut [u8] {
+    let (from, to) = (io.moved as usize, io.len as usize);
+    &mut io.buffer[from..to]
+}
+
+fn is_transient(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
+#[cold]
+fn dead(error: &std::io::Error) -> QueueError {
+    QueueError {
+        status: Status::from_errno(error.raw_os_error().filter(|&code| code > 0).unwrap_or(libc::EIO)),
+    }
+}
+
+/// A registered or a plain file: the same entries for both.
+trait IntoFd {
+    fn read_fixed(self, start: *mut u8, len: u32, buffer: u16) -> opcode::ReadFixed;
+    fn write_fixed(self, start: *const u8, len: u32, buffer: u16) -> opcode::WriteFixed;
+    fn read(self, start: *mut u8, len: u32) -> opcode::Read;
+    fn write(self, start: *const u8, len: u32) -> opcode::Write;
+    fn fsync(self) -> opcode::Fsync;
+    fn fallocate(self, len: u64) -> opcode::Fallocate;
+}
+
+macro_rules! into_fd {
+    ($kind:ty) => {
+        impl IntoFd for $kind {
+            #[inline]
+            fn read_fixed(self, start: *mut u8, len: u32, buffer: u16) -> opcode::ReadFixed {
+                opcode::ReadFixed::new(self, start, len, buffer)
+            }
+            #[inline]
+            fn write_fixed(self, start: *const u8, len: u32, buffer: u16) -> opcode::WriteFixed {
+                opcode::WriteFixed::new(self, start, len, buffer)
+            }
+            #[inline]
+            fn read(self, start: *mut u8, len: u32) -> opcode::Read {
+                opcode::Read::new(self, start, len)
+            }
+            #[inline]
+            fn write(self, start: *const u8, len: u32) -> opcode::Write {
+                opcode::Write::new(self, start, len)
+            }
+            fn fsync(self) -> opcode::Fsync {
+                opcode::Fsync::new(self)
+            }
+            fn fallocate(self, len: u64) -> opcode::Fallocate {
+                opcode::Fallocate::new(self, len)
+            }
+        }
+    };
+}
+
+into_fd!(Fixed);
+into_fd!(Fd);

@@ -1,0 +1,142 @@
+//! Files and block devices of the kernel: what psync and io_uring share.
+
+#![allow(unsafe_code, reason = "one ioctl that rustix has no call for")]
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+
+use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::base::Status;
+
+use super::{EngineError, EngineOptions, Target, TargetFacts};
+
+/// BLKDISCARD of linux/fs.h: `_IO(0x12, 119)`, which takes two u64: start and length in bytes.
+const BLKDISCARD: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0x12, 119);
+
+/// One open target.
+#[derive(Debug)]
+pub struct KernelFile {
+    file: File,
+    is_block_device: bool,
+}
+
+impl KernelFile {
+    /// Opens `target` as `options` ask.
+    pub fn open(target: &Target, options: &EngineOptions) -> Result<(KernelFile, TargetFacts), EngineError> {
+        let path = &target.path;
+        let shown = path.display();
+        let mut flags = OFlags::CLOEXEC
+            | match (options.reads, options.writes) {
+                (_, false) => OFlags::RDONLY,
+                (false, true) => OFlags::WRONLY,
+                (true, true) => OFlags::RDWR,
+            };
+        for (wanted, flag) in
+            [(options.direct, OFlags::DIRECT), (options.sync, OFlags::SYNC), (options.dsync, OFlags::DSYNC)]
+        {
+            if wanted {
+                flags |= flag;
+            }
+        }
+        let file = match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::INVAL) if options.direct => {
+                return Err(EngineError {
+                    message: format!(
+                        "{shown}: this file system has no O_DIRECT (tmpfs before Linux 6.6, for instance): \
+                         set direct = false"
+                    ),
+                    errno: Some(Errno::INVAL.raw_os_error()),
+                });
+            }
+            Err(error) => return Err(EngineError::os(&format!("cannot open {shown}"), error)),
+        };
+        let kind = file
+            .metadata()
+            .map_err(|error| EngineError::new(format!("cannot stat {shown}: {error}")))?
+            .file_type();
+        let is_block_device = kind.is_block_device();
+        let size_bytes = if kind.is_file() || is_block_device {
+            rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))
+                .map_err(|error| EngineError::os(&format!("cannot tell the size of {shown}"), error))?
+        } else {
+            target.size_hint
+        };
+        let lba_bytes = if is_block_device {
+            rustix::fs::ioctl_blksszget(&file).map_err(|error| {
+                EngineError::os(&format!("cannot tell the logical block of {shown}"), error)
+            })?
+        } else if options.direct {
+            direct_alignment(&file)
+        } else {
+            1
+        };
+        let facts = TargetFacts { path: path.clone(), size_bytes, lba_bytes, is_block_device };
+        Ok((KernelFile { file, is_block_device }, facts))
+    }
+
+    /// Tells the device or the file system that a range is not needed.
+    pub fn deallocate(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        if !self.is_block_device {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            return rustix::fs::fallocate(&self.file, flags, offset, len);
+        }
+        let range = [offset, len];
+        // SAFETY: BLKDISCARD reads two u64 from the pointer that `Setter` passes, which is to `range`.
+        let discard = unsafe { rustix::ioctl::Setter::<BLKDISCARD, [u64; 2]>::new(range) };
+        // SAFETY: the request is the one its type was made for, and the file is open.
+        unsafe { rustix::ioctl::ioctl(&self.file, discard) }
+    }
+
+    /// Makes completed writes durable.
+    pub fn flush(&self, data_only: bool) -> Result<(), Errno> {
+        if data_only { rustix::fs::fdatasync(&self.file) } else { rustix::fs::fsync(&self.file) }
+    }
+
+    /// Whether it is a block device.
+    pub fn is_block_device(&self) -> bool {
+        self.is_block_device
+    }
+}
+
+impl AsFd for KernelFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The offset alignment that O_DIRECT needs on this file (statx, Linux 6.1), or 512 where the kernel
+/// does not say.
+fn direct_alignment(file: &File) -> u32 {
+    let flags = AtFlags::EMPTY_PATH;
+    match rustix::fs::statx(file, c"", flags, StatxFlags::DIOALIGN) {
+        Ok(stat) if stat.stx_dio_offset_align > 0 => stat.stx_dio_offset_align,
+        _ => 512,
+    }
+}
+
+/// Opens all targets of a job.
+pub fn open_all(
+    targets: &[Target],
+    options: &EngineOptions,
+) -> Result<(Vec<KernelFile>, Vec<TargetFacts>), EngineError> {
+    let mut files = Vec::with_capacity(targets.len());
+    let mut facts = Vec::with_capacity(targets.len());
+    for target in targets {
+        let (file, fact) = KernelFile::open(target, options)?;
+        files.push(file);
+        facts.push(fact);
+    }
+    Ok((files, facts))
+}
+
+/// A kernel call's answer as status and bytes.
+pub fn outcome(result: Result<usize, Errno>) -> (Status, u32) {
+    match result {
+        Ok(bytes) => (Status::OK, u32::try_from(bytes).unwrap_or(u32::MAX)),
+        Err(error) => (Status::from_errno(error.raw_os_error()), 0),
+    }
+}

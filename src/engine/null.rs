@@ -1,0 +1,85 @@
+//! Completes every I/O at once and moves no data: what remains is the tool's own cost.
+
+use crate::base::Status;
+
+use super::{
+    BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
+    TargetFacts, Wait,
+};
+
+/// Engine `null`.
+#[derive(Debug)]
+pub struct Null {
+    facts: Vec<TargetFacts>,
+}
+
+/// The queue of [`Null`].
+#[derive(Debug)]
+pub struct NullQueue {
+    in_flight: Vec<Io>,
+    depth: usize,
+}
+
+impl Engine for Null {
+    type Queue = NullQueue;
+    const NAME: &'static str = "null";
+    const USES_FILES: bool = false;
+
+    fn open(targets: &[Target], _options: &EngineOptions) -> Result<Self, EngineError> {
+        let facts = targets.iter().map(|target| TargetFacts {
+            path: target.path.clone(),
+            size_bytes: target.size_hint,
+            lba_bytes: 1,
+            is_block_device: false,
+        });
+        Ok(Null { facts: facts.collect() })
+    }
+
+    fn facts(&self) -> &[TargetFacts] {
+        &self.facts
+    }
+
+    fn queue(
+        &self,
+        config: &QueueConfig,
+        _buffers: &BufferArea,
+    ) -> Result<(NullQueue, Vec<String>), EngineError> {
+        let depth = config.depth as usize;
+        Ok((NullQueue { in_flight: Vec::with_capacity(depth), depth }, Vec::new()))
+    }
+}
+
+impl Queue for NullQueue {
+    const BLOCKING: bool = false;
+
+    #[inline]
+    fn submit(&mut self, io: Io) -> Result<(), Io> {
+        if self.in_flight.len() == self.depth {
+            return Err(io);
+        }
+        self.in_flight.push(io);
+        Ok(())
+    }
+
+    #[inline]
+    fn commit(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    #[inline]
+    fn poll(&mut self, _wait: Wait, max: usize, done: &mut Vec<Completion>) -> Result<(), QueueError> {
+        let count = self.in_flight.len().min(max);
+        for io in self.in_flight.drain(..count) {
+            let bytes = io.len - io.moved;
+            done.push(Completion { io, status: Status::OK, bytes, done_ns: 0 });
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, _timeout_ns: u64, done: &mut Vec<Completion>) {
+        for io in self.in_flight.drain(..) {
+            let bytes = io.len - io.moved;
+            done.push(Completion { io, status: Status::OK, bytes, done_ns: 0 });
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The I/Os of one command: where the k-th goes and how long it is, over one or more regions.
+
+use crate::base::permutation::Permutation;
+use crate::base::random;
+use crate::base::shape::{BlockSizes, Distribution};
+
+use super::distribution::Draw;
+use super::pieces::Pieces;
+use super::{Region, WorkloadError};
+
+/// How often a draw that does not fit is repeated before the last place that fits is taken.
+const REDRAWS: u64 = 16;
+
+/// What a stream needs to know of the job.
+pub(super) struct StreamSpec<'a> {
+    pub regions: &'a [Region],
+    pub random: bool,
+    /// Each block once a pass.
+    pub coverage: bool,
+    pub modifier: Option<u64>,
+    pub sizes: &'a BlockSizes,
+    pub align: u32,
+    pub distribution: &'a Distribution,
+    pub percentage_random: u32,
+    pub key: u64,
+    pub max_passes: Option<u64>,
+}
+
+/// One I/O's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub target: u16,
+    pub offset: u64,
+    pub len: u32,
+}
+
+/// Places in the order in which they are visited: round robin over the regions, pass after pass.
+/// A region that has finished its pass waits for the others.
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    regions: Box<[RegionStream]>,
+    turn: usize,
+    pass: u64,
+    max_passes: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct RegionStream {
+    target: u16,
+    start: u64,
+    bytes: u64,
+    key: u64,
+    pieces: Pieces,
+    count: u64,
+    index: u64,
+    order: Order,
+}
+
+#[derive(Clone, Debug)]
+enum Order {
+    Sequential,
+    /// Groups of `run` neighbours in permuted order.
+    Permuted {
+        groups: Permutation,
+        run: u64,
+    },
+    Drawn(Box<Drawn>),
+}
+
+/// Positions with repeats.
+#[derive(Clone, Debug)]
+struct Drawn {
+    draw: Draw,
+    unit: u64,
+    size_key: u64,
+    jump_key: u64,
+    percentage_random: u32,
+    run: u64,
+    left_in_run: u64,
+    next_offset: u64,
+}
+
+impl Stream {
+    pub(super) fn new(spec: &StreamSpec<'_>) -> Result<Stream, WorkloadError> {
+        let mut regions = Vec::with_capacity(spec.regions.len());
+        for (number, region) in spec.regions.iter().enumerate() {
+            regions.push(RegionStream::new(spec, region, random::derive(spec.key, number as u64))?);
+        }
+        if regions.is_empty() {
+            return Err(WorkloadError("there is no target".to_owned()));
+        }
+        Ok(Stream { regions: regions.into_boxed_slice(), turn: 0, pass: 0, max_passes: spec.max_passes })
+    }
+
+    /// The next place; `None` when all passes are done.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Place> {
+        loop {
+            for _ in 0..self.regions.len() {
+                let turn = self.turn;
+                self.turn = if turn + 1 == self.regions.len() { 0 } else { turn + 1 };
+                if let Some(place) = self.regions[turn].next() {
+                    return Some(place);
+                }
+            }
+            self.begin_next_pass()?;
+        }
+    }
+
+    #[cold]
+    fn begin_next_pass(&mut self) -> Option<()> {
+        self.pass += 1;
+        if self.max_passes.is_some_and(|max| self.pass >= max) {
+            self.pass -= 1;
+            return None;
+        }
+        self.turn = 0;
+        for region in &mut self.regions {
+            region.begin_pass(self.pass);
+        }
+        Some(())
+    }
+}
+
+impl RegionStream {
+    fn new(spec: &StreamSpec<'_>, region: &Region, key: u64) -> Result<RegionStream, WorkloadError> {
+        let (align, hole) = if spec.random { (spec.align, 0) } else { (0, spec.modifier.unwrap_or(0)) };
+        let covered = spec.coverage
+            && *spec.distribution == Distribution::Random
+            && spec.percentage_random == 100
+            && (align == 0 || align >= spec.sizes.min());
+        let pieces = Pieces::new(region.bytes, spec.sizes, u64::from(align), hole, random::derive(key, 0));
+        let count = pieces.count();
+        let needed = if spec.random && !covered { spec.sizes.max() } else { spec.sizes.min() };
+        if count == 0 || region.bytes < u64::from(needed) {
+            return Err(WorkloadError(format!(
+                "a region of {} bytes holds no block of {needed} bytes",
+                region.bytes
+            )));
+        }
+        let run = spec.modifier.unwrap_or(1).max(1);
+        let order = if !spec.random {
+            Order::Sequential
+        } else if covered {
+            Order::Permuted { groups: Permutation::new(key, count.div_ceil(run)), run }
+        } else {
+            let unit = u64::from(if align == 0 { spec.sizes.min() } else { align });
+            let places = (region.bytes - u64::from(spec.sizes.min())) / unit + 1;
+            Order::Drawn(Box::new(Drawn {
+                draw: Draw::new(spec.distribution, places, random::derive(key, 1)),
+                unit,
+                size_key: random::derive(key, 2),
+                jump_key: random::derive(key, 3),
+                percentage_random: spec.percentage_random,
+                run,
+                left_in_run: 0,
+                next_offset: 0,
+            }))
+        };
+        let mut stream = RegionStream {
+            target: region.target,
+            start: region.start,
+            bytes: region.bytes,
+            key,
+            pieces,
+            count,
+            index: 0,
+            order,
+        };
+        stream.begin_pass(0);
+        Ok(stream)
+    }
+
+    fn begin_pass(&mut self, pass: u64) {
+        self.index = 0;
+        self.pieces.shuffle(random::derive(self.key, 2 * pass + 100));
+        self.count = self.pieces.count();
+        if let Order::Permuted { groups, run } = &mut self.order {
+            *groups = Permutation::new(random::derive(self.key, 2 * pass + 101), self.count.div_ceil(*run));
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Place> {
+        let (offset, len) = match &mut self.order {
+            Order::Sequential => {
+                if self.index == self.count {
+                    return None;
+                }
+                self.index += 1;
+                self.pieces.at(self.index - 1)
+            }
+            Order::Permuted { groups, run } => loop {
+                let (group, within) =
+                    if *run == 1 { (self.index, 0) } else { (self.index / *run, self.index % *run) };
+                if group >= groups.len() {
+                    return None;
+                }
+                self.index += 1;
+                let piece = if *run == 1 { groups.at(group) } else { groups.at(group) * *run + within };
+                // Only the group at the end of the region can be short.
+                if piece < self.count {
+                    break self.pieces.at(piece);
+                }
+            },
+            Order::Drawn(drawn) => {
+                self.index += 1;
+                drawn.place(self.index - 1, &self.pieces, self.bytes)
+            }
+        };
+        Some(Place { target: self.target, offset: self.start + offset, len })
+    }
+}
+
+impl Drawn {
+    fn place(&mut self, k: u64, pieces: &Pieces, bytes: u64) -> (u64, u32) {
+        let len = pieces.draw_size(random::at(self.size_key, k));
+        let room = bytes - u64::from(len);
+        let jump = if self.run > 1 {
+            self.left_in_run == 0
+        } else {
+            self.percentage_random >= 100
+                || random::below(random::at(self.jump_key, k), 100) < u64::from(self.percentage_random)
+        };
+        let offset = if jump {
+            self.left_in_run = self.run;
+            self.draw(k, room)
+        } else if self.next_offset <= room {
+            self.next_offset
+        } else {
+            0
+        };
+        self.left_in_run = self.left_in_run.saturating_sub(1);
+        self.next_offset = offset + u64::from(len);
+        (offset, len)
+    }
+
+    #[inline]
+    fn draw(&self, k: u64, room: u64) -> u64 {
+        for attempt in 0..REDRAWS {
+            let offset = self.draw.at(k ^ (attempt << 59)) * self.unit;
+            if offset <= room {
+                return offset;
+            }
+        }
+        room / self.unit * self.unit
+    }
+}
