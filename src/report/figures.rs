@@ -58,6 +58,7 @@ pub(super) fn iops(stats: &WorkerStats, op: Op) -> f64 {
 
 /// One direction of all jobs of a group.
 pub(super) struct GroupTotal {
+    pub jobs: u64,
     pub ios: u64,
     pub bytes: u64,
     pub min_bandwidth: f64,
@@ -74,6 +75,7 @@ impl GroupTotal {
             let counts = job.stats.ops.get(op);
             let (rate, ns) = (bandwidth(&job.stats, op), runtime_ns(&job.stats, op));
             let sum = total.get_or_insert(GroupTotal {
+                jobs: 0,
                 ios: 0,
                 bytes: 0,
                 min_bandwidth: rate,
@@ -81,6 +83,7 @@ impl GroupTotal {
                 min_runtime_ns: ns,
                 max_runtime_ns: ns,
             });
+            sum.jobs += 1;
             sum.ios += counts.ios;
             sum.bytes += counts.bytes;
             sum.min_bandwidth = sum.min_bandwidth.min(rate);

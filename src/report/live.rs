@@ -27,18 +27,18 @@ pub struct Live {
 }
 
 /// `live` in at most `width` characters, without a line end. What does not fit is dropped: first
-/// the number of jobs, then p99, bandwidth, ETA and percent done; errors and IOPS stay longest.
+/// the number of jobs, then p99, ETA, percent done and bandwidth; errors and IOPS stay longest.
 #[must_use]
 pub fn line(live: &Live, width: usize) -> String {
     // In the order of the line, each with its rank: a higher one is dropped earlier.
     let parts = [
         (5, Some(format!("{}/{} jobs", live.jobs_running, live.jobs_total))),
-        (1, live.done.map(|done| format!("{:.0}%", done.clamp(0.0, 1.0) * 100.0))),
+        (2, live.done.map(|done| format!("{:.0}%", done.clamp(0.0, 1.0) * 100.0))),
         (0, (live.errors > 0).then(|| format!("{} ERRORS", live.errors))),
         (0, Some(iops_text(&live.iops))),
-        (3, Some(format!("{}MiB/s", rounded(live.bandwidth / 1_048_576.0)))),
+        (1, Some(format!("{}MiB/s", rounded(live.bandwidth / 1_048_576.0)))),
         (4, live.p99_ns.map(p99_text)),
-        (2, live.eta_s.map(|seconds| format!("ETA {}", span(seconds.saturating_mul(SECOND_NS))))),
+        (3, live.eta_s.map(|seconds| format!("ETA {}", span(seconds.saturating_mul(SECOND_NS))))),
     ];
     let mut text = String::new();
     for rank_kept in (0..=5).rev() {
@@ -90,16 +90,15 @@ mod tests {
 
     #[test]
     fn the_least_important_goes_first() {
-        let lines = [80, 70, 60, 50, 36, 30, 26, 10, 0].map(|width| line(&busy(), width));
+        let lines = [80, 70, 50, 45, 36, 26, 10, 0].map(|width| line(&busy(), width));
         assert_eq!(
             lines,
             [
                 "2/4 jobs  45%  r 812.3k w 200.1k IOPS  3174MiB/s  p99 123.5us  ETA 1m15s",
                 "45%  r 812.3k w 200.1k IOPS  3174MiB/s  p99 123.5us  ETA 1m15s",
                 "45%  r 812.3k w 200.1k IOPS  3174MiB/s  ETA 1m15s",
-                "45%  r 812.3k w 200.1k IOPS  3174MiB/s  ETA 1m15s",
-                "",
-                "45%  r 812.3k w 200.1k IOPS",
+                "45%  r 812.3k w 200.1k IOPS  3174MiB/s",
+                "r 812.3k w 200.1k IOPS  3174MiB/s",
                 "r 812.3k w 200.1k IOPS",
                 "r 812.3k …",
                 "",

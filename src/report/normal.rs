@@ -18,7 +18,9 @@ pub(super) const FORMAT: Format = Format { name: "normal", doc: "for people", re
 /// No line is longer.
 const WIDTH: usize = 110;
 const DEPTH_RANGES: [&str; 7] = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", ">=64"];
-/// Longest list of targets that is shown in full.
+/// Longest list of names in a line that is shown in full.
+const NAMES_SHOWN: usize = 3;
+/// Most targets that are described.
 const TARGETS_SHOWN: usize = 8;
 
 fn render(report: &Report) -> String {
@@ -44,13 +46,13 @@ fn header(report: &Report) -> String {
         text::calendar(report.started_unix_ms)
     );
     if report.unfinished {
-        let elapsed_ms = report.time_unix_ms.saturating_sub(report.started_unix_ms);
-        first.push_str(&format!(", so far, after {}", span(elapsed_ms.saturating_mul(1_000_000))));
+        let tenths = report.time_unix_ms.saturating_sub(report.started_unix_ms) / 100;
+        first.push_str(&format!(", so far, after {}", span(tenths.saturating_mul(100_000_000))));
     }
     if let Some(signal) = report.ended_by_signal {
         first.push_str(&format!(", ENDED BY SIGNAL {signal}"));
     }
-    let mut out = wrapped("", &first, WIDTH);
+    let mut out = wrapped("", &first, WIDTH) + &trouble_text(report);
     for note in &report.notes {
         out.push_str(&wrapped("note: ", &printable(note), WIDTH));
     }
@@ -63,13 +65,35 @@ fn header(report: &Report) -> String {
     out
 }
 
+/// What went wrong in all, up where nobody misses it; nothing if nothing did.
+fn trouble_text(report: &Report) -> String {
+    let errors = report.jobs.iter().flat_map(|job| job.stats.errors()).map(|error| error.count).sum();
+    let failed: Vec<&str> =
+        report.jobs.iter().filter(|job| job.error.is_some()).map(|job| job.name.as_str()).collect();
+    let mut parts = Vec::new();
+    if !failed.is_empty() {
+        let jobs = counted(failed.len() as u64, "job", "jobs");
+        let names: Vec<String> =
+            failed.iter().take(NAMES_SHOWN).map(|name| shortened(&printable(name), 40)).collect();
+        parts.push(format!("{jobs} failed ({}{})", names.join(", "), more(failed.len(), NAMES_SHOWN)));
+    }
+    if errors > 0 {
+        parts.push(format!("{} ended with an error", counted(errors, "I/O", "I/Os")));
+    }
+    if parts.is_empty() { String::new() } else { wrapped("TROUBLE: ", &parts.join(", "), WIDTH) }
+}
+
+fn more(all: usize, shown: usize) -> String {
+    if all > shown { format!(" and {} more", all - shown) } else { String::new() }
+}
+
 fn target_text(target: &TargetReport) -> String {
     let mut parts = vec![format_size(target.size_bytes)];
     if let Some(device) = &target.device {
         parts.insert(0, device.model.as_deref().unwrap_or(&device.name).trim().to_owned());
         parts.extend(device.firmware.as_ref().map(|revision| format!("firmware {}", revision.trim())));
-        parts.push(format!("{}-byte LBAs", device.lba_bytes));
-        parts.extend(device.numa_node.map(|node| format!("NUMA node {node}")));
+        parts.push(format!("LBA {}", device.lba_bytes));
+        parts.extend(device.numa_node.map(|node| format!("NUMA {node}")));
         parts.extend(device.write_cache.clone());
     }
     printable(&format!("{}: {}", target.path, parts.join(", ")))
@@ -100,10 +124,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
         out.push_str(&interval_text(job.intervals.get(op)));
     }
     if stats.flush.count() > 0 {
-        out.push_str(&format!(
-            "  sync: {}\n",
-            counted(stats.flush.count(), "flush").replace("flushs", "flushes")
-        ));
+        out.push_str(&format!("   sync: {}\n", counted(stats.flush.count(), "flush", "flushes")));
         out.push_str(&latency_table(&[("lat", &stats.flush)]));
     }
     if stats.total_ios() == 0 && stats.flush.count() == 0 {
@@ -120,16 +141,13 @@ fn setting(job: &JobReport) -> String {
     parts.push(format!("bs={}", options::bs_text(spec)));
     parts.push(spec.ioengine.clone());
     parts.push(format!("iodepth={}", spec.iodepth));
-    let workers = counted(u64::from(job.workers), "worker");
-    let shown = spec.filename.iter().take(TARGETS_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let mut place = match (&spec.directory, shown.is_empty()) {
-        (_, false) => format!("{workers} on {shown}"),
+    let workers = counted(u64::from(job.workers), "worker", "workers");
+    let shown = spec.filename.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let place = match (&spec.directory, shown.is_empty()) {
+        (_, false) => format!("{workers} on {shown}{}", more(spec.filename.len(), NAMES_SHOWN)),
         (Some(directory), true) => format!("{workers} in {}", directory.display()),
         (None, true) => workers,
     };
-    if spec.filename.len() > TARGETS_SHOWN {
-        place.push_str(&format!(" and {} more", spec.filename.len() - TARGETS_SHOWN));
-    }
     parts.push(place);
     printable(&parts.join(", "))
 }
@@ -153,7 +171,7 @@ fn op_text(report: &Report, job: &JobReport, op: Op) -> String {
     if counts.failed > 0 {
         line.push_str(&format!(", {} FAILED", counts.failed));
     }
-    wrapped(&format!("  {}: ", op.name()), &line, WIDTH)
+    wrapped(&format!("  {:>5}: ", op.name()), &line, WIDTH)
 }
 
 fn error_text(error: &ErrorCount) -> String {
@@ -167,7 +185,7 @@ fn error_text(error: &ErrorCount) -> String {
 
 /// A unit for a whole table, so that a column of numbers can be compared by their lengths.
 struct Unit {
-    name: &'static str,
+    heading: &'static str,
     ns: f64,
     decimals: usize,
 }
@@ -175,10 +193,10 @@ struct Unit {
 impl Unit {
     fn of(typical_ns: u64) -> Unit {
         match typical_ns {
-            0..10_000 => Unit { name: "ns", ns: 1.0, decimals: 0 },
-            10_000..100_000 => Unit { name: "us", ns: 1e3, decimals: 2 },
-            100_000..10_000_000 => Unit { name: "us", ns: 1e3, decimals: 1 },
-            _ => Unit { name: "ms", ns: 1e6, decimals: 3 },
+            0..10_000 => Unit { heading: "latency ns", ns: 1.0, decimals: 0 },
+            10_000..100_000 => Unit { heading: "latency us", ns: 1e3, decimals: 2 },
+            100_000..10_000_000 => Unit { heading: "latency us", ns: 1e3, decimals: 1 },
+            _ => Unit { heading: "latency ms", ns: 1e6, decimals: 3 },
         }
     }
 
@@ -193,7 +211,7 @@ fn latency_table(rows: &[(&str, &Histogram)]) -> String {
     let Some((_, whole)) = rows.last() else { return String::new() };
     let unit = Unit::of(whole.percentile(50.0));
     let heads = ["mean", "stdev", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
-    let mut lines = vec![(unit.name, heads.map(str::to_owned))];
+    let mut lines = vec![(unit.heading, heads.map(str::to_owned))];
     #[expect(clippy::cast_precision_loss, reason = "at most eleven characters are printed")]
     for (label, histogram) in rows {
         let at = |percent: f64| unit.cell(histogram.percentile(percent) as f64);
@@ -210,7 +228,7 @@ fn latency_table(rows: &[(&str, &Histogram)]) -> String {
             .zip(widths)
             .map(|(cell, width)| format!("{cell:>width$}", width = width.max(6)))
             .collect();
-        out.push_str(&format!("    {label:>8}  {}\n", cells.join("  ")));
+        out.push_str(&format!("    {label:>10}  {}\n", cells.join("  ")));
     }
     out
 }
@@ -223,13 +241,12 @@ fn interval_text(intervals: &IntervalSummary) -> String {
     let deviation = if bw.mean > 0.0 { bw.stddev * 100.0 / bw.mean } else { 0.0 };
     let (scale, unit) = if bw.max < 1_048_576.0 { (1024.0, "KiB/s") } else { (1_048_576.0, "MiB/s") };
     let line = format!(
-        "{}: BW {} to {}{unit}, mean {}, stdev {} ({}%); IOPS {} to {}",
-        counted(intervals.samples, "interval"),
+        "{}: BW {} to {}{unit}, mean {}, stdev {} ({deviation:.1}%); IOPS {} to {}",
+        counted(intervals.samples, "interval", "intervals"),
         rounded(bw.min / scale),
         rounded(bw.max / scale),
         rounded(bw.mean / scale),
         rounded(bw.stddev / scale),
-        rounded(deviation),
         format_count(io.min),
         format_count(io.max),
     );
@@ -245,15 +262,17 @@ fn load_text(job: &JobReport) -> String {
         ("I/Os a doorbell", share_list(&FINE_BATCH_NAMES, &shares(stats.batch_submit.levels()))),
         ("I/Os a reap", share_list(&FINE_BATCH_NAMES, &shares(stats.batch_complete.levels()))),
     ];
-    for (name, list) in distributions.iter().filter(|(_, list)| !list.is_empty()) {
+    // One at a time there is nothing to distribute.
+    let shown = if job.spec.iodepth > 1 { distributions.as_slice() } else { &[] };
+    for (name, list) in shown.iter().filter(|(_, list)| !list.is_empty()) {
         out.push_str(&wrapped(&format!("  {name}: "), list, WIDTH));
     }
     if job.cpu.elapsed_ns > 0 {
         let (usr, sys) = cpu_percent(&job.cpu);
         let mut line = format!("usr {usr:.1}%, sys {sys:.1}%, ");
-        line.push_str(&counted(job.cpu.context_switches, "context switch").replace("switchs", "switches"));
+        line.push_str(&counted(job.cpu.context_switches, "context switch", "context switches"));
         if job.cpu.major_faults > 0 {
-            line.push_str(&format!(", {}", counted(job.cpu.major_faults, "major fault")));
+            line.push_str(&format!(", {}", counted(job.cpu.major_faults, "major fault", "major faults")));
         }
         out.push_str(&wrapped("  cpu: ", &line, WIDTH));
     }
@@ -271,7 +290,7 @@ fn share_list(names: &[&str], shares: &[f64]) -> String {
             },
         )
         .collect();
-    parts.join("  ")
+    parts.join(", ")
 }
 
 fn group_text(report: &Report, group: u32) -> String {
@@ -282,27 +301,24 @@ fn group_text(report: &Report, group: u32) -> String {
     let mut out = format!("\ngroup {group}, {jobs} jobs together:\n");
     for op in Op::ADDRESSED {
         let Some(total) = GroupTotal::of(report, group, op) else { continue };
-        let mebi = 1_048_576.0;
+        let (min, max) =
+            (rounded(total.min_bandwidth / 1_048_576.0), rounded(total.max_bandwidth / 1_048_576.0));
+        let spread = if total.jobs > 1 { format!("{min} to {max}MiB/s a job, ") } else { String::new() };
+        let (shortest, longest) = (span(total.min_runtime_ns), span(total.max_runtime_ns));
         let line = format!(
-            "IOPS={}, BW={}, {} to {}MiB/s a job, {} in {}",
+            "IOPS={}, BW={}, {spread}{} in {}",
             format_count(total.iops()),
             text::bandwidth(total.bandwidth()),
-            rounded(total.min_bandwidth / mebi),
-            rounded(total.max_bandwidth / mebi),
             format_size(total.bytes),
-            if total.min_runtime_ns == total.max_runtime_ns {
-                span(total.max_runtime_ns)
-            } else {
-                format!("{} to {}", span(total.min_runtime_ns), span(total.max_runtime_ns))
-            },
+            if shortest == longest { longest } else { format!("{shortest} to {longest}") },
         );
-        out.push_str(&wrapped(&format!("  {}: ", op.name().to_uppercase()), &line, WIDTH));
+        out.push_str(&wrapped(&format!("  {:>5}: ", op.name().to_uppercase()), &line, WIDTH));
     }
     out
 }
 
 fn reactor_text(reactor: &ReactorReport) -> String {
-    let place = reactor.cpu.map_or_else(|| "unpinned".to_owned(), |cpu| format!("cpu {cpu}"));
+    let place = reactor.cpu.map_or_else(|| "unpinned".to_owned(), |cpu| format!("cpu {cpu:>3}"));
     let busy =
         busy_percent(reactor).map_or_else(|| "never turned".to_owned(), |busy| format!("{busy:.1}% busy"));
     let (usr, sys) = cpu_percent(&reactor.cpu_use);

@@ -52,10 +52,10 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
     if width == 0 { kept } else { format!("{kept}…") }
 }
 
-/// `text` in lines of at most `width` characters: the first begins with `first`, the others with
-/// `first.len()` blanks. Words longer than a line are broken.
+/// `text` in lines of at most `width` characters: the first begins with `first`, the others with as
+/// many blanks, at least two. Words longer than a line are broken.
 pub(super) fn wrapped(first: &str, text: &str, width: usize) -> String {
-    let indent = first.chars().count();
+    let indent = first.chars().count().max(2);
     let room = width.saturating_sub(indent).max(1);
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
@@ -82,8 +82,8 @@ pub(super) fn wrapped(first: &str, text: &str, width: usize) -> String {
 }
 
 /// `1 worker`, `2 workers`.
-pub(super) fn counted(n: u64, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// A length of time for people, coarser the longer it is: `93ms`, `2.001s`, `2m05s`, `1h02m`, `3d04h`.
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn long_text_is_wrapped_and_hangs() {
         assert_eq!(wrapped("note: ", "aa bb cc", 11), "note: aa bb\n      cc\n");
-        assert_eq!(wrapped("", "abcdef gh", 4), "abcd\nef\ngh\n");
+        assert_eq!(wrapped("", "abcdef gh", 6), "abcd\n  ef\n  gh\n");
         assert_eq!(shortened("abcdef", 4), "abc…");
         assert_eq!(printable("a\tb\x1b"), "a\\tb\\u{1b}");
     }
