@@ -34,13 +34,15 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 /// `text` with control characters escaped, so that a name can neither move a terminal's cursor nor
 /// end a line.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped: Box<dyn Iterator<Item = char>> =
-                if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
-            escaped
-        })
-        .collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// `text` cut to `width` characters, with an ellipsis where something is missing.
