@@ -24,6 +24,8 @@ pub struct Report {
     pub reactors: Vec<ReactorReport>,
     /// The targets.
     pub targets: Vec<TargetReport>,
+    /// All resolved jobs as a job file, so that the result can be run again.
+    pub job_toml: Option<String>,
 }
 
 /// One line of the result: a worker, or with `group_reporting` all workers of a group.

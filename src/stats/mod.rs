@@ -4,4 +4,6 @@ mod histogram;
 mod worker;
 
 pub use histogram::{Bucket, Histogram};
-pub use worker::{DEPTH_LEVELS, ErrorCount, LatencyStats, OpStats, WorkerStats, depth_level};
+pub use worker::{
+    BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, ErrorCount, LatencyStats, OpStats, WorkerStats, depth_level,
+};

@@ -17,6 +17,36 @@ pub fn depth_level(depth: u32) -> usize {
     (31 - depth.max(1).leading_zeros()).min(DEPTH_LEVELS as u32 - 1) as usize
 }
 
+/// Levels of [`BatchCounts`]: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
+pub const BATCH_LEVELS: usize = 8;
+
+/// How often a batch had how many I/Os. The levels end at powers of two (those of the depth begin
+/// there), because fio's tables do and because batches of just 4 or 16 are what jobs ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchCounts([u64; BATCH_LEVELS]);
+
+impl BatchCounts {
+    /// Counts a batch of `ios`, at least 1.
+    #[inline]
+    pub fn record(&mut self, ios: u32) {
+        let level = 32 - (ios.max(1) - 1).leading_zeros();
+        self.0[level.min(BATCH_LEVELS as u32 - 1) as usize] += 1;
+    }
+
+    /// The counts, by level.
+    #[must_use]
+    pub fn levels(&self) -> &[u64; BATCH_LEVELS] {
+        &self.0
+    }
+
+    /// Adds what `other` has counted.
+    pub fn merge(&mut self, other: &BatchCounts) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
 /// The three latencies of fio: submission, completion, both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencyStats {
@@ -65,10 +95,10 @@ pub struct WorkerStats {
     pub flush: Histogram,
     /// I/Os in flight when an I/O was submitted, by [`depth_level`].
     pub depth_at_submit: [u64; DEPTH_LEVELS],
-    /// I/Os a doorbell, by [`depth_level`]; level 0 of fio's table ("0") is not used.
-    pub batch_submit: [u64; DEPTH_LEVELS],
-    /// Completions a reap, by [`depth_level`].
-    pub batch_complete: [u64; DEPTH_LEVELS],
+    /// I/Os a doorbell.
+    pub batch_submit: BatchCounts,
+    /// Completions a reap that found any.
+    pub batch_complete: BatchCounts,
     /// Turns of the loop that moved an I/O.
     pub busy_turns: u64,
     /// Turns that found nothing to do.
@@ -86,8 +116,8 @@ impl Default for WorkerStats {
             ops: PerOp::from_fn(|_| OpStats::default()),
             flush: Histogram::default(),
             depth_at_submit: [0; DEPTH_LEVELS],
-            batch_submit: [0; DEPTH_LEVELS],
-            batch_complete: [0; DEPTH_LEVELS],
+            batch_submit: BatchCounts::default(),
+            batch_complete: BatchCounts::default(),
             busy_turns: 0,
             idle_turns: 0,
             start_ns: 0,
@@ -162,9 +192,9 @@ impl WorkerStats {
         self.flush.merge(&other.flush);
         for level in 0..DEPTH_LEVELS {
             self.depth_at_submit[level] += other.depth_at_submit[level];
-            self.batch_submit[level] += other.batch_submit[level];
-            self.batch_complete[level] += other.batch_complete[level];
         }
+        self.batch_submit.merge(&other.batch_submit);
+        self.batch_complete.merge(&other.batch_complete);
         self.busy_turns += other.busy_turns;
         self.idle_turns += other.idle_turns;
         if other.start_ns != 0 {
@@ -214,8 +244,8 @@ impl WorkerStats {
         }
         self.flush.clear();
         self.depth_at_submit = [0; DEPTH_LEVELS];
-        self.batch_submit = [0; DEPTH_LEVELS];
-        self.batch_complete = [0; DEPTH_LEVELS];
+        self.batch_submit = BatchCounts::default();
+        self.batch_complete = BatchCounts::default();
         self.busy_turns = 0;
         self.idle_turns = 0;
         self.start_ns = now_ns;
@@ -226,6 +256,13 @@ impl WorkerStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_of_a_power_of_two_end_their_level() {
+        let mut batches = BatchCounts::default();
+        [1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 1000].into_iter().for_each(|ios| batches.record(ios));
+        assert_eq!(batches.levels(), &[1, 1, 2, 2, 2, 2, 2, 2]);
+    }
 
     #[test]
     fn depth_levels_are_those_of_fio() {

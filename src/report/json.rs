@@ -1,0 +1,273 @@
+//! fio's JSON, with fio's keys, units and nesting, and what more we know under `fio-spdk`.
+
+use serde_json::{Map, Value, json};
+
+use crate::base::Op;
+use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
+
+use super::figures::{
+    BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, bandwidth, busy_percent, cpu_percent,
+    fio_batches, iops, latency_levels, runtime_ns, share_of_group, shares,
+};
+use super::{Format, JobReport, ReactorReport, Report, TargetReport, options, text};
+
+/// fio's `json`.
+pub(super) const FORMAT: Format =
+    Format { name: "json", doc: "for programs: fio's JSON, for fio-plot and others", render: plain };
+
+/// fio's `json+`.
+pub(super) const FORMAT_PLUS: Format =
+    Format { name: "json+", doc: "the same with every bucket of the latencies", render: with_bins };
+
+/// fio's default `percentile_list`.
+pub(super) const PERCENTILES: [f64; 17] =
+    [1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99];
+
+fn plain(report: &Report) -> String {
+    format!("{:#}\n", document(report, false))
+}
+
+fn with_bins(report: &Report) -> String {
+    format!("{:#}\n", document(report, true))
+}
+
+fn document(report: &Report, bins: bool) -> Value {
+    let jobs: Vec<Value> = report.jobs.iter().map(|job| job_object(report, job, bins)).collect();
+    json!({
+        "fio version": concat!("fio-spdk-", env!("CARGO_PKG_VERSION")),
+        "timestamp": report.time_unix_ms / 1000,
+        "timestamp_ms": report.time_unix_ms,
+        "time": text::calendar(report.time_unix_ms),
+        // Our jobs are written with their globals resolved.
+        "global options": {},
+        "jobs": jobs,
+        "disk_util": [],
+        "fio-spdk": own_object(report),
+    })
+}
+
+fn own_object(report: &Report) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": env!("FIO_SPDK_COMMIT"),
+        "started_ms": report.started_unix_ms,
+        "unfinished": report.unfinished,
+        "ended_by_signal": report.ended_by_signal,
+        "notes": report.notes,
+        "reactors": report.reactors.iter().map(reactor_object).collect::<Vec<_>>(),
+        "targets": report.targets.iter().map(target_object).collect::<Vec<_>>(),
+        "job_toml": report.job_toml,
+    })
+}
+
+fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
+    let stats = &job.stats;
+    let (usr_cpu, sys_cpu) = cpu_percent(&job.cpu);
+    let options: Map<String, Value> = options::job_options(&job.spec)
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    let [latency_ns, latency_us, latency_ms] = latency_levels(stats).map(|levels| level_object(&levels));
+    let mut object = json!({
+        "jobname": job.name,
+        "groupid": job.group,
+        "job_start": job.started_unix_ms,
+        "error": job.error.as_ref().map_or(0, |error| error.errno),
+        "eta": 0,
+        "elapsed": report.time_unix_ms.saturating_sub(report.started_unix_ms).div_ceil(1000),
+        "job options": options,
+        "read": op_object(report, job, Op::Read, bins),
+        "write": op_object(report, job, Op::Write, bins),
+        "trim": op_object(report, job, Op::Deallocate, bins),
+        "sync": {
+            "total_ios": stats.flush.count(),
+            "lat_ns": latency_object(&stats.flush, bins),
+        },
+        // fio sums the times of the workers that it merges.
+        "job_runtime": milliseconds(stats.runtime_ns()) * u64::from(job.workers),
+        "usr_cpu": number(usr_cpu),
+        "sys_cpu": number(sys_cpu),
+        "ctx": job.cpu.context_switches,
+        "majf": job.cpu.major_faults,
+        "minf": job.cpu.minor_faults,
+        "iodepth_level": share_object(&DEPTH_NAMES, &shares(&stats.depth_at_submit)),
+        "iodepth_submit": share_object(&BATCH_NAMES, &shares(&fio_batches(&stats.batch_submit))),
+        "iodepth_complete": share_object(&BATCH_NAMES, &shares(&fio_batches(&stats.batch_complete))),
+        "latency_ns": latency_ns,
+        "latency_us": latency_us,
+        "latency_ms": latency_ms,
+        "latency_depth": job.spec.iodepth,
+        "latency_target": 0,
+        "latency_target_ns": 0,
+        "latency_percentile": 100.0,
+        "latency_window": 0,
+        "latency_window_us": 0,
+    });
+    if let Value::Object(map) = &mut object {
+        let goes_on = job.spec.continue_on_error;
+        if goes_on.read || goes_on.write || goes_on.verify {
+            map.insert("total_err".to_owned(), errors_total(stats).into());
+            map.insert("first_error".to_owned(), first_errno(stats).into());
+        }
+        if let Some(description) = &job.spec.description {
+            map.insert("desc".to_owned(), description.as_str().into());
+        }
+        map.insert("fio-spdk".to_owned(), own_job_object(job));
+    }
+    object
+}
+
+fn own_job_object(job: &JobReport) -> Value {
+    let stats = &job.stats;
+    json!({
+        "workers": job.workers,
+        "rw": options::rw_name(&job.spec),
+        "error_message": job.error.as_ref().map(|error| &error.message),
+        "errors": stats.errors().map(error_object).collect::<Vec<_>>(),
+        "failed": {
+            "read": stats.ops.read.failed,
+            "write": stats.ops.write.failed,
+            "trim": stats.ops.trim.failed,
+        },
+        "ios_per_doorbell": share_object(&FINE_BATCH_NAMES, &shares(stats.batch_submit.levels())),
+        "ios_per_reap": share_object(&FINE_BATCH_NAMES, &shares(stats.batch_complete.levels())),
+        "busy_turns": stats.busy_turns,
+        "idle_turns": stats.idle_turns,
+    })
+}
+
+fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
+    let stats = &job.stats;
+    let counts: &OpStats = stats.ops.get(op);
+    let bytes_a_second = bandwidth(stats, op);
+    let intervals = job.intervals.get(op);
+    let (bw, io) = (intervals.bandwidth, intervals.iops);
+    json!({
+        "io_bytes": counts.bytes,
+        "io_kbytes": counts.bytes / 1024,
+        "bw_bytes": whole(bytes_a_second),
+        "bw": whole(bytes_a_second / 1024.0),
+        "iops": number(iops(stats, op)),
+        "runtime": milliseconds(runtime_ns(stats, op)),
+        "total_ios": counts.ios,
+        "short_ios": counts.short_ios,
+        "drop_ios": 0,
+        "slat_ns": latency_object(&counts.latency.slat, bins),
+        "clat_ns": latency_object(&counts.latency.clat, bins),
+        "lat_ns": latency_object(&counts.latency.lat, bins),
+        "bw_min": whole(bw.min / 1024.0),
+        "bw_max": whole(bw.max / 1024.0),
+        "bw_agg": number(share_of_group(report, job, op)),
+        "bw_mean": number(bw.mean / 1024.0),
+        "bw_dev": number(bw.stddev / 1024.0),
+        "bw_samples": intervals.samples,
+        "iops_min": whole(io.min),
+        "iops_max": whole(io.max),
+        "iops_mean": number(io.mean),
+        "iops_stddev": number(io.stddev),
+        "iops_samples": intervals.samples,
+    })
+}
+
+/// Percentiles and bins of nothing are left out, as in fio.
+fn latency_object(histogram: &Histogram, bins: bool) -> Value {
+    let mut map = Map::new();
+    map.insert("min".to_owned(), histogram.min().into());
+    map.insert("max".to_owned(), histogram.max().into());
+    map.insert("mean".to_owned(), number(histogram.mean()));
+    map.insert("stddev".to_owned(), number(histogram.stddev()));
+    map.insert("N".to_owned(), histogram.count().into());
+    if histogram.count() > 0 {
+        let percentiles: Map<String, Value> = PERCENTILES
+            .iter()
+            .map(|percent| (format!("{percent:.6}"), histogram.percentile(*percent).into()))
+            .collect();
+        map.insert("percentile".to_owned(), percentiles.into());
+        if bins {
+            let bins: Map<String, Value> = histogram
+                .buckets()
+                .map(|bucket| (bucket.value_ns.to_string(), bucket.count.into()))
+                .collect();
+            map.insert("bins".to_owned(), bins.into());
+        }
+    }
+    Value::Object(map)
+}
+
+fn share_object(names: &[&str], shares: &[f64]) -> Value {
+    let map: Map<String, Value> =
+        names.iter().zip(shares).map(|(name, share)| ((*name).to_owned(), number(*share))).collect();
+    Value::Object(map)
+}
+
+fn level_object(levels: &[LatencyLevel]) -> Value {
+    let map: Map<String, Value> =
+        levels.iter().map(|level| (level.name.to_owned(), number(level.percent))).collect();
+    Value::Object(map)
+}
+
+fn error_object(error: &ErrorCount) -> Value {
+    json!({
+        "op": error.op.name(),
+        "status": error.status.name(),
+        "errno": error.status.errno(),
+        "meaning": error.status.meaning(),
+        "count": error.count,
+        "first_offset": error.first_offset,
+    })
+}
+
+fn reactor_object(reactor: &ReactorReport) -> Value {
+    let (usr_cpu, sys_cpu) = cpu_percent(&reactor.cpu_use);
+    json!({
+        "cpu": reactor.cpu,
+        "workers": reactor.workers,
+        "busy_percent": busy_percent(reactor).map(number),
+        "busy_turns": reactor.busy_turns,
+        "idle_turns": reactor.idle_turns,
+        "usr_cpu": number(usr_cpu),
+        "sys_cpu": number(sys_cpu),
+        "ctx": reactor.cpu_use.context_switches,
+        "majf": reactor.cpu_use.major_faults,
+        "minf": reactor.cpu_use.minor_faults,
+    })
+}
+
+fn target_object(target: &TargetReport) -> Value {
+    let device = target.device.as_ref().map(|device| {
+        json!({
+            "name": device.name,
+            "model": device.model,
+            "serial": device.serial,
+            "firmware": device.firmware,
+            "size_bytes": device.size_bytes,
+            "lba_bytes": device.lba_bytes,
+            "numa_node": device.numa_node,
+            "write_cache": device.write_cache,
+        })
+    });
+    json!({ "path": target.path, "size_bytes": target.size_bytes, "device": device })
+}
+
+fn errors_total(stats: &WorkerStats) -> u64 {
+    stats.errors().map(|error| error.count).sum()
+}
+
+fn first_errno(stats: &WorkerStats) -> i32 {
+    stats.first_error().map_or(0, |error| error.status.errno())
+}
+
+/// JSON knows neither NaN nor infinity, and readers of fio's output expect a number.
+fn number(value: f64) -> Value {
+    if value.is_finite() { value.into() } else { 0.0.into() }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+/// fio's times of directions are in milliseconds, and readers divide by them.
+fn milliseconds(ns: u64) -> u64 {
+    if ns == 0 { 0 } else { (ns / 1_000_000).max(1) }
+}
