@@ -268,25 +268,36 @@ impl IoUringQueue {
 
 impl Queue for IoUringQueue {
     const BLOCKING: bool = false;
+    const HAS_DOORBELL: bool = true;
 
     #[inline]
-    fn submit(&mut self, mut io: Io) -> Result<(), Io> {
-        let Some(slot) = self.free_slots.pop() else { return Err(io) };
-        if io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device() {
-            self.free_slots.push(slot);
-            return self.discard(io);
+    fn submit(&mut self, batch: &mut Vec<Io>) {
+        let room = batch.len().min(self.free_slots.len());
+        let mut taken = 0;
+        for io in &mut batch[..room] {
+            if io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device() {
+                break;
+            }
+            let slot = self.free_slots[self.free_slots.len() - 1 - taken];
+            let entry = self.entry(io).user_data(u64::from(slot));
+            let mut queue = self.ring.submission();
+            // SAFETY: the entry points to `io.buffer`, which moves into `slots` below and stays
+            // there until its completion; if this queue is dropped before, the buffer is not given
+            // back and its area is leaked. The kernel sees the entry in `commit` at the earliest,
+            // or with SQPOLL at once, when the buffer's memory is already out of reach for others.
+            if unsafe { queue.push(&entry) }.is_err() {
+                break;
+            }
+            taken += 1;
         }
-        let entry = self.entry(&mut io).user_data(u64::from(slot));
-        let mut queue = self.ring.submission();
-        // SAFETY: the entry points to `io.buffer`, which stays in `slots` until its completion; if
-        // this queue is dropped before, the buffer is not returned and its area is leaked.
-        if unsafe { queue.push(&entry) }.is_err() {
-            self.free_slots.push(slot);
-            return Err(io);
+        for io in batch.drain(..taken) {
+            let Some(slot) = self.free_slots.pop() else { break };
+            self.slots[slot as usize] = Some(io);
         }
-        self.slots[slot as usize] = Some(io);
-        self.uncommitted += 1;
-        Ok(())
+        self.uncommitted += taken as u32;
+        if taken < room && batch.first().is_some_and(|io| io.op == Op::Deallocate) {
+            self.discard(batch);
+        }
     }
 
     #[inline]
@@ -351,16 +362,21 @@ impl Queue for IoUringQueue {
 impl IoUringQueue {
     /// Block devices discard by ioctl only, as far as kernels before 6.12 go: it completes here.
     #[cold]
-    fn discard(&mut self, io: Io) -> Result<(), Io> {
-        if self.immediate.len() == self.immediate.capacity() {
-            return Err(io);
+    fn discard(&mut self, batch: &mut Vec<Io>) {
+        while self.immediate.len() < self.immediate.capacity() {
+            let is_discard =
+                |io: &Io| io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device();
+            if !batch.first().is_some_and(is_discard) {
+                return;
+            }
+            let io = batch.remove(0);
+            let bytes = io.len - io.moved;
+            let file = &self.files[usize::from(io.target)];
+            let result = file.deallocate(io.offset + u64::from(io.moved), u64::from(bytes));
+            let status =
+                result.map_or_else(|error| Status::from_errno(error.raw_os_error()), |()| Status::OK);
+            self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
         }
-        let bytes = io.len - io.moved;
-        let file = &self.files[usize::from(io.target)];
-        let result = file.deallocate(io.offset + u64::from(io.moved), u64::from(bytes));
-        let status = result.map_or_else(|error| Status::from_errno(error.raw_os_error()), |()| Status::OK);
-        self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
-        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //! a worker, made on the worker's thread.
 //!
 //! The contract, which `tests/conformance.rs` runs over every engine of [`NAMES`]:
-//! * An I/O is moved, not shared: `submit` takes descriptor and buffer, `poll` gives them back.
+//! * An I/O is moved, not shared: `submit` takes descriptor and buffer, `poll` gives them back. A
+//!   queue that is full leaves in the batch what it has no room for.
 //! * Every I/O accepted comes back exactly once, from `poll` or `stop`.
 //! * An I/O error is data in the completion; an `Err` means that the queue is dead.
 //! * A transfer may come back short; who submitted it continues it.
@@ -83,12 +84,11 @@ pub trait Queue {
     /// Whether I/Os complete within `submit`. Such a queue times its own calls and its workers get
     /// a thread each.
     const BLOCKING: bool;
+    /// Whether `commit` does anything, so that its time is worth reading the clock for.
+    const HAS_DOORBELL: bool;
 
-    /// Takes an I/O, or gives it back because the queue is full.
-    ///
-    /// # Errors
-    /// The I/O itself, if the queue is full.
-    fn submit(&mut self, io: Io) -> Result<(), Io>;
+    /// Takes I/Os out of `batch`, from its front, as many as there is room for; the others stay.
+    fn submit(&mut self, batch: &mut Vec<Io>);
 
     /// Rings the doorbell for everything submitted.
     ///

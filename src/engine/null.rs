@@ -51,14 +51,16 @@ impl Engine for Null {
 
 impl Queue for NullQueue {
     const BLOCKING: bool = false;
+    const HAS_DOORBELL: bool = false;
 
     #[inline]
-    fn submit(&mut self, io: Io) -> Result<(), Io> {
-        if self.in_flight.len() == self.depth {
-            return Err(io);
+    fn submit(&mut self, batch: &mut Vec<Io>) {
+        let room = self.depth - self.in_flight.len();
+        if batch.len() <= room {
+            self.in_flight.append(batch);
+        } else {
+            self.in_flight.extend(batch.drain(..room));
         }
-        self.in_flight.push(io);
-        Ok(())
     }
 
     #[inline]

@@ -56,22 +56,22 @@ impl Engine for Psync {
 
 impl Queue for PsyncQueue {
     const BLOCKING: bool = true;
+    const HAS_DOORBELL: bool = false;
 
     #[inline]
-    fn submit(&mut self, mut io: Io) -> Result<(), Io> {
-        if self.done.len() == self.depth {
-            return Err(io);
+    fn submit(&mut self, batch: &mut Vec<Io>) {
+        let room = batch.len().min(self.depth - self.done.len());
+        for mut io in batch.drain(..room) {
+            let start_ns = self.clock.now_ns();
+            let result = perform(&self.files, &mut io);
+            let done_ns = self.clock.now_ns();
+            // A short transfer that is being continued keeps the time at which it began.
+            if io.moved == 0 {
+                io.submit_ns = start_ns;
+            }
+            let (status, bytes) = outcome(result);
+            self.done.push(Completion { io, status, bytes, done_ns });
         }
-        let start_ns = self.clock.now_ns();
-        let result = perform(&self.files, &mut io);
-        let done_ns = self.clock.now_ns();
-        // A short transfer that is being continued keeps the time at which it began.
-        if io.moved == 0 {
-            io.submit_ns = start_ns;
-        }
-        let (status, bytes) = outcome(result);
-        self.done.push(Completion { io, status, bytes, done_ns });
-        Ok(())
     }
 
     #[inline]

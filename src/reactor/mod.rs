@@ -15,7 +15,7 @@ pub use worker::{Worker, WorkerConfig, WorkerOutcome, WorkerParts};
 /// How often a reactor looks up from its queues.
 const HOUSEKEEP_NS: u64 = 1_000_000;
 /// Turns of a worker that has its reactor to itself between two looks at the time.
-const BURST: u32 = 64;
+const BURST: u32 = 1024;
 
 /// What one turn of a worker did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,12 @@ pub enum Turn {
     Done,
 }
 
-/// A worker of any engine: dispatched once a turn, never once an I/O.
+/// A worker of any engine: dispatched once a burst of turns, never once an I/O.
 pub trait Turning {
-    /// Reaps, steers and issues once. `may_wait`: the engine may sleep until something completes,
-    /// because no other worker needs this thread.
-    fn turn(&mut self, may_wait: bool) -> Turn;
+    /// Reaps, steers and issues up to `count` times, until it is `until_ns` (`base::clock`).
+    /// `may_wait`: the engine may sleep until something completes, because no other worker needs
+    /// this thread. The answer is that of the last turn.
+    fn turns(&mut self, count: u32, until_ns: u64, may_wait: bool) -> Turn;
     /// Publishes numbers and looks for requests.
     fn housekeep(&mut self);
     /// The time of the last turn (`base::clock`).
@@ -58,18 +59,13 @@ pub fn drive(mut workers: Vec<Box<dyn Turning>>) -> Vec<WorkerOutcome> {
             if !*running {
                 continue;
             }
-            for _ in 0..if alone { BURST } else { 1 } {
-                if worker.turn(alone) == Turn::Done {
-                    *running = false;
-                    left -= 1;
-                    worker.housekeep();
-                    break;
-                }
-                now_ns = worker.now_ns();
-                if now_ns >= next_look_ns {
-                    break;
-                }
+            let burst = if alone { BURST } else { 1 };
+            if worker.turns(burst, next_look_ns, alone) == Turn::Done {
+                *running = false;
+                left -= 1;
+                worker.housekeep();
             }
+            now_ns = worker.now_ns();
         }
         if now_ns >= next_look_ns {
             next_look_ns = now_ns + HOUSEKEEP_NS;

@@ -1,6 +1,6 @@
 //! One worker: its queue, its workload, its buffers and its counts.
 //!
-//! Invariants: every buffer of the area is in exactly one place (`free`, `retry`, or in the queue);
+//! Invariants: every buffer of the area is in exactly one place (`free`, `batch`, or in the queue);
 //! `in_flight` counts those that are not in `free`; an I/O is counted when it comes back, once.
 
 use std::sync::Arc;
@@ -125,12 +125,11 @@ pub struct Worker<Q: Queue> {
     in_flight: u32,
     draining_to_low: bool,
     exhausted: bool,
-    /// The batch being prepared.
-    steps: Vec<Step>,
+    /// What the next doorbell is for: new I/Os, short ones that go on, and those for which the
+    /// queue had no room.
+    batch: Vec<Io>,
     /// A step that waits for an I/O to the same bytes.
     held: Option<Step>,
-    /// I/Os to submit again: short ones, and those for which the queue had no room.
-    retry: Vec<Io>,
     done: Vec<Completion>,
     runs: [Run; 3],
     batch_ids: Vec<u32>,
@@ -188,9 +187,8 @@ impl<Q: Queue> Worker<Q> {
             in_flight: 0,
             draining_to_low: false,
             exhausted: false,
-            steps: Vec::with_capacity(depth),
+            batch: Vec::with_capacity(depth),
             held: None,
-            retry: Vec::with_capacity(depth),
             done: Vec::with_capacity(depth),
             runs: [Run::default(); 3],
             batch_ids: Vec::with_capacity(depth),
@@ -226,7 +224,7 @@ impl<Q: Queue> Worker<Q> {
             self.count_run(op);
         }
         if count > 0 {
-            self.stats.batch_complete[depth_level(count)] += 1;
+            self.stats.batch_complete.record(count);
         }
         if let Err(error) = polled {
             self.queue_died(error);
@@ -255,34 +253,29 @@ impl<Q: Queue> Worker<Q> {
 
     #[inline]
     fn take_back(&mut self, completion: Completion) {
-        let io = &completion.io;
-        let whole = completion.bytes == io.len - io.moved;
-        if !(completion.status.is_ok() && whole && io.op != Op::Flush) {
-            self.take_back_unusual(completion);
+        let Completion { io, status, bytes, done_ns } = completion;
+        if !status.is_ok() || bytes != io.len - io.moved || io.op == Op::Flush {
+            self.take_back_unusual(Completion { io, status, bytes, done_ns });
             return;
         }
+        let (op, len, submit_ns, id) = (io.op, u64::from(io.len), io.submit_ns, io.buffer.id() as usize);
         if Q::BLOCKING {
-            self.now_ns = completion.done_ns;
-            let op = self.stats.ops.get_mut(io.op);
-            let ns = completion.done_ns - io.submit_ns;
-            op.latency.clat.record(ns);
-            op.latency.lat.record(ns);
-            op.ios += 1;
-            op.bytes += u64::from(io.len);
+            self.now_ns = done_ns;
+            let counts = self.stats.ops.get_mut(op);
+            counts.latency.clat.record(done_ns - submit_ns);
+            counts.latency.lat.record(done_ns - submit_ns);
+            counts.ios += 1;
+            counts.bytes += len;
         } else {
-            let run = &mut self.runs[io.op as usize];
-            if run.submit_ns != io.submit_ns {
-                let op = io.op;
+            if self.runs[op as usize].submit_ns != submit_ns {
                 self.count_run(op);
-                let io = &completion.io;
-                let slat_ns = self.slat_ns[io.buffer.id() as usize];
-                self.runs[op as usize] = Run { submit_ns: io.submit_ns, slat_ns, ios: 0, bytes: 0 };
+                self.runs[op as usize] = Run { submit_ns, slat_ns: self.slat_ns[id], ios: 0, bytes: 0 };
             }
-            let run = &mut self.runs[completion.io.op as usize];
+            let run = &mut self.runs[op as usize];
             run.ios += 1;
-            run.bytes += u64::from(completion.io.len);
+            run.bytes += len;
         }
-        self.free_buffer(completion.io);
+        self.free_buffer(op, io.buffer);
     }
 
     /// Counts what has come back together: one entry in the histograms for all of it.
@@ -304,15 +297,15 @@ impl<Q: Queue> Worker<Q> {
     }
 
     #[inline]
-    fn free_buffer(&mut self, io: Io) {
-        let id = io.buffer.id() as usize;
-        if io.op == Op::Read {
+    fn free_buffer(&mut self, op: Op, buffer: Buffer) {
+        let id = buffer.id() as usize;
+        if op == Op::Read {
             self.dirty[id] = true;
         }
         if self.config.serialize {
             self.ranges[id] = None;
         }
-        self.free.push(io.buffer);
+        self.free.push(buffer);
         self.in_flight -= 1;
     }
 
@@ -325,13 +318,13 @@ impl<Q: Queue> Worker<Q> {
         }
         if status.is_ok() && io.op == Op::Flush {
             self.stats.flush.record(self.now_ns.saturating_sub(io.submit_ns));
-            self.free_buffer(io);
+            self.free_buffer(io.op, io.buffer);
             return;
         }
         if status.is_ok() && bytes > 0 {
             io.moved += bytes;
             self.stats.ops.get_mut(io.op).short_ios += 1;
-            self.retry.push(io);
+            self.batch.push(io);
             return;
         }
         let status = match (status.is_ok(), io.op) {
@@ -350,7 +343,7 @@ impl<Q: Queue> Worker<Q> {
                 self.fail(io.op, status);
             }
         }
-        self.free_buffer(io);
+        self.free_buffer(io.op, io.buffer);
     }
 
     #[cold]
@@ -367,11 +360,11 @@ impl<Q: Queue> Worker<Q> {
         let mut done = std::mem::take(&mut self.done);
         self.queue.stop(STOP_WAIT_NS, &mut done);
         for completion in done.drain(..) {
-            self.free_buffer(completion.io);
+            self.free_buffer(completion.io.op, completion.io.buffer);
         }
         self.done = done;
-        while let Some(io) = self.retry.pop() {
-            self.free_buffer(io);
+        while let Some(io) = self.batch.pop() {
+            self.free_buffer(io.op, io.buffer);
         }
         // What did not come back stays with the device: its memory is never freed.
         self.enter(Phase::Done);
@@ -452,65 +445,78 @@ impl<Q: Queue> Worker<Q> {
             }
             self.draining_to_low = false;
         }
-        let room = (self.config.depth - self.in_flight).min(self.config.batch_submit) as usize;
-        self.prepare(room);
-        if self.steps.is_empty() && self.retry.is_empty() && self.flush_due.is_none() {
-            return false;
+        if self.batch.is_empty() && self.flush_due.is_none() {
+            let room = (self.config.depth - self.in_flight).min(self.config.batch_submit);
+            self.prepare(room);
         }
         self.submit()
     }
 
-    /// Asks the workload for up to `room` I/Os and fills the buffers that they will take.
+    /// Asks the workload for up to `room` I/Os and gives them their buffers, filled.
     #[inline]
-    fn prepare(&mut self, room: usize) {
-        self.steps.clear();
-        if self.flush_due.is_some() || !self.retry.is_empty() || self.exhausted {
-            return;
-        }
-        let top = self.free.len();
-        while self.steps.len() < room {
+    fn prepare(&mut self, room: u32) {
+        for _ in 0..room {
+            if self.exhausted {
+                return;
+            }
             let step = match self.held.take() {
                 Some(step) => step,
                 None => match self.workload.next() {
                     Some(step) => step,
                     None => {
                         self.exhausted = true;
-                        break;
+                        return;
                     }
                 },
             };
             if self.config.serialize && self.is_busy(&step) {
                 self.held = Some(step);
-                break;
+                return;
             }
-            let place = top - 1 - self.steps.len();
-            self.steps.push(step);
+            let Some(mut buffer) = self.free.pop() else { return };
+            let mut flush_due = false;
             if step.op == Op::Write {
-                let buffer = &mut self.free[place];
-                let id = buffer.id() as usize;
-                let bytes = &mut buffer[..step.len as usize];
-                if self.dirty[id] {
-                    self.dirty[id] = false;
-                    self.content.prepare(bytes, id as u64);
-                }
-                self.content.update(bytes, &step);
-                if self.write_makes_flush_due() {
-                    break;
-                }
+                self.fill(&mut buffer, &step);
+                flush_due = self.write_makes_flush_due();
+            }
+            if self.config.serialize {
+                let end = step.offset + u64::from(step.len);
+                self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+            }
+            self.in_flight += 1;
+            self.batch.push(Io {
+                buffer,
+                offset: step.offset,
+                sequence: step.sequence,
+                submit_ns: 0,
+                len: step.len,
+                moved: 0,
+                target: step.target,
+                op: step.op,
+                data_only: false,
+            });
+            if flush_due {
+                return;
             }
         }
     }
 
-    /// Whether an I/O in flight, or one prepared just now, touches the bytes of `step`.
+    #[inline]
+    fn fill(&mut self, buffer: &mut Buffer, step: &Step) {
+        let id = buffer.id() as usize;
+        if self.dirty[id] {
+            self.dirty[id] = false;
+            self.content.prepare(buffer, id as u64);
+        }
+        self.content.update(&mut buffer[..step.len as usize], step);
+    }
+
+    /// Whether an I/O on its way touches the bytes of `step`.
     #[cold]
     fn is_busy(&self, step: &Step) -> bool {
         let end = step.offset + u64::from(step.len);
         let meets = |target: u16, from: u64, to: u64| target == step.target && from < end && step.offset < to;
         self.ranges.iter().flatten().any(|&(target, from, to)| meets(target, from, to))
-            || self
-                .steps
-                .iter()
-                .any(|other| meets(other.target, other.offset, other.offset + u64::from(other.len)))
     }
 
     #[inline]
@@ -535,51 +541,37 @@ impl<Q: Queue> Worker<Q> {
         due
     }
 
-    /// Hands retries, the prepared batch and due flushes to the queue and rings the doorbell.
+    /// Hands the batch and due flushes to the queue and rings the doorbell; true if anything went.
     #[inline]
     fn submit(&mut self) -> bool {
-        let issue_ns = if Q::BLOCKING { 0 } else { self.clock.now_ns() };
-        let before = self.in_flight;
-        self.batch_ids.clear();
-        let mut submitted = 0;
-        for _ in 0..self.retry.len() {
-            let io = self.retry.swap_remove(0);
-            submitted += u32::from(self.hand_over(io));
-        }
-        for index in 0..self.steps.len() {
-            let step = self.steps[index];
-            let Some(buffer) = self.free.pop() else { break };
-            if self.config.serialize {
-                let end = step.offset + u64::from(step.len);
-                self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
-            }
-            self.in_flight += 1;
-            let io = Io {
-                buffer,
-                offset: step.offset,
-                sequence: step.sequence,
-                submit_ns: issue_ns,
-                len: step.len,
-                moved: 0,
-                target: step.target,
-                op: step.op,
-                data_only: false,
-            };
-            submitted += u32::from(self.hand_over(io));
-        }
         if self.flush_due.is_some() {
-            submitted += self.submit_flushes(issue_ns);
+            self.prepare_flushes();
         }
+        let prepared = self.batch.len();
+        if prepared == 0 {
+            return false;
+        }
+        let issue_ns = if Q::BLOCKING { 0 } else { self.clock.now_ns() };
+        self.batch_ids.clear();
+        for io in &mut self.batch {
+            if io.moved == 0 {
+                io.submit_ns = issue_ns;
+            }
+            self.batch_ids.push(io.buffer.id());
+        }
+        self.queue.submit(&mut self.batch);
+        let submitted = (prepared - self.batch.len()) as u32;
         if submitted == 0 {
             return false;
         }
-        self.account_depth(before, self.in_flight);
-        self.stats.batch_submit[depth_level(submitted)] += 1;
+        let depth = self.in_flight - self.batch.len() as u32;
+        self.account_depth(depth - submitted, depth);
+        self.stats.batch_submit.record(submitted);
         if let Err(error) = self.queue.commit() {
             self.queue_died(error);
             return true;
         }
-        if !Q::BLOCKING {
+        if !Q::BLOCKING && Q::HAS_DOORBELL {
             let slat_ns = self.clock.now_ns() - issue_ns;
             for &id in &self.batch_ids {
                 self.slat_ns[id as usize] = slat_ns;
@@ -591,46 +583,26 @@ impl<Q: Queue> Worker<Q> {
         true
     }
 
-    #[inline]
-    fn hand_over(&mut self, io: Io) -> bool {
-        let id = io.buffer.id();
-        match self.queue.submit(io) {
-            Ok(()) => {
-                self.batch_ids.push(id);
-                true
-            }
-            Err(io) => {
-                self.retry.push(io);
-                false
-            }
-        }
-    }
-
+    /// Adds one flush a target to the batch, as far as there are buffers.
     #[cold]
-    fn submit_flushes(&mut self, issue_ns: u64) -> u32 {
-        let mut submitted = 0;
+    fn prepare_flushes(&mut self) {
         while let Some(due) = self.flush_due {
-            let Some(buffer) = self.free.pop() else { break };
+            let Some(buffer) = self.free.pop() else { return };
             self.in_flight += 1;
-            let io = Io {
+            self.batch.push(Io {
                 buffer,
                 offset: 0,
                 sequence: 0,
-                submit_ns: issue_ns,
+                submit_ns: 0,
                 len: 0,
                 moved: 0,
                 target: due.next_target,
                 op: Op::Flush,
                 data_only: due.data_only,
-            };
-            submitted += u32::from(self.hand_over(io));
+            });
             let next_target = due.next_target + 1;
             self.flush_due = (next_target < self.config.targets).then_some(FlushDue { next_target, ..due });
-            if Q::BLOCKING {
-                break;
-            }
         }
-        submitted
     }
 
     /// Depths `before + 1` to `after` were each reached once.
@@ -646,18 +618,14 @@ impl<Q: Queue> Worker<Q> {
     }
 }
 
-impl<Q: Queue> Turning for Worker<Q> {
+impl<Q: Queue> Worker<Q> {
     #[inline]
     fn turn(&mut self, may_wait: bool) -> Turn {
         let reaped = self.reap(may_wait);
         self.steer();
         let issued = match self.phase {
             Phase::Ramp | Phase::Run => self.issue(),
-            Phase::Drain | Phase::EndFlush => {
-                let waiting = !self.retry.is_empty() || self.flush_due.is_some();
-                self.steps.clear();
-                waiting && self.submit()
-            }
+            Phase::Drain | Phase::EndFlush => self.submit(),
             Phase::Done => return Turn::Done,
         };
         if reaped || issued {
@@ -667,6 +635,19 @@ impl<Q: Queue> Turning for Worker<Q> {
             self.stats.idle_turns += 1;
             Turn::Idle
         }
+    }
+}
+
+impl<Q: Queue> Turning for Worker<Q> {
+    fn turns(&mut self, count: u32, until_ns: u64, may_wait: bool) -> Turn {
+        let mut last = Turn::Idle;
+        for _ in 0..count {
+            last = self.turn(may_wait);
+            if last == Turn::Done || self.now_ns >= until_ns {
+                break;
+            }
+        }
+        last
     }
 
     fn housekeep(&mut self) {

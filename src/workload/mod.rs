@@ -172,7 +172,7 @@ impl Workload {
     }
 
     /// The next I/O; `None` when the workload has ended, and ever after.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::should_implement_trait, reason = "an iterator's adapters have no place in the loop")]
     pub fn next(&mut self) -> Option<Step> {
         if self.bytes_left == 0 || self.ios_left == 0 {

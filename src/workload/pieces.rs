@@ -84,12 +84,14 @@ impl Pieces {
     }
 
     /// Offset in the region and length of piece `index`, which must be below `count()`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn at(&self, index: u64) -> (u64, u32) {
-        if self.row.len() == 1 {
-            return (index * self.starts[1], self.row[0]);
-        }
+        if self.row.len() == 1 { (index * self.starts[1], self.row[0]) } else { self.at_mixed(index) }
+    }
+
+    #[inline(never)]
+    fn at_mixed(&self, index: u64) -> (u64, u32) {
         let width = self.row.len() as u64;
         let (cell, place) = (index / width, index % width);
         let cell_start = cell * self.starts[self.row.len()];

@@ -93,7 +93,7 @@ impl Stream {
     }
 
     /// The next place; `None` when all passes are done.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Place> {
         loop {
             for _ in 0..self.regions.len() {
@@ -180,7 +180,7 @@ impl RegionStream {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Place> {
         let (offset, len) = match &mut self.order {
             Order::Sequential => {
@@ -213,6 +213,7 @@ impl RegionStream {
 }
 
 impl Drawn {
+    #[inline(never)]
     fn place(&mut self, k: u64, pieces: &Pieces, bytes: u64) -> (u64, u32) {
         let len = pieces.draw_size(random::at(self.size_key, k));
         let room = bytes - u64::from(len);
