@@ -172,7 +172,8 @@ impl Diagnostic {
         let label = printable(&self.label);
         let title = Level::ERROR.primary_title(message.as_str());
         let mut group = Group::with_title(title);
-        let origin = Origin::path(self.file.as_str());
+        let file = printable(&self.file);
+        let origin = Origin::path(file.as_str());
         if self.line == 0 {
             group = group.element(origin);
         } else {
@@ -184,7 +185,7 @@ impl Diagnostic {
         }
         let help: Vec<String> = self.help.iter().map(|text| printable(text)).collect();
         group = group.elements(help.iter().map(|text| Element::from(Level::HELP.message(text.as_str()))));
-        renderer.render(&[group])
+        without_gap(&renderer.render(&[group]))
     }
 }
 
@@ -251,6 +252,16 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// Takes out the `:::` that the renderer puts between an origin and a snippet of its own. The
+/// origin is given apart because the snippet may begin in the middle of a long line.
+fn without_gap(rendered: &str) -> String {
+    const GAP: usize = 3;
+    let lines = rendered.split('\n').enumerate();
+    let kept: Vec<&str> =
+        lines.filter(|(index, line)| *index != GAP || !line.contains(":::")).map(|(_, line)| line).collect();
+    kept.join("\n")
+}
 
 fn floor(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {

@@ -19,16 +19,17 @@ pub fn load(paths: &[String], overrides: &[(String, String)]) -> Result<Vec<JobS
     for path in paths {
         match read(path) {
             Ok(file) => files.push(file),
-            Err(one) => failed.push(one),
+            Err(one) => failed.push(*one),
         }
     }
     if failed.is_empty() { super::parse(&files, overrides) } else { Err(Diagnostics::new(failed)) }
 }
 
-fn read(path: &str) -> Result<(String, String), Diagnostic> {
+fn read(path: &str) -> Result<(String, String), Box<Diagnostic>> {
     let name = if path == "-" { "standard input" } else { path };
-    let wrong =
-        |message: String, help: Option<&str>| Diagnostic::of_file(name, message, help.map(str::to_owned));
+    let wrong = |message: String, help: Option<&str>| {
+        Box::new(Diagnostic::of_file(name, message, help.map(str::to_owned)))
+    };
     let mut bytes = Vec::new();
     let outcome = if path == "-" {
         io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)

@@ -15,7 +15,10 @@ mod print;
 mod resolve;
 mod shapes;
 pub mod spec;
+mod syntax;
 mod table;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 mod value;
 

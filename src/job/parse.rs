@@ -1,23 +1,32 @@
 //! Job files and the command line, from text to jobs.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Place, Source, nearest};
 use super::resolve::{Level, resolve};
 use super::spec::JobSpec;
+use super::syntax::{self, line_of};
 use super::table::{explain_unknown, find};
-use super::value::{Data, Value, entries, place};
+use super::value::{Data, Value, place};
 
 /// As in fio.
 const MAX_JOBS: usize = 4096;
 /// A file with more mistakes than this is no job file at all.
-const MAX_ISSUES: usize = 1000;
+pub(crate) const MAX_ISSUES: usize = 1000;
 
 /// A job as it stands in a file.
 struct JobText {
     file: usize,
     level: Level,
     header: Place,
+}
+
+/// What a file says besides its jobs.
+#[derive(Default)]
+struct FileText {
+    global: Level,
+    /// Whether all of the file could be read.
+    complete: bool,
 }
 
 /// Parses job files, given as path and text, in order, and puts the overrides of the command line
@@ -32,16 +41,16 @@ pub fn parse(
     let mut sources: Vec<Source> =
         files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
     let mut issues = Vec::new();
-    let mut globals = Vec::new();
+    let mut texts = Vec::new();
     let mut jobs = Vec::new();
     for (index, source) in sources.iter().enumerate() {
-        globals.push(read_file(index, source, &mut jobs, &mut issues));
+        texts.push(read_file(index, source, &mut jobs, &mut issues));
     }
     let above = read_overrides(overrides, &mut sources, &mut issues);
     if files.is_empty() {
         let header = Place { source: 0, span: 0..0 };
         jobs.push(JobText { file: 0, level: Level::default(), header });
-        globals.push(Level::default());
+        texts.push(FileText { global: Level::default(), complete: true });
         if overrides.is_empty() {
             sources.push(Source { name: COMMAND_LINE.to_owned(), text: String::new() });
         }
@@ -55,17 +64,16 @@ pub fn parse(
     }
     let mut specs = Vec::new();
     // What is wrong in `[global]` shows in every job; once is enough, and without jobs it shows too.
-    for (file, global) in globals.iter().enumerate() {
+    for (file, text) in texts.iter().enumerate() {
         if !jobs.iter().any(|job| job.file == file) {
             let header = Place { source: file, span: 0..0 };
-            let mut found = Vec::new();
-            resolve(&[global], 0, &header, &mut found);
-            issues.extend(found.into_iter().filter(|issue| issue.place.as_ref() != Some(&header)));
+            resolve(&[&text.global], 0, &header, false, &mut issues);
         }
     }
     for (index, job) in jobs.iter().enumerate() {
-        let levels = [&globals[job.file], &job.level, &above];
-        specs.extend(resolve(&levels, index, &job.header, &mut issues));
+        let text = &texts[job.file];
+        let levels = [&text.global, &job.level, &above];
+        specs.extend(resolve(&levels, index, &job.header, text.complete, &mut issues));
         if issues.len() > MAX_ISSUES {
             break;
         }
@@ -95,22 +103,18 @@ fn no_job(source: &Source) -> Issue {
 }
 
 /// Reads one file: gives its `[global]`, appends its jobs.
-fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) -> Level {
-    let (document, errors) = DeTable::parse_recoverable(&source.text);
-    let mut lines = Vec::new();
-    for error in errors.iter().take(MAX_ISSUES) {
-        let span = error.span().unwrap_or(0..0);
-        let line = line_of(&source.text, span.start);
-        // One slip often confuses the parser more than once.
-        if !lines.contains(&line) {
-            lines.push(line.clone());
-            issues.push(syntax_issue(index, source, error.message(), span, line));
-        }
-    }
+fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) -> FileText {
+    let document = syntax::read(index, &source.text);
+    let ini = !document.issues.is_empty() && looks_like_ini(&source.text);
+    let complete = document.issues.is_empty();
+    let before = issues.len();
+    issues.extend(document.issues);
+    // What the parser made of a line that it did not understand is not the user's mistake.
+    let broken = |place: &Place| document.broken.contains(&line_of(&source.text, place.span.start));
     let mut found = Vec::new();
     let mut global = Level::default();
-    let ini = looks_like_ini(&source.text);
-    for (name, key, value) in entries(document.get_ref(), index, 0) {
+    let first_job = jobs.len();
+    for (name, key, value) in document.entries {
         if found.len() > MAX_ISSUES {
             break;
         }
@@ -127,37 +131,23 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
             (_, data) => found.push(misplaced(&name, &key, &data, ini)),
         }
     }
-    // What the parser made of a line that it did not understand is not the user's mistake.
-    let sound = |issue: &Issue| {
-        let start = issue.place.as_ref().map_or(0, |place| place.span.start);
-        !lines.contains(&line_of(&source.text, start))
-    };
-    if lines.is_empty() {
-        issues.append(&mut found);
-    } else {
-        issues.extend(found.into_iter().filter(sound));
-        if ini && let Some(first) = issues.iter_mut().find(|issue| on(issue, index)) {
-            first.help.push(INI.to_owned());
-        }
-        // Values on broken lines must not be judged either.
-        let broken = |level: &mut Level| {
-            level.settings.retain(|setting| {
-                !lines.contains(&line_of(&source.text, setting.key.span.start))
-                    && !lines.contains(&line_of(&source.text, setting.value.place.span.start))
-            });
-        };
-        broken(&mut global);
-        jobs.iter_mut().filter(|job| job.file == index).for_each(|job| broken(&mut job.level));
+    if !document.broken.is_empty() {
+        found.retain(|issue| !issue.place.as_ref().is_some_and(&broken));
+        let levels =
+            std::iter::once(&mut global).chain(jobs[first_job..].iter_mut().map(|job| &mut job.level));
+        levels.for_each(|level| {
+            level.settings.retain(|setting| !broken(&setting.key) && !broken(&setting.value.place));
+        });
     }
-    global
+    issues.append(&mut found);
+    if ini && let Some(first) = issues.get_mut(before) {
+        first.help.push(INI.to_owned());
+    }
+    FileText { global, complete }
 }
 
 const INI: &str = "this looks like a job file of fio; here job files are TOML: [[job]] with name = \"...\" for each \
                    job, quotes around texts, `= true` after flags, # before comments";
-
-fn on(issue: &Issue, source: usize) -> bool {
-    issue.place.as_ref().is_some_and(|place| place.source == source)
-}
 
 fn read_job(file: usize, item: Value, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) {
     match item.data {
@@ -213,7 +203,7 @@ fn misplaced(name: &str, key: &Place, data: &Data, ini: bool) -> Issue {
     let issue = issue.at(key);
     match nearest(name, ["job", "global"]) {
         Some("global") => issue.help("did you mean `[global]`?"),
-        Some(_) => issue.help("did you mean `[[job]]`?"),
+        Some(_) => issue.help(format!("did you mean `[[job]]`? A job is named below it: name = \"{name}\"")),
         None if ini => {
             issue.help(format!("name the job so: [[job]] and below it name = \"{name}\"")).help(INI)
         }
@@ -223,60 +213,12 @@ fn misplaced(name: &str, key: &Place, data: &Data, ini: bool) -> Issue {
     }
 }
 
-/// The bytes of the line that holds `at`.
-fn line_of(text: &str, at: usize) -> std::ops::Range<usize> {
-    let bytes = text.as_bytes();
-    let at = at.min(bytes.len());
-    let start = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |before| before + 1);
-    let end = bytes[at..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |after| at + after);
-    start..end
-}
-
 /// Whether an INI file of fio's was given: sections in single brackets, or `;` comments.
 fn looks_like_ini(text: &str) -> bool {
     let mut sections = text.lines().map(str::trim).take(1000).filter(|line| {
         line.starts_with(';') || (line.starts_with('[') && !line.starts_with("[[") && *line != "[global]")
     });
     sections.next().is_some() && !text.contains("[[job]]")
-}
-
-/// A place where the text is no TOML; the usual slips get an answer of their own.
-fn syntax_issue(
-    index: usize,
-    source: &Source,
-    message: &str,
-    span: std::ops::Range<usize>,
-    line: std::ops::Range<usize>,
-) -> Issue {
-    let text = source.text[line.clone()].trim();
-    let at = place(span, index, 0);
-    let code = text.split('#').next().unwrap_or(text).trim();
-    if code.starts_with(';') {
-        return Issue::new("a comment begins with `#` in TOML").at(&at);
-    }
-    let bare = |word: &str| {
-        !word.is_empty() && !word.starts_with(['"', '\'', '[', '{']) && !word.contains(char::is_control)
-    };
-    let known = |key: &str| find(key).is_some() || explain_unknown(key).0.contains("option of fio");
-    if let Some((key, value)) = code.split_once('=') {
-        let (key, value) = (key.trim(), value.trim());
-        if value.is_empty() && known(key) {
-            return Issue::new(format!("`{key}` has no value")).at(&at);
-        }
-        if bare(value) && known(key) && value.len() < 100 {
-            let start = line.start + source.text[line.clone()].find(value).unwrap_or(0);
-            let whole = Place { source: index, span: start..start + value.len() };
-            return Issue::new(format!("`{key}`: a value with anything but digits needs quotes"))
-                .at(&whole)
-                .help(format!("write {key} = {}", super::value::quote(value)));
-        }
-    } else if let Some((_, option)) = find(code) {
-        let value = if option.is_flag() { "true" } else { "..." };
-        return Issue::new(format!("`{code}` has no value"))
-            .at(&place(line, index, 0))
-            .help(format!("write {code} = {value}"));
-    }
-    Issue::new(format!("not valid TOML: {message}")).at(&at)
 }
 
 /// Reads what was given as `--name=value`.
@@ -301,8 +243,8 @@ fn read_overrides(
         }
         let value = match override_value(text, source, start) {
             Ok(value) => value,
-            Err(message) => {
-                issues.push(Issue::new(message).at(&spot));
+            Err(issue) => {
+                issues.push(issue);
                 continue;
             }
         };
@@ -316,12 +258,16 @@ fn read_overrides(
     Level::read(list, issues)
 }
 
-fn override_value(text: &str, source: usize, start: usize) -> Result<Value, String> {
+fn override_value(text: &str, source: usize, start: usize) -> Result<Value, Issue> {
     if text.starts_with(['[', '{']) {
         let (value, errors) = DeValue::parse_recoverable(text);
         return match errors.first() {
             None => Ok(Value::from_toml(&value, source, start)),
-            Some(error) => Err(format!("not valid TOML: {}", error.message())),
+            Some(error) => {
+                let span = error.span().unwrap_or(0..text.len());
+                let message = format!("not valid TOML: {}", error.message());
+                Err(Issue::new(message).at(&place(span, source, start)))
+            }
         };
     }
     let span = start..start + text.len();

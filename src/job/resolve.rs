@@ -51,7 +51,12 @@ impl Level {
     /// Takes in named values; what is no option, or is set twice, becomes an issue.
     pub(crate) fn read(entries: Vec<(String, Place, Value)>, issues: &mut Vec<Issue>) -> Level {
         let mut level = Level::default();
+        let before = issues.len();
         for (name, key, value) in entries {
+            // Looking for near names takes time; a table of a million of them is no job.
+            if issues.len() - before > super::parse::MAX_ISSUES {
+                break;
+            }
             let Some((option, def)) = find(&name) else {
                 let (message, help) = explain_unknown(&name);
                 let mut issue = Issue::new(message).at(&key);
@@ -126,10 +131,12 @@ impl Level {
 }
 
 /// Makes a job of its levels, the later ones above the earlier. `None` if there is an issue.
+/// Unless the levels are `complete`, what holds between options is not checked.
 pub(crate) fn resolve(
     levels: &[&Level],
     index: usize,
     header: &Place,
+    complete: bool,
     issues: &mut Vec<Issue>,
 ) -> Option<JobSpec> {
     let origin = OPTIONS.iter().map(|_| None).collect();
@@ -145,7 +152,9 @@ pub(crate) fn resolve(
         return None;
     }
     finish(&mut draft.job);
-    checks::check(&draft, issues);
+    if complete {
+        checks::check(&draft, issues);
+    }
     if issues.len() > before {
         return None;
     }
