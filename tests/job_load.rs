@@ -10,7 +10,9 @@ fn files_that_cannot_be_read_are_all_named() {
     std::fs::File::create(path("huge")).unwrap().set_len((16 << 20) + 1).unwrap();
     let paths = [path("missing"), path("."), path("binary"), path("huge")];
     let shown = job::load(&paths, &[]).unwrap_err().render(false);
-    for word in ["No such file", "Is a directory", "not valid UTF-8", "larger than 16 MiB", "missing", "binary"] {
+    for word in
+        ["No such file", "Is a directory", "not valid UTF-8", "larger than 16 MiB", "missing", "binary"]
+    {
         assert!(shown.contains(word), "{word}: {shown}");
     }
 }
