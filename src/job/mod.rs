@@ -1,5 +1,31 @@
 //! Job files: from text to [`JobSpec`]. Knows no engine and opens no device.
+//!
+//! [`table`] lists the options; parsing, errors, help, printing and the reference page all follow
+//! from it.
 
+mod checks;
+mod diagnostic;
+mod docs;
+mod kind;
+mod load;
+mod options;
+mod parse;
+mod patterns;
+mod print;
+mod resolve;
+mod shapes;
 pub mod spec;
+mod syntax;
+mod table;
+#[cfg(test)]
+mod tests;
+mod unsupported;
+mod value;
 
+pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
+pub use docs::{help, reference};
+pub use load::load;
+pub use parse::parse;
+pub use print::print;
 pub use spec::JobSpec;
+pub use table::{OptionDef, table};

@@ -1,0 +1,126 @@
+//! What must hold between the options of a job.
+
+use super::diagnostic::{Issue, Place};
+use super::resolve::Draft;
+use crate::base::shape::{Amount, Mix};
+
+/// Reports every rule that the job breaks, at the option that breaks it.
+pub(crate) fn check(draft: &Draft, issues: &mut Vec<Issue>) {
+    time_and_amount(draft, issues);
+    depth(draft, issues);
+    content(draft, issues);
+    safety(draft, issues);
+    io_uring(draft, issues);
+}
+
+fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {
+    Issue::new(message).at(place).help(help)
+}
+
+fn time_and_amount(draft: &Draft, issues: &mut Vec<Issue>) {
+    let job = &draft.job;
+    if job.time_based && job.runtime_ns.is_none() {
+        issues.push(issue(
+            draft.place("time_based"),
+            "`time_based` needs `runtime`, or the job would never end",
+            "set for example runtime = \"30s\"",
+        ));
+    }
+    if job.ioengine == "null" && !matches!(job.size, Some(Amount::Bytes(_))) {
+        let (place, what) = match job.size {
+            None => ("ioengine", "the `null` engine has no size of its own"),
+            Some(_) => ("size", "the `null` engine has no size to take a percentage of"),
+        };
+        issues.push(issue(draft.place(place), what, "set for example size = \"1g\""));
+    }
+}
+
+fn depth(draft: &Draft, issues: &mut Vec<Issue>) {
+    let job = &draft.job;
+    let bounds = [
+        ("iodepth_batch_submit", job.iodepth_batch_submit),
+        ("iodepth_batch_complete_min", job.iodepth_batch_complete_min),
+        ("iodepth_batch_complete_max", job.iodepth_batch_complete_max),
+        ("iodepth_low", job.iodepth_low),
+    ];
+    let mut above = false;
+    for (name, number) in bounds {
+        if number > job.iodepth {
+            above = true;
+            let message = format!("`{name}` is {number}, above the `iodepth` of {}", job.iodepth);
+            issues.push(issue(draft.place(name), message, "raise `iodepth`, or leave this out"));
+        }
+    }
+    let (min, max) = (job.iodepth_batch_complete_min, job.iodepth_batch_complete_max);
+    if !above && min > max {
+        let name = "iodepth_batch_complete_min";
+        let message = format!("`{name}` is {min}, above the `iodepth_batch_complete_max` of {max}");
+        issues.push(Issue::new(message).at(draft.place(name)));
+    }
+}
+
+fn content(draft: &Draft, issues: &mut Vec<Issue>) {
+    let content = &draft.job.content;
+    if !content.zero_buffers {
+        return;
+    }
+    let others = [
+        ("buffer_pattern", content.buffer_pattern.is_some()),
+        ("buffer_compress_percentage", content.compress_percentage > 0),
+        ("dedupe_percentage", content.dedupe_percentage > 0),
+    ];
+    for (name, _) in others.iter().filter(|(_, set)| *set) {
+        issues.push(issue(
+            draft.place(name),
+            format!("`{name}` makes no sense with `zero_buffers`, which writes nothing but zeros"),
+            "leave one of them out, or set zero_buffers = false here",
+        ));
+    }
+}
+
+fn safety(draft: &Draft, issues: &mut Vec<Issue>) {
+    let job = &draft.job;
+    if job.readonly && job.mix.modifies() {
+        let mut refused = issue(
+            draft.place("rw"),
+            format!("the job `{}` is `readonly`, but would {}", job.name, effect(job.mix)),
+            "take `readonly` away if the data on the target may be lost",
+        );
+        refused.refusal = true;
+        issues.push(refused);
+    }
+    if job.fill_device && !job.mix.issues(crate::base::Op::Write) {
+        issues.push(issue(
+            draft.place("fill_device"),
+            "`fill_device` needs a workload that writes",
+            "set for example rw = \"write\"",
+        ));
+    }
+}
+
+fn effect(mix: Mix) -> &'static str {
+    match mix {
+        Mix::Read => "read",
+        Mix::Write | Mix::ReadWrite => "write",
+        Mix::Trim => "trim",
+        Mix::TrimWrite => "trim and write",
+    }
+}
+
+fn io_uring(draft: &Draft, issues: &mut Vec<Issue>) {
+    let (job, uring) = (&draft.job, &draft.job.io_uring);
+    if uring.hipri && !job.direct {
+        issues.push(issue(
+            draft.place("hipri"),
+            "`hipri` needs `direct`: only I/O past the page cache can be polled for",
+            "set direct = true",
+        ));
+    }
+    if uring.sqthread_poll_cpu.is_some() && !uring.sqthread_poll {
+        issues.push(issue(
+            draft.place("sqthread_poll_cpu"),
+            "`sqthread_poll_cpu` needs `sqthread_poll`",
+            "set sqthread_poll = true",
+        ));
+    }
+}

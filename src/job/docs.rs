@@ -1,0 +1,85 @@
+//! The reference page and the help of the command line, both from the table.
+
+use super::table::{OptionDef, table};
+use super::unsupported::FIO_ONLY;
+
+const INTRODUCTION: &str = include_str!("reference.md");
+
+/// The page `docs/job-file.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    let mut section = "";
+    for option in table() {
+        if option.section != section {
+            section = option.section;
+            out.push_str(&format!("\n### {section}\n"));
+        }
+        out.push_str(&format!("\n#### `{}`\n\n", option.name));
+        if !option.aliases.is_empty() {
+            let names: Vec<String> = option.aliases.iter().map(|name| format!("`{name}`")).collect();
+            out.push_str(&format!("- Also: {}\n", names.join(", ")));
+        }
+        out.push_str(&format!("- Value: {}\n", option.form()));
+        if !option.default.is_empty() {
+            out.push_str(&format!("- Default: {}\n", default_text(option)));
+        }
+        out.push_str(&format!("\n{}\n", wrap(option.doc, 100)));
+    }
+    out.push_str("\n## Options of fio that are not supported yet\n\n");
+    out.push_str("They are refused by name, so that no job silently does less than it says.\n\n");
+    let names: Vec<String> = FIO_ONLY.iter().map(|name| format!("`{name}`")).collect();
+    out.push_str(&wrap(&names.join(", "), 100));
+    out.push('\n');
+    out
+}
+
+/// A default that is a value is set as code, words are not.
+fn default_text(option: &OptionDef) -> String {
+    let is_value = option.default.parse::<f64>().is_ok()
+        || option.default.starts_with('"')
+        || matches!(option.default, "true" | "false");
+    if is_value { format!("`{}`", option.default) } else { option.default.to_owned() }
+}
+
+/// The options in short, for the help of the command line: name, form, default, meaning.
+#[must_use]
+pub fn help() -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for option in table() {
+        if option.section != section {
+            section = option.section;
+            out.push_str(&format!("\n{section}:\n"));
+        }
+        let default = if option.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", option.default.replace('`', ""))
+        };
+        out.push_str(&format!("  --{}=<{}>{default}\n", option.name, option.form()));
+        let first = option.doc.split_inclusive(". ").next().unwrap_or(option.doc);
+        for line in wrap(&first.replace('`', ""), 88).lines() {
+            out.push_str(&format!("      {line}\n"));
+        }
+    }
+    out
+}
+
+fn wrap(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out
+}

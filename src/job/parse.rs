@@ -1,0 +1,275 @@
+//! Job files and the command line, from text to jobs.
+
+use toml::de::DeValue;
+
+use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Place, Source, nearest};
+use super::resolve::{Level, resolve};
+use super::spec::JobSpec;
+use super::syntax::{self, line_of};
+use super::table::{explain_unknown, find};
+use super::value::{Data, Value, place};
+
+/// As in fio.
+const MAX_JOBS: usize = 4096;
+/// A file with more mistakes than this is no job file at all.
+pub(crate) const MAX_ISSUES: usize = 1000;
+
+/// A job as it stands in a file.
+struct JobText {
+    file: usize,
+    level: Level,
+    header: Place,
+}
+
+/// What a file says besides its jobs.
+#[derive(Default)]
+struct FileText {
+    global: Level,
+    /// Whether all of the file could be read.
+    complete: bool,
+}
+
+/// Parses job files, given as path and text, in order, and puts the overrides of the command line
+/// above every job's own options. Without any file, the overrides make one job.
+///
+/// # Errors
+/// Every mistake in every file and on the command line.
+pub fn parse(
+    files: &[(String, String)],
+    overrides: &[(String, String)],
+) -> Result<Vec<JobSpec>, Diagnostics> {
+    let mut sources: Vec<Source> =
+        files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
+    let mut issues = Vec::new();
+    let mut texts = Vec::new();
+    let mut jobs = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        texts.push(read_file(index, source, &mut jobs, &mut issues));
+    }
+    let above = read_overrides(overrides, &mut sources, &mut issues);
+    if files.is_empty() {
+        let header = Place { source: 0, span: 0..0 };
+        jobs.push(JobText { file: 0, level: Level::default(), header });
+        texts.push(FileText { global: Level::default(), complete: true });
+        if overrides.is_empty() {
+            sources.push(Source { name: COMMAND_LINE.to_owned(), text: String::new() });
+        }
+    } else if jobs.is_empty() && issues.is_empty() {
+        issues.push(no_job(&sources[0]));
+    }
+    if jobs.len() > MAX_JOBS {
+        let message = format!("{} jobs: at most {MAX_JOBS} can run", jobs.len());
+        issues.push(Issue::new(message).at(&jobs[MAX_JOBS].header));
+        jobs.truncate(MAX_JOBS);
+    }
+    let mut specs = Vec::new();
+    // What is wrong in `[global]` shows in every job; once is enough, and without jobs it shows too.
+    for (file, text) in texts.iter().enumerate() {
+        if !jobs.iter().any(|job| job.file == file) {
+            let header = Place { source: file, span: 0..0 };
+            resolve(&[&text.global], 0, &header, false, &mut issues);
+        }
+    }
+    for (index, job) in jobs.iter().enumerate() {
+        let text = &texts[job.file];
+        let levels = [&text.global, &job.level, &above];
+        specs.extend(resolve(&levels, index, &job.header, text.complete, &mut issues));
+        if issues.len() > MAX_ISSUES {
+            break;
+        }
+    }
+    if issues.is_empty() { Ok(specs) } else { Err(report(issues, &sources)) }
+}
+
+/// Sorts the issues by place, each once.
+fn report(mut issues: Vec<Issue>, sources: &[Source]) -> Diagnostics {
+    issues.truncate(MAX_ISSUES);
+    issues.sort_by_key(|issue| issue.place.as_ref().map(|place| (place.source, place.span.start)));
+    let mut once: Vec<Issue> = Vec::new();
+    for issue in issues {
+        if !once.iter().rev().take_while(|seen| seen.place == issue.place).any(|seen| *seen == issue) {
+            once.push(issue);
+        }
+    }
+    Diagnostics::new(once.into_iter().map(|issue| Diagnostic::new(issue, sources)).collect())
+}
+
+fn no_job(source: &Source) -> Issue {
+    let end = source.text.len();
+    Issue::new("there is no job")
+        .at(&Place { source: 0, span: end..end })
+        .help("a job file has at least one `[[job]]`, for example:")
+        .help("[[job]]  rw = \"randread\"  filename = \"/tmp/file\"  size = \"1g\"  (one option a line)")
+}
+
+/// Reads one file: gives its `[global]`, appends its jobs.
+fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) -> FileText {
+    let document = syntax::read(index, &source.text);
+    let ini = !document.issues.is_empty() && looks_like_ini(&source.text);
+    let complete = document.issues.is_empty();
+    let before = issues.len();
+    issues.extend(document.issues);
+    // What the parser made of a line that it did not understand is not the user's mistake.
+    let broken = |place: &Place| document.broken.contains(&line_of(&source.text, place.span.start));
+    let mut found = Vec::new();
+    let mut global = Level::default();
+    let first_job = jobs.len();
+    for (name, key, value) in document.entries {
+        if found.len() > MAX_ISSUES {
+            break;
+        }
+        match (name.as_str(), value.data) {
+            ("global", Data::Table(mut table)) => {
+                refuse_name(&mut table, &mut found);
+                global = Level::read(table, &mut found);
+            }
+            ("job", Data::List(items)) => {
+                for item in items {
+                    read_job(index, item, jobs, &mut found);
+                }
+            }
+            (_, data) => found.push(misplaced(&name, &key, &data, ini)),
+        }
+    }
+    if !document.broken.is_empty() {
+        found.retain(|issue| !issue.place.as_ref().is_some_and(&broken));
+        let levels =
+            std::iter::once(&mut global).chain(jobs[first_job..].iter_mut().map(|job| &mut job.level));
+        levels.for_each(|level| {
+            level.settings.retain(|setting| !broken(&setting.key) && !broken(&setting.value.place));
+        });
+    }
+    issues.append(&mut found);
+    if ini && let Some(first) = issues.get_mut(before) {
+        first.help.push(INI.to_owned());
+    }
+    FileText { global, complete }
+}
+
+const INI: &str = "this looks like a job file of fio; here job files are TOML: [[job]] with name = \"...\" for each \
+                   job, quotes around texts, `= true` after flags, # before comments";
+
+fn read_job(file: usize, item: Value, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) {
+    match item.data {
+        Data::Table(table) => {
+            let level = Level::read(table, issues);
+            jobs.push(JobText { file, level, header: item.place });
+        }
+        _ => issues.push(item.wrong("a table of options").help("write each job as a `[[job]]`")),
+    }
+}
+
+/// A name belongs to one job.
+fn refuse_name(table: &mut Vec<(String, Place, Value)>, issues: &mut Vec<Issue>) {
+    table.retain(|(name, key, _)| {
+        if name == "name" {
+            issues.push(
+                Issue::new("`name` belongs to a job, not to all").at(key).help("move it into a `[[job]]`"),
+            );
+        }
+        name != "name"
+    });
+}
+
+/// Something at the top of the file that is neither `[global]` nor `[[job]]`.
+fn misplaced(name: &str, key: &Place, data: &Data, ini: bool) -> Issue {
+    let tables = matches!(data, Data::List(items) if matches!(items.first(), Some(Value { data: Data::Table(_), .. })));
+    let issue = match (name, data) {
+        ("job", Data::Table(_)) => {
+            return Issue::new("a job has two pairs of brackets").at(key).help("write `[[job]]`");
+        }
+        ("global", _) if tables => {
+            return Issue::new("there is one `[global]`, with one pair of brackets").at(key);
+        }
+        ("job" | "global", _) => {
+            return Issue::new(format!("`{name}` must be a table of options"))
+                .at(key)
+                .help("write `[global]` or `[[job]]` on a line of its own, and the options below");
+        }
+        (_, Data::Table(_)) => Issue::new(format!("unknown table `[{name}]`")),
+        _ if tables => Issue::new(format!("unknown table `[[{name}]]`")),
+        _ if find(name).is_some() => {
+            return Issue::new(format!("the option `{name}` stands outside of `[global]` and `[[job]]`"))
+                .at(key)
+                .help("put `[global]` above it to set it for all jobs, or move it into a `[[job]]`");
+        }
+        _ => {
+            let (message, help) = explain_unknown(name);
+            let mut issue = Issue::new(message).at(key).help("options stand in `[global]` or in a `[[job]]`");
+            issue.help.extend(help);
+            return issue;
+        }
+    };
+    let issue = issue.at(key);
+    match nearest(name, ["job", "global"]) {
+        Some("global") => issue.help("did you mean `[global]`?"),
+        Some(_) => issue.help(format!("did you mean `[[job]]`? A job is named below it: name = \"{name}\"")),
+        None if ini => {
+            issue.help(format!("name the job so: [[job]] and below it name = \"{name}\"")).help(INI)
+        }
+        None => issue.help(format!(
+            "there are `[global]` and `[[job]]`; to name a job, write [[job]] and below it name = \"{name}\""
+        )),
+    }
+}
+
+/// Whether an INI file of fio's was given: sections in single brackets, or `;` comments.
+fn looks_like_ini(text: &str) -> bool {
+    let mut sections = text.lines().map(str::trim).take(1000).filter(|line| {
+        line.starts_with(';') || (line.starts_with('[') && !line.starts_with("[[") && *line != "[global]")
+    });
+    sections.next().is_some() && !text.contains("[[job]]")
+}
+
+/// Reads what was given as `--name=value`.
+fn read_overrides(
+    overrides: &[(String, String)],
+    sources: &mut Vec<Source>,
+    issues: &mut Vec<Issue>,
+) -> Level {
+    let mut list: Vec<(String, Place, Value)> = Vec::new();
+    for (name, text) in overrides {
+        let shown = if text.is_empty() { format!("--{name}") } else { format!("--{name}={text}") };
+        let source = sources.len();
+        let whole = 0..shown.len();
+        let key = Place { source, span: 0..name.len() + 2 };
+        let start = if text.is_empty() { 0 } else { name.len() + 3 };
+        let spot = Place { source, span: start..whole.end };
+        sources.push(Source { name: COMMAND_LINE.to_owned(), text: shown });
+        let flag = find(name).is_some_and(|(_, option)| option.is_flag());
+        if text.is_empty() && find(name).is_some() && !flag {
+            issues.push(Issue::new(format!("`--{name}` needs a value")).at(&spot));
+            continue;
+        }
+        let value = match override_value(text, source, start) {
+            Ok(value) => value,
+            Err(issue) => {
+                issues.push(issue);
+                continue;
+            }
+        };
+        // As in fio, the last of several wins.
+        list.retain(|(before, ..)| {
+            before != name && find(before).map(|(index, _)| index) != find(name).map(|(index, _)| index)
+                || find(name).is_none()
+        });
+        list.push((name.clone(), key, value));
+    }
+    Level::read(list, issues)
+}
+
+fn override_value(text: &str, source: usize, start: usize) -> Result<Value, Issue> {
+    if text.starts_with(['[', '{']) {
+        let (value, errors) = DeValue::parse_recoverable(text);
+        return match errors.first() {
+            None => Ok(Value::from_toml(&value, source, start)),
+            Some(error) => {
+                let span = error.span().unwrap_or(0..text.len());
+                let message = format!("not valid TOML: {}", error.message());
+                Err(Issue::new(message).at(&place(span, source, start)))
+            }
+        };
+    }
+    let span = start..start + text.len();
+    Ok(Value { data: Data::Text(text.to_owned()), place: Place { source, span } })
+}

@@ -1,0 +1,272 @@
+//! From the settings of `[global]`, `[[job]]` and the command line to one [`JobSpec`].
+
+use super::diagnostic::{Issue, Place};
+use super::options::OPTIONS;
+use super::spec::{ContentSpec, ContinueOn, CpusPolicy, Fallocate, IoUringSpec, JobSpec, SyncMode};
+use super::table::{explain_unknown, find, index_of};
+use super::value::Value;
+use super::{checks, shapes};
+use crate::base::PerOp;
+use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+
+/// One option as it was set somewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// Index in the table.
+    pub option: usize,
+    /// Where its name stands.
+    pub key: Place,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The settings of one `[global]`, of one `[[job]]`, or of the command line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Level {
+    pub settings: Vec<Setting>,
+}
+
+/// A job on its way to a [`JobSpec`].
+pub(crate) struct Draft {
+    pub job: JobSpec,
+    /// For each option of the table, the setting in force.
+    origin: Vec<Option<Setting>>,
+    /// Where the job itself stands.
+    pub header: Place,
+}
+
+impl Draft {
+    /// The setting of an option that is in force.
+    pub(crate) fn setting(&self, name: &str) -> Option<&Setting> {
+        self.origin.get(index_of(name))?.as_ref()
+    }
+
+    /// Where to point for an option: its value, or the job if it was not set.
+    pub(crate) fn place(&self, name: &str) -> &Place {
+        self.setting(name).map_or(&self.header, |setting| &setting.value.place)
+    }
+}
+
+impl Level {
+    /// Takes in named values; what is no option, or is set twice, becomes an issue.
+    pub(crate) fn read(entries: Vec<(String, Place, Value)>, issues: &mut Vec<Issue>) -> Level {
+        let mut level = Level::default();
+        let before = issues.len();
+        for (name, key, value) in entries {
+            // Looking for near names takes time; a table of a million of them is no job.
+            if issues.len() - before > super::parse::MAX_ISSUES {
+                break;
+            }
+            let Some((option, def)) = find(&name) else {
+                let (message, help) = explain_unknown(&name);
+                let mut issue = Issue::new(message).at(&key);
+                issue.help.extend(help);
+                issues.push(issue);
+                continue;
+            };
+            if level.settings.iter().any(|setting| setting.option == option) {
+                let message =
+                    format!("`{name}` is another name of `{}`, which is already set here", def.name);
+                issues.push(Issue::new(message).at(&key));
+                continue;
+            }
+            level.settings.push(Setting { option, key, value });
+        }
+        level.refuse_rivals(issues);
+        level
+    }
+
+    /// Options that set the same thing may replace each other between levels, not within one.
+    fn refuse_rivals(&self, issues: &mut Vec<Issue>) {
+        let rivals: [&[&str]; 2] = [&["bs", "bsrange", "bssplit"], &["rwmixread", "rwmixwrite"]];
+        for names in rivals {
+            let mut set =
+                self.settings.iter().filter(|setting| names.contains(&OPTIONS[setting.option].name));
+            let Some(first) = set.next() else { continue };
+            for other in set {
+                if self.agree(first, other) {
+                    continue;
+                }
+                let (first, name) = (OPTIONS[first.option].name, OPTIONS[other.option].name);
+                let issue = Issue::new(format!("`{name}` sets the same as `{first}`, which is set here too"));
+                issues.push(issue.at(&other.key).help("keep one of them"));
+            }
+        }
+    }
+
+    /// Whether two rival options come to the same, as `rwmixread = 70` and `rwmixwrite = 30` do.
+    fn agree(&self, one: &Setting, other: &Setting) -> bool {
+        let set = |setting: &Setting| {
+            let mut job = JobSpec::default();
+            let outcome = OPTIONS[setting.option].kind.set(&mut job, &setting.value);
+            outcome.is_ok().then_some(job)
+        };
+        let mix = |setting: &Setting| set(setting).map(|job| (job.rwmixread, job.bs));
+        let is_mix = OPTIONS[one.option].name.starts_with("rwmix");
+        is_mix && mix(one).is_some() && mix(one) == mix(other)
+    }
+
+    /// Applies the settings to a draft.
+    fn apply(&self, draft: &mut Draft, issues: &mut Vec<Issue>) {
+        for setting in &self.settings {
+            let option = &OPTIONS[setting.option];
+            let outcome = option.kind.set(&mut draft.job, &setting.value);
+            draft.origin[setting.option] = Some(setting.clone());
+            for rival in ["bs", "bsrange", "bssplit"] {
+                // The place to blame for block sizes is the one that set them last.
+                if ["bs", "bsrange", "bssplit"].contains(&option.name) && rival != option.name {
+                    draft.origin[index_of(rival)] = None;
+                }
+            }
+            if let Err(mut issue) = outcome {
+                issue.place.get_or_insert_with(|| setting.value.place.clone());
+                issue.message = format!("`{}`: {}", option.name, issue.message);
+                if issue.label.is_empty() {
+                    issue.label = format!("expected {}", option.form());
+                }
+                issues.push(issue);
+            }
+        }
+    }
+}
+
+/// Makes a job of its levels, the later ones above the earlier. `None` if there is an issue.
+/// Unless the levels are `complete`, what holds between options is not checked.
+pub(crate) fn resolve(
+    levels: &[&Level],
+    index: usize,
+    header: &Place,
+    complete: bool,
+    issues: &mut Vec<Issue>,
+) -> Option<JobSpec> {
+    let origin = OPTIONS.iter().map(|_| None).collect();
+    let mut draft = Draft { job: unfinished(), origin, header: header.clone() };
+    if index > 0 {
+        draft.job.name = format!("job{}", index + 1);
+    }
+    let before = issues.len();
+    for level in levels {
+        level.apply(&mut draft, issues);
+    }
+    if issues.len() > before {
+        return None;
+    }
+    finish(&mut draft.job);
+    if complete {
+        checks::check(&draft, issues);
+    }
+    if issues.len() > before {
+        return None;
+    }
+    draft.job.options = options_of(&draft.job);
+    Some(draft.job)
+}
+
+/// What [`JobSpec::options`] holds: all that differs from the defaults, in TOML.
+pub(crate) fn options_of(job: &JobSpec) -> Vec<(String, String)> {
+    let default = JobSpec::default();
+    let differing = OPTIONS.iter().filter_map(|option| {
+        let text = option.show(job)?;
+        (option.show(&default).as_ref() != Some(&text)).then(|| (option.name.to_owned(), text))
+    });
+    differing.collect()
+}
+
+impl Default for JobSpec {
+    /// A job for which nothing was said.
+    fn default() -> JobSpec {
+        let mut job = unfinished();
+        finish(&mut job);
+        job
+    }
+}
+
+/// Fills in what depends on other options.
+fn finish(job: &mut JobSpec) {
+    let depth = job.iodepth;
+    let as_depth = |number: &mut u32| {
+        if *number == 0 {
+            *number = depth;
+        }
+    };
+    as_depth(&mut job.iodepth_batch_submit);
+    as_depth(&mut job.iodepth_batch_complete_max);
+    as_depth(&mut job.iodepth_low);
+    for (op, align) in job.blockalign.iter_mut() {
+        if *align == 0 {
+            *align = job.bs.get(op).min();
+        }
+    }
+}
+
+/// The defaults, with 0 where an option follows another one.
+fn unfinished() -> JobSpec {
+    JobSpec {
+        name: "job".to_owned(),
+        description: None,
+        ioengine: "psync".to_owned(),
+        filename: Vec::new(),
+        directory: None,
+        nrfiles: 1,
+        random: false,
+        mix: Mix::Read,
+        rw_modifier: None,
+        rwmixread: 50,
+        bs: PerOp::all(BlockSizes::Fixed(shapes::DEFAULT_BS)),
+        blockalign: PerOp::all(0),
+        size: None,
+        io_size: None,
+        offset: Amount::Bytes(0),
+        offset_increment: Amount::Bytes(0),
+        number_ios: None,
+        loops: 1,
+        runtime_ns: None,
+        time_based: false,
+        ramp_time_ns: 0,
+        numjobs: 1,
+        iodepth: 1,
+        iodepth_batch_submit: 0,
+        iodepth_batch_complete_min: 1,
+        iodepth_batch_complete_max: 0,
+        iodepth_low: 0,
+        direct: false,
+        sync: SyncMode::None,
+        fsync: 0,
+        fdatasync: 0,
+        end_fsync: false,
+        randseed: None,
+        randrepeat: true,
+        norandommap: false,
+        random_distribution: PerOp::all(Distribution::Random),
+        percentage_random: PerOp::all(100),
+        cpus_allowed: None,
+        cpus_allowed_policy: CpusPolicy::Shared,
+        stonewall: false,
+        group_reporting: false,
+        new_group: false,
+        content: ContentSpec {
+            zero_buffers: false,
+            refill_buffers: false,
+            scramble_buffers: true,
+            buffer_pattern: None,
+            compress_percentage: 0,
+            compress_chunk: 512,
+            dedupe_percentage: 0,
+        },
+        continue_on_error: ContinueOn::default(),
+        fill_device: false,
+        allow_mounted_write: false,
+        readonly: false,
+        create_only: false,
+        fallocate: Fallocate::Native,
+        invalidate: true,
+        io_uring: IoUringSpec {
+            hipri: false,
+            sqthread_poll: false,
+            sqthread_poll_cpu: None,
+            fixedbufs: true,
+            registerfiles: true,
+        },
+        options: Vec::new(),
+    }
+}

@@ -1,0 +1,109 @@
+//! TOML with the usual slips explained.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Issue, Place};
+use super::parse::MAX_ISSUES;
+use super::table::{explain_unknown, find};
+use super::value::{Value, entries, place, quote};
+
+/// Slips are looked for in this many rounds at most.
+const ROUNDS: usize = 50;
+/// In texts longer than this, one round has to do.
+const LONG_TEXT: usize = 1 << 20;
+
+/// What could be made of a text.
+pub(crate) struct Document {
+    pub entries: Vec<(String, Place, Value)>,
+    /// Where it is no TOML.
+    pub issues: Vec<Issue>,
+    /// Lines that the entries may have misunderstood.
+    pub broken: Vec<Range<usize>>,
+}
+
+/// Reads the text of source `index`. A line with a slip that is confined to it is explained and
+/// then blanked, so that the parser finds what is wrong below it.
+pub(crate) fn read(index: usize, original: &str) -> Document {
+    let mut text = original.to_owned();
+    let mut issues = Vec::new();
+    let rounds = if text.len() > LONG_TEXT { 1 } else { ROUNDS };
+    for round in 1.. {
+        let (document, errors) = DeTable::parse_recoverable(&text);
+        let mut broken: Vec<Range<usize>> = Vec::new();
+        let (mut slips, mut others) = (Vec::new(), Vec::new());
+        for error in errors.iter().take(MAX_ISSUES) {
+            let span = error.span().unwrap_or(0..0);
+            let line = line_of(&text, span.start);
+            // One slip often confuses the parser more than once.
+            if broken.contains(&line) {
+                continue;
+            }
+            broken.push(line.clone());
+            match slip(index, &text, line.clone()) {
+                Some(issue) => slips.push((issue, line)),
+                None => {
+                    let message = format!("not valid TOML: {}", error.message());
+                    others.push(Issue::new(message).at(&place(span, index, 0)));
+                }
+            }
+        }
+        if slips.is_empty() || round >= rounds {
+            issues.extend(slips.into_iter().map(|(issue, _)| issue));
+            issues.append(&mut others);
+            return Document { entries: entries(document.get_ref(), index, 0), issues, broken };
+        }
+        // What else is wrong may only follow from the slips: the next round tells.
+        for (issue, line) in slips {
+            issues.push(issue);
+            text.replace_range(line.clone(), &" ".repeat(line.len()));
+        }
+    }
+    Document { entries: Vec::new(), issues, broken: Vec::new() }
+}
+
+/// Explains a line that is wrong in one of the usual ways, most of them from fio's job files.
+fn slip(index: usize, text: &str, line: Range<usize>) -> Option<Issue> {
+    let raw = &text[line.clone()];
+    let code = raw.split('#').next().unwrap_or(raw).trim();
+    let whole = |part: &str| {
+        let start = line.start + raw.find(part).unwrap_or(0);
+        Place { source: index, span: start..start + part.len() }
+    };
+    if code.starts_with(';') {
+        return Some(Issue::new("a comment begins with `#` in TOML").at(&whole(code)));
+    }
+    let known = |key: &str| find(key).is_some() || explain_unknown(key).0.contains("option of fio");
+    let Some((key, value)) = code.split_once('=') else {
+        let (_, option) = find(code)?;
+        let value = if option.is_flag() { "true" } else { "..." };
+        let issue = Issue::new(format!("`{code}` has no value")).at(&whole(code));
+        return Some(issue.help(format!("write {code} = {value}")));
+    };
+    let (key, value) = (key.trim(), value.trim());
+    if !known(key) {
+        return None;
+    }
+    if value.is_empty() {
+        return Some(Issue::new(format!("`{key}` has no value")).at(&whole(code)));
+    }
+    let bare = !value.starts_with(['"', '\'', '[', '{']) && !value.contains(char::is_control);
+    if !bare || value.len() > 100 || DeValue::parse(value).is_ok() {
+        return None;
+    }
+    let start = line.start + raw.find('=')? + 1;
+    let start = start + text[start..line.end].find(value)?;
+    let at = Place { source: index, span: start..start + value.len() };
+    let issue = Issue::new(format!("`{key}`: a value with anything but digits needs quotes")).at(&at);
+    Some(issue.help(format!("write {key} = {}", quote(value))))
+}
+
+/// The bytes of the line that holds `at`.
+pub(crate) fn line_of(text: &str, at: usize) -> std::ops::Range<usize> {
+    let bytes = text.as_bytes();
+    let at = at.min(bytes.len());
+    let start = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |before| before + 1);
+    let end = bytes[at..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |after| at + after);
+    start..end
+}

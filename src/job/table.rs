@@ -1,0 +1,92 @@
+//! What an entry of the option table is, and how options are found in it.
+
+use super::diagnostic::nearest;
+use super::kind::Kind;
+use super::options::OPTIONS;
+use super::spec::JobSpec;
+use super::unsupported::{FIO_ONLY, NOTES};
+
+/// An option of job files and of the command line: everything that is known about it.
+pub struct OptionDef {
+    /// Its name, as in fio.
+    pub name: &'static str,
+    /// Other names that fio has for it.
+    pub aliases: &'static [&'static str],
+    /// Under which heading the reference shows it.
+    pub section: &'static str,
+    /// Its default in words or in TOML; empty if there is none.
+    pub default: &'static str,
+    /// What it does, in one to three sentences.
+    pub doc: &'static str,
+    /// What it takes and where that lands.
+    pub(crate) kind: Kind,
+}
+
+impl OptionDef {
+    /// The form of its values, in words.
+    #[must_use]
+    pub fn form(&self) -> String {
+        self.kind.form()
+    }
+
+    /// Whether it may stand on the command line without a value, which then is `true`.
+    #[must_use]
+    pub fn is_flag(&self) -> bool {
+        matches!(self.kind, Kind::Flag(_) | Kind::Ignored)
+    }
+
+    /// The words that it may be set to, where it is a choice.
+    #[must_use]
+    pub fn choices(&self) -> Vec<&'static str> {
+        match &self.kind {
+            Kind::Choice { choices, .. } => choices.iter().map(|choice| choice.name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Its value in `job` as TOML; `None` where it has none.
+    #[must_use]
+    pub fn show(&self, job: &JobSpec) -> Option<String> {
+        self.kind.show(job)
+    }
+
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+}
+
+/// All options, in the order of the reference.
+#[must_use]
+pub fn table() -> &'static [OptionDef] {
+    OPTIONS
+}
+
+/// The option of this name or alias, with its index in the table.
+pub(crate) fn find(name: &str) -> Option<(usize, &'static OptionDef)> {
+    OPTIONS.iter().enumerate().find(|(_, option)| option.names().any(|known| known == name))
+}
+
+/// The index of an option that is known to be in the table.
+pub(crate) fn index_of(name: &str) -> usize {
+    find(name).map_or(usize::MAX, |(index, _)| index)
+}
+
+/// What to say of a name that is not in the table: the message, and what may help.
+pub(crate) fn explain_unknown(name: &str) -> (String, Option<String>) {
+    if let Some((_, note)) = NOTES.iter().find(|(noted, _)| *noted == name) {
+        return (format!("`{name}` is not an option here"), Some((*note).to_owned()));
+    }
+    if FIO_ONLY.contains(&name) {
+        return (format!("`{name}` is an option of fio that this version does not support yet"), None);
+    }
+    let message = format!("unknown option `{name}`");
+    let known = OPTIONS.iter().flat_map(OptionDef::names);
+    if let Some(near) = nearest(name, known) {
+        return (message, Some(format!("did you mean `{near}`?")));
+    }
+    let help = nearest(name, FIO_ONLY.iter().copied()).map(|near| {
+        format!("if you mean `{near}`: that is an option of fio that this version does not support yet")
+    });
+    (message, help)
+}
