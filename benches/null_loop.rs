@@ -49,6 +49,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             fsync: 0,
             fdatasync: 0,
             end_fsync: false,
+            first_target: 0,
             targets: 1,
             ramp_ns: 0,
             runtime_ns: None,

@@ -13,7 +13,7 @@ use crate::base::clock::Clock;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
 
-use super::kernel_file::{KernelFile, open_all};
+use super::kernel_file::{KernelFile, invalidate_all, open_all};
 use super::{
     Buffer, BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError,
     Target, TargetFacts, Wait,
@@ -67,6 +67,10 @@ impl Engine for IoUring {
 
     fn facts(&self) -> &[TargetFacts] {
         &self.facts
+    }
+
+    fn invalidate(&self) -> Result<(), EngineError> {
+        invalidate_all(&self.files, &self.facts)
     }
 
     fn queue(

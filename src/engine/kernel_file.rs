@@ -15,6 +15,8 @@ use super::{EngineError, EngineOptions, Target, TargetFacts};
 
 /// BLKDISCARD of linux/fs.h: `_IO(0x12, 119)`, which takes two u64: start and length in bytes.
 const BLKDISCARD: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0x12, 119);
+/// BLKFLSBUF of linux/fs.h: `_IO(0x12, 97)`.
+const BLKFLSBUF: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0x12, 97);
 
 /// One open target.
 #[derive(Debug)]
@@ -96,6 +98,21 @@ impl KernelFile {
         if data_only { rustix::fs::fdatasync(&self.file) } else { rustix::fs::fsync(&self.file) }
     }
 
+    /// Drops clean pages of the page cache, and for a block device all of its buffers.
+    pub fn invalidate(&self) -> Result<(), Errno> {
+        if self.is_block_device {
+            // SAFETY: BLKFLSBUF takes no argument.
+            let flush = unsafe { rustix::ioctl::NoArg::<BLKFLSBUF>::new() };
+            // SAFETY: the request is the one its type was made for, and the file is open.
+            match unsafe { rustix::ioctl::ioctl(&self.file, flush) } {
+                // Needs CAP_SYS_ADMIN; what can be dropped without it is dropped below.
+                Ok(()) | Err(Errno::ACCESS | Errno::PERM) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)
+    }
+
     /// Whether it is a block device.
     pub fn is_block_device(&self) -> bool {
         self.is_block_device
@@ -131,6 +148,16 @@ pub fn open_all(
         facts.push(fact);
     }
     Ok((files, facts))
+}
+
+/// Drops what is cached of all of them.
+pub fn invalidate_all(files: &[KernelFile], facts: &[TargetFacts]) -> Result<(), EngineError> {
+    for (file, fact) in files.iter().zip(facts) {
+        file.invalidate().map_err(|error| {
+            EngineError::os(&format!("cannot drop the cache of {}", fact.path.display()), error)
+        })?;
+    }
+    Ok(())
 }
 
 /// A kernel call's answer as status and bytes.

@@ -67,6 +67,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// What each target is, in the order of `open`.
     fn facts(&self) -> &[TargetFacts];
 
+    /// Drops what the kernel has cached of the targets. Engines without a cache do nothing.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn invalidate(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Makes a queue for the calling thread, together with sentences about what it had to do
     /// without. `buffers` are the ones that will be submitted.
     ///

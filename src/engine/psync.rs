@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use crate::base::Op;
 use crate::base::clock::Clock;
 
-use super::kernel_file::{KernelFile, open_all, outcome};
+use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome};
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
     TargetFacts, Wait,
@@ -41,6 +41,10 @@ impl Engine for Psync {
 
     fn facts(&self) -> &[TargetFacts] {
         &self.facts
+    }
+
+    fn invalidate(&self) -> Result<(), EngineError> {
+        invalidate_all(&self.files, &self.facts)
     }
 
     fn queue(

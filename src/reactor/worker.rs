@@ -41,6 +41,8 @@ pub struct WorkerConfig {
     pub fdatasync: u32,
     /// Flush at the end.
     pub end_fsync: bool,
+    /// The first of the targets to flush.
+    pub first_target: u16,
     /// How many targets there are to flush.
     pub targets: u16,
     /// Run, but do not count, for this long.
@@ -409,7 +411,7 @@ impl<Q: Queue> Worker<Q> {
     #[cold]
     fn advance_end(&mut self) {
         if self.phase == Phase::Drain && self.config.end_fsync && self.flush_due.is_none() {
-            self.flush_due = Some(FlushDue { next_target: 0, data_only: false });
+            self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: false });
             self.enter(Phase::EndFlush);
         } else if self.flush_due.is_none() {
             self.enter(Phase::Done);
@@ -526,7 +528,7 @@ impl<Q: Queue> Worker<Q> {
             self.writes_since_fdatasync += 1;
             if self.writes_since_fdatasync == self.config.fdatasync {
                 self.writes_since_fdatasync = 0;
-                self.flush_due = Some(FlushDue { next_target: 0, data_only: true });
+                self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: true });
                 due = true;
             }
         }
@@ -534,7 +536,7 @@ impl<Q: Queue> Worker<Q> {
             self.writes_since_fsync += 1;
             if self.writes_since_fsync == self.config.fsync {
                 self.writes_since_fsync = 0;
-                self.flush_due = Some(FlushDue { next_target: 0, data_only: false });
+                self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: false });
                 due = true;
             }
         }
@@ -586,6 +588,7 @@ impl<Q: Queue> Worker<Q> {
     /// Adds one flush a target to the batch, as far as there are buffers.
     #[cold]
     fn prepare_flushes(&mut self) {
+        let end = self.config.first_target + self.config.targets;
         while let Some(due) = self.flush_due {
             let Some(buffer) = self.free.pop() else { return };
             self.in_flight += 1;
@@ -601,7 +604,7 @@ impl<Q: Queue> Worker<Q> {
                 data_only: due.data_only,
             });
             let next_target = due.next_target + 1;
-            self.flush_due = (next_target < self.config.targets).then_some(FlushDue { next_target, ..due });
+            self.flush_due = (next_target < end).then_some(FlushDue { next_target, ..due });
         }
     }
 

@@ -1,1 +1,138 @@
-//! (being written)
+//! From resolved jobs to a report: plan, guard, lay out, threads and pinning, order, reaping.
+//!
+//! Jobs run in *stages*: a job with `stonewall` begins a new one, and a stage begins when all
+//! workers of the one before have ended. Everything that can be checked without starting is checked
+//! for all stages first, and nothing is written before that. Knows neither the command line nor
+//! how a terminal looks: what happens meanwhile is told to an [`Observer`].
+
+mod assign;
+mod guard;
+mod layout;
+mod open_job;
+mod outcome;
+mod plan;
+mod progress;
+mod stage;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::base::clock::unix_time_ms;
+use crate::job::JobSpec;
+use crate::report::Report;
+
+pub use progress::Progress;
+
+/// What the command line adds to the jobs.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Refuse jobs that write.
+    pub readonly: bool,
+    /// Devices whose contents may be destroyed although they carry a signature.
+    pub destroy: Vec<String>,
+    /// Tell the observer the statistics so far, this often.
+    pub status_interval: Option<Duration>,
+}
+
+/// Requests from outside, set by signal handlers.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    /// The number of the last signal that asked for the end; 0 for none.
+    pub end_signal: Arc<AtomicUsize>,
+    /// How many such signals there were: the second one stops waiting for devices.
+    pub end_count: Arc<AtomicUsize>,
+    /// Set to ask for the statistics so far; taken back when they are told.
+    pub dump: Arc<AtomicUsize>,
+}
+
+impl Requests {
+    fn take_dump(&self) -> bool {
+        self.dump.swap(0, Ordering::AcqRel) != 0
+    }
+
+    fn signal(&self) -> Option<i32> {
+        i32::try_from(self.end_signal.load(Ordering::Acquire)).ok().filter(|&signal| signal != 0)
+    }
+
+    fn abandon(&self) -> bool {
+        self.end_count.load(Ordering::Acquire) > 1
+    }
+}
+
+/// Who is told what happens during a run. Called from the thread of [`execute`].
+pub trait Observer {
+    /// Something the user should read before or while it happens: what will be overwritten, a fallback.
+    fn note(&mut self, text: &str);
+    /// Several times a second.
+    fn progress(&mut self, progress: &Progress);
+    /// The statistics so far: asked for by signal or interval.
+    fn so_far(&mut self, report: &Report);
+}
+
+/// Why a run did not start, or could not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunError {
+    /// Which of the exit codes it is.
+    pub kind: ErrorKind,
+    /// What, where, what to do.
+    pub message: String,
+}
+
+/// The kinds of trouble that end in an exit code of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The job cannot be done on this target (exit 2).
+    BadJob,
+    /// The machine refuses (exit 4).
+    Environment,
+    /// An unsafe target (exit 6).
+    Unsafe,
+}
+
+impl RunError {
+    fn bad_job(spec: &JobSpec, message: impl fmt::Display) -> RunError {
+        RunError { kind: ErrorKind::BadJob, message: format!("job `{}`: {message}", spec.name) }
+    }
+
+    fn environment(spec: &JobSpec, message: impl fmt::Display) -> RunError {
+        RunError { kind: ErrorKind::Environment, message: format!("job `{}`: {message}", spec.name) }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs `jobs` to the end and reports.
+///
+/// # Errors
+/// If the run cannot start: nothing was written then; or if a later stage cannot.
+pub fn execute(
+    jobs: Vec<JobSpec>,
+    options: &RunOptions,
+    requests: &Requests,
+    observer: &mut dyn Observer,
+) -> Result<Report, RunError> {
+    let started_unix_ms = unix_time_ms();
+    let plans = plan::plan(jobs)?;
+    let consents = guard::check(&plans, options)?;
+    for sentence in &consents.sentences {
+        observer.note(sentence);
+    }
+    plan::check_before_start(&plans)?;
+    let mut run = outcome::Outcome::new(started_unix_ms, &plans);
+    for stage in plan::stages(&plans) {
+        if requests.signal().is_some() {
+            break;
+        }
+        stage::run(stage, &mut run, options, requests, observer)?;
+    }
+    drop(consents);
+    Ok(run.report(requests.signal(), false))
+}

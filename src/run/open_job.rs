@@ -1,0 +1,108 @@
+//! A job whose engine is open, with the engine's type forgotten: what is called once a worker goes
+//! through here, what is called once an I/O does not.
+
+use std::sync::Arc;
+
+use crate::engine::{
+    BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts,
+    with_engine,
+};
+use crate::job::spec::SyncMode;
+use crate::reactor::{Live, Tap, Turning, Worker, WorkerConfig, WorkerParts};
+use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
+
+use super::plan::JobPlan;
+
+/// What one worker needs, ready to be sent to its thread.
+pub struct WorkerRequest {
+    pub config: WorkerConfig,
+    pub workload: WorkloadSpec,
+    pub content: ContentShape,
+    pub largest_io: u32,
+    pub live: Arc<Live>,
+    pub tap: Tap,
+}
+
+/// An open engine.
+pub trait OpenJob: Send + Sync {
+    /// What its targets are.
+    fn facts(&self) -> &[TargetFacts];
+    /// Whether its workers need a thread each.
+    fn is_blocking(&self) -> bool;
+    /// Drops the targets' cached pages.
+    fn invalidate(&self) -> Result<(), EngineError>;
+    /// Makes a worker on the calling thread, with sentences about what it does without.
+    fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String>;
+}
+
+struct Opened<E>(E);
+
+impl<E: Engine> OpenJob for Opened<E> {
+    fn facts(&self) -> &[TargetFacts] {
+        self.0.facts()
+    }
+
+    fn is_blocking(&self) -> bool {
+        E::Queue::BLOCKING
+    }
+
+    fn invalidate(&self) -> Result<(), EngineError> {
+        self.0.invalidate()
+    }
+
+    fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
+        let WorkerRequest { config, workload, content, largest_io, live, tap } = request;
+        let buffers = BufferArea::new(config.depth, largest_io)?;
+        let (queue, notes) = self
+            .0
+            .queue(&QueueConfig { depth: config.depth }, &buffers)
+            .map_err(|error| error.to_string())?;
+        let content = Content::new(content, workload.seed);
+        let writes = workload.mix.modifies();
+        let workload = Workload::new(&workload).map_err(|error| error.to_string())?;
+        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap };
+        Ok((Box::new(Worker::new(parts)), notes))
+    }
+}
+
+struct Opener<'a> {
+    targets: &'a [Target],
+    options: &'a EngineOptions,
+}
+
+impl EngineVisitor for Opener<'_> {
+    type Output = Result<Arc<dyn OpenJob>, EngineError>;
+
+    fn visit<E: Engine>(self) -> Self::Output {
+        Ok(Arc::new(Opened(E::open(self.targets, self.options)?)))
+    }
+}
+
+/// Opens the targets of `plan`; `size_hints` serve engines whose targets have no size.
+pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, EngineError> {
+    let spec = &plan.spec;
+    let targets: Vec<Target> = plan
+        .targets
+        .iter()
+        .zip(size_hints)
+        .map(|(path, &size_hint)| Target { path: path.clone(), size_hint })
+        .collect();
+    let options = EngineOptions {
+        writes: spec.mix.modifies(),
+        reads: spec.mix.issues(crate::base::Op::Read),
+        direct: spec.direct,
+        sync: spec.sync == SyncMode::Sync,
+        dsync: spec.sync == SyncMode::Dsync,
+        iopoll: spec.io_uring.hipri,
+        sqpoll: spec.io_uring.sqthread_poll,
+        sqpoll_cpu: spec.io_uring.sqthread_poll_cpu,
+        fixed_buffers: spec.io_uring.fixedbufs,
+        registered_files: spec.io_uring.registerfiles,
+    };
+    with_engine(&spec.ioengine, Opener { targets: &targets, options: &options }).unwrap_or_else(|| {
+        Err(EngineError {
+            message: format!("there is no engine `{}`; engines: {}", spec.ioengine, crate::engine::NAMES.join(", ")),
+            errno: None,
+        })
+    })
+}

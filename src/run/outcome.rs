@@ -1,0 +1,155 @@
+//! What has come together of a run so far, and the report of it.
+
+use std::sync::Arc;
+
+use crate::base::clock::unix_time_ms;
+use crate::base::host::DeviceSummary;
+use crate::base::{Op, PerOp, Status};
+use crate::job::JobSpec;
+use crate::reactor::Live;
+use crate::report::{
+    CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
+};
+use crate::stats::WorkerStats;
+
+use super::plan::JobPlan;
+
+/// A line of the report in the making: a worker, or the workers of a group.
+pub struct Entry {
+    pub spec: JobSpec,
+    pub group: u32,
+    pub workers: u32,
+    pub started_unix_ms: u64,
+    pub stats: WorkerStats,
+    pub samples: PerOp<Samples>,
+    pub cpu: CpuUse,
+    pub error: Option<JobError>,
+    /// The workers that are running now, for samples and statistics so far.
+    pub live: Vec<Arc<Live>>,
+}
+
+/// Rates of the intervals so far.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    pub bandwidth: Vec<f64>,
+    pub iops: Vec<f64>,
+}
+
+/// All entries and what the reader should know.
+pub struct Outcome {
+    started_unix_ms: u64,
+    job_toml: String,
+    pub notes: Vec<String>,
+    pub entries: Vec<Entry>,
+    pub reactors: Vec<ReactorReport>,
+    pub targets: Vec<TargetReport>,
+    pub workers_total: u32,
+}
+
+impl Outcome {
+    pub fn new(started_unix_ms: u64, plans: &[JobPlan]) -> Outcome {
+        let specs: Vec<JobSpec> = plans.iter().map(|plan| plan.spec.clone()).collect();
+        Outcome {
+            started_unix_ms,
+            job_toml: crate::job::print(&specs),
+            notes: Vec::new(),
+            entries: Vec::new(),
+            reactors: Vec::new(),
+            targets: Vec::new(),
+            workers_total: specs.iter().map(|spec| spec.numjobs).sum(),
+        }
+    }
+
+    /// Adds a note once, however many workers say it.
+    pub fn note(&mut self, text: String) -> bool {
+        let new = !self.notes.contains(&text);
+        if new {
+            self.notes.push(text);
+        }
+        new
+    }
+
+    /// The entry that a worker of `plan` belongs to: that of its group, if it reports as one.
+    pub fn entry_for(&mut self, plan: &JobPlan, live: Arc<Live>) -> usize {
+        let joins = |entry: &Entry| {
+            entry.group == plan.group && entry.spec.group_reporting && plan.spec.group_reporting
+        };
+        if self.entries.last().is_none_or(|last| !joins(last)) {
+            self.entries.push(Entry {
+                spec: plan.spec.clone(),
+                group: plan.group,
+                workers: 0,
+                started_unix_ms: unix_time_ms(),
+                stats: WorkerStats::default(),
+                samples: PerOp::default(),
+                cpu: CpuUse::default(),
+                error: None,
+                live: Vec::new(),
+            });
+        }
+        let index = self.entries.len() - 1;
+        self.entries[index].workers += 1;
+        self.entries[index].live.push(live);
+        index
+    }
+
+    pub fn add_target(&mut self, path: String, size_bytes: u64, device: Option<DeviceSummary>) {
+        if !self.targets.iter().any(|target| target.path == path) {
+            self.targets.push(TargetReport { path, size_bytes, device });
+        }
+    }
+
+    /// The report, with `running` added to the entries of that index.
+    pub fn report_with(&self, running: &[(usize, Box<WorkerStats>)], signal: Option<i32>) -> Report {
+        let mut report = self.report(signal, true);
+        for (entry, stats) in running {
+            report.jobs[*entry].stats.merge(stats);
+        }
+        report
+    }
+
+    pub fn report(&self, signal: Option<i32>, unfinished: bool) -> Report {
+        Report {
+            time_unix_ms: unix_time_ms(),
+            started_unix_ms: self.started_unix_ms,
+            unfinished,
+            ended_by_signal: signal,
+            notes: self.notes.clone(),
+            job_toml: Some(self.job_toml.clone()),
+            jobs: self.entries.iter().map(Entry::report).collect(),
+            reactors: self.reactors.clone(),
+            targets: self.targets.clone(),
+        }
+    }
+}
+
+impl Entry {
+    fn report(&self) -> JobReport {
+        JobReport {
+            name: self.spec.name.clone(),
+            group: self.group,
+            workers: self.workers,
+            spec: self.spec.clone(),
+            started_unix_ms: self.started_unix_ms,
+            stats: self.stats.clone(),
+            intervals: PerOp::from_fn(|op| {
+                let samples = self.samples.get(op);
+                IntervalSummary {
+                    bandwidth: RateSummary::of(&samples.bandwidth),
+                    iops: RateSummary::of(&samples.iops),
+                    samples: samples.iops.len() as u64,
+                }
+            }),
+            cpu: self.cpu,
+            error: self.error.clone(),
+        }
+    }
+
+    /// Keeps the first error that ended a worker.
+    pub fn failed(&mut self, worker: &str, op: Op, status: Status) {
+        self.error.get_or_insert_with(|| JobError {
+            errno: status.errno(),
+            message: format!("{worker}: {} failed: {status}", op.name()),
+        });
+    }
+}

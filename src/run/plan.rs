@@ -1,0 +1,363 @@
+//! Which workers there are, on which bytes of which targets, in which stage and group.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::{Op, random};
+use crate::engine::TargetFacts;
+use crate::job::JobSpec;
+use crate::reactor::WorkerConfig;
+use crate::workload::{ContentShape, Limit, Region, WorkloadSpec};
+
+use super::RunError;
+
+/// What seeds are made of where the job says neither `randseed` nor `randrepeat = false`.
+const DEFAULT_SEED: u64 = 0x5eed;
+
+/// One job with its place in the run.
+#[derive(Clone, Debug)]
+pub struct JobPlan {
+    pub spec: JobSpec,
+    /// Position in the job files, from 0.
+    pub index: u32,
+    /// Jobs of one stage run together.
+    pub stage: u32,
+    /// Reporting group.
+    pub group: u32,
+    /// All targets of all clones.
+    pub targets: Vec<PathBuf>,
+    /// How many of them a clone uses, one range after the other; 0 if each clone uses all.
+    pub targets_per_clone: u16,
+    /// The seed that the clones' seeds come from.
+    pub seed: u64,
+}
+
+impl JobPlan {
+    /// The targets of a clone: first and count.
+    pub fn targets_of(&self, clone: u32) -> (u16, u16) {
+        if self.targets_per_clone == 0 {
+            (0, u16::try_from(self.targets.len()).unwrap_or(u16::MAX))
+        } else {
+            let first = clone * u32::from(self.targets_per_clone);
+            (u16::try_from(first).unwrap_or(u16::MAX), self.targets_per_clone)
+        }
+    }
+
+    /// Whether the job changes its targets.
+    pub fn modifies(&self) -> bool {
+        self.spec.mix.modifies()
+    }
+
+    /// Whether the job's targets are files and devices of the kernel.
+    pub fn uses_files(&self) -> bool {
+        struct UsesFiles;
+        impl crate::engine::EngineVisitor for UsesFiles {
+            type Output = bool;
+            fn visit<E: crate::engine::Engine>(self) -> bool {
+                E::USES_FILES
+            }
+        }
+        crate::engine::with_engine(&self.spec.ioengine, UsesFiles).unwrap_or(true)
+    }
+
+    /// Largest I/O in bytes.
+    pub fn largest_io(&self) -> u32 {
+        Op::ADDRESSED
+            .into_iter()
+            .filter(|&op| self.spec.mix.issues(op))
+            .map(|op| self.spec.bs.get(op).max())
+            .max()
+            .unwrap_or(1)
+    }
+}
+
+/// Puts the jobs in order: stages, groups, targets, seeds.
+pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
+    let (mut stage, mut group) = (0, 0);
+    let mut plans: Vec<JobPlan> = Vec::with_capacity(jobs.len());
+    for (index, spec) in jobs.into_iter().enumerate() {
+        if index > 0 && spec.stonewall {
+            stage += 1;
+        }
+        if index > 0 && (spec.stonewall || spec.new_group) {
+            group += 1;
+        }
+        let (targets, targets_per_clone) = targets(&spec);
+        if targets.len() > usize::from(u16::MAX) {
+            return Err(RunError::bad_job(&spec, "more than 65535 files: lower nrfiles or numjobs"));
+        }
+        let base = match spec.randseed {
+            Some(seed) => seed,
+            None if spec.randrepeat => DEFAULT_SEED,
+            None => fresh_seed(),
+        };
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let seed = random::derive(base, u64::from(index));
+        plans.push(JobPlan { spec, index, stage, group, targets, targets_per_clone, seed });
+    }
+    Ok(plans)
+}
+
+/// The stages: runs of plans with the same number.
+pub fn stages(plans: &[JobPlan]) -> impl Iterator<Item = &[JobPlan]> {
+    plans.chunk_by(|one, other| one.stage == other.stage)
+}
+
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+fn targets(spec: &JobSpec) -> (Vec<PathBuf>, u16) {
+    let directory = spec.directory.clone().unwrap_or_default();
+    if !spec.filename.is_empty() {
+        // An absolute name replaces the directory.
+        return (spec.filename.iter().map(|name| directory.join(name)).collect(), 0);
+    }
+    // As fio names them: job, clone, file.
+    let plain = spec.name.replace('/', "_");
+    let names = (0..spec.numjobs)
+        .flat_map(|clone| (0..spec.nrfiles).map(move |file| (clone, file)))
+        .map(|(clone, file)| directory.join(format!("{plain}.{clone}.{file}")));
+    (names.collect(), u16::try_from(spec.nrfiles).unwrap_or(u16::MAX))
+}
+
+/// Size of a target that exists; `None` if it does not or has none (a character device).
+pub fn existing_size(path: &Path) -> Option<u64> {
+    let metadata = std::fs::metadata(path).ok()?;
+    if metadata.file_type().is_block_device() {
+        let file = std::fs::File::open(path).ok()?;
+        return rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).ok();
+    }
+    metadata.is_file().then(|| metadata.len())
+}
+
+/// Finds, before anything is written, what would make a later stage fail: sizes that are missing or
+/// lie beyond a device, blocks that no region holds, more memory than the machine has.
+pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
+    let mut made: Vec<&Path> = Vec::new();
+    for plan in plans {
+        let made_before = plan.targets.iter().any(|target| made.contains(&target.as_path()));
+        if !made_before {
+            for clone in 0..plan.spec.numjobs {
+                regions(plan, clone, &sizes_now(plan), 1)?;
+            }
+        }
+        made.extend(plan.targets.iter().map(PathBuf::as_path));
+    }
+    for stage in stages(plans) {
+        check_memory(stage)?;
+    }
+    Ok(())
+}
+
+fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
+    let mut needed: u64 = 0;
+    for plan in stage {
+        let per_worker = u64::from(plan.spec.iodepth) * u64::from(plan.largest_io()).next_multiple_of(4096);
+        needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
+        let Some(available) = crate::base::host::memory::available_bytes() else { continue };
+        if needed > available {
+            return Err(RunError::bad_job(
+                &plan.spec,
+                format!(
+                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs), {} are available: \
+                     lower iodepth, bs or numjobs",
+                    crate::base::units::format_size(needed),
+                    crate::base::units::format_size(available)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The size of each target as it is now, where that is a size to work with.
+pub fn sizes_now(plan: &JobPlan) -> Vec<Option<u64>> {
+    if !plan.uses_files() {
+        return vec![None; plan.targets.len()];
+    }
+    plan.targets.iter().map(|path| existing_size(path).filter(|&size| size > 0)).collect()
+}
+
+/// The bytes of each target that `clone` owns. `sizes` are those of the targets, as far as known;
+/// `lba` is the granularity of offsets.
+pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> Result<Vec<Region>, RunError> {
+    let spec = &plan.spec;
+    let (first, count) = plan.targets_of(clone);
+    let mut regions = Vec::with_capacity(usize::from(count));
+    for target in first..first + count {
+        let path = &plan.targets[usize::from(target)];
+        let known = sizes[usize::from(target)];
+        let is_device = plan.uses_files() && is_block_device(path);
+        let whole = || {
+            known.ok_or_else(|| {
+                let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };
+                RunError::bad_job(spec, format!("{} {why}: set size in bytes (size = \"1GiB\")", path.display()))
+            })
+        };
+        let absolute = |amount: Amount| -> Result<u64, RunError> {
+            match amount {
+                Amount::Bytes(bytes) => Ok(bytes),
+                percent @ Amount::Percent(_) => Ok(percent.of(whole()?) / lba * lba),
+            }
+        };
+        let increment = absolute(spec.offset_increment)?.saturating_mul(u64::from(clone));
+        let start = absolute(spec.offset)?.saturating_add(increment);
+        let bytes = match spec.size {
+            Some(Amount::Bytes(bytes)) => bytes / u64::from(count),
+            Some(percent @ Amount::Percent(_)) => percent.of(whole()?).min(whole()?.saturating_sub(start)),
+            None => whole()?.saturating_sub(start),
+        };
+        let limit = if is_device || (!plan.modifies() && spec.readonly) { known } else { None };
+        if let Some(size) = limit.filter(|&size| start.saturating_add(bytes) > size) {
+            return Err(RunError::bad_job(
+                spec,
+                format!(
+                    "offset {start} + size {bytes} lies beyond the end of {} ({size} bytes)",
+                    path.display()
+                ),
+            ));
+        }
+        if start.checked_add(bytes).is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(RunError::bad_job(spec, "offset + size is beyond 2^63"));
+        }
+        regions.push(Region { target, start, bytes });
+    }
+    Ok(regions)
+}
+
+fn is_block_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// What a clone does on its regions.
+pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpec {
+    let spec = &plan.spec;
+    let region_bytes: u64 = regions.iter().map(|region| region.bytes).sum();
+    WorkloadSpec {
+        limit: limit(spec, region_bytes),
+        regions,
+        mix: spec.mix,
+        read_percent: spec.rwmixread,
+        random: spec.random,
+        coverage: !spec.norandommap,
+        modifier: spec.rw_modifier,
+        sizes: spec.bs.clone(),
+        align: spec.blockalign.clone(),
+        distribution: spec.random_distribution.clone(),
+        percentage_random: spec.percentage_random.clone(),
+        seed: random::derive(plan.seed, u64::from(clone)),
+    }
+}
+
+fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
+    let per_block = if spec.mix == Mix::TrimWrite { 2 } else { 1 };
+    let ios = spec.number_ios.map(|ios| ios.saturating_mul(spec.loops).saturating_mul(per_block));
+    if spec.time_based {
+        return Limit { ios, ..Limit::default() };
+    }
+    let times = spec.loops.saturating_mul(per_block);
+    if let Some(amount) = spec.io_size {
+        let bytes = amount.of(region_bytes).saturating_mul(times);
+        return Limit { bytes: Some(bytes), ios, passes: None };
+    }
+    let op = if spec.mix == Mix::Read { Op::Read } else { Op::Write };
+    let op = if spec.mix == Mix::Trim { Op::Deallocate } else { op };
+    // Once over the region is a pass where a pass visits every block, and its size where not.
+    let whole_passes = spec.mix != Mix::ReadWrite
+        && if spec.random {
+            !spec.norandommap
+                && *spec.random_distribution.get(op) == Distribution::Random
+                && *spec.percentage_random.get(op) == 100
+        } else {
+            spec.rw_modifier.is_none()
+        };
+    if whole_passes {
+        Limit { bytes: None, ios, passes: Some(spec.loops) }
+    } else {
+        Limit { bytes: Some(region_bytes.saturating_mul(times)), ios, passes: None }
+    }
+}
+
+/// The options of a clone's loop.
+pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig {
+    let spec = &plan.spec;
+    let (first_target, targets) = plan.targets_of(clone);
+    // A blocking engine has one I/O in flight, whatever the depth.
+    let clamp = |value: u32| if blocking { value.min(1) } else { value };
+    WorkerConfig {
+        depth: clamp(spec.iodepth),
+        batch_submit: clamp(spec.iodepth_batch_submit),
+        batch_complete_min: clamp(spec.iodepth_batch_complete_min),
+        batch_complete_max: clamp(spec.iodepth_batch_complete_max),
+        depth_low: clamp(spec.iodepth_low),
+        fsync: if spec.mix.issues(Op::Write) { spec.fsync } else { 0 },
+        fdatasync: if spec.mix.issues(Op::Write) { spec.fdatasync } else { 0 },
+        end_fsync: spec.end_fsync && spec.mix.issues(Op::Write),
+        first_target,
+        targets,
+        ramp_ns: spec.ramp_time_ns,
+        runtime_ns: spec.runtime_ns,
+        continue_on_read: spec.continue_on_error.read,
+        continue_on_write: spec.continue_on_error.write,
+        fill_device: spec.fill_device,
+        serialize: spec.mix == Mix::TrimWrite,
+    }
+}
+
+/// What a clone writes.
+pub fn content(spec: &JobSpec) -> ContentShape {
+    let content = &spec.content;
+    ContentShape {
+        zero: content.zero_buffers,
+        refill: content.refill_buffers,
+        scramble: content.scramble_buffers,
+        pattern: content.buffer_pattern.clone().map(Vec::into_boxed_slice),
+        compress_percent: content.compress_percentage,
+        compress_chunk: content.compress_chunk,
+        dedupe_percent: content.dedupe_percentage,
+    }
+}
+
+/// Blocks and offsets that the target's logical block does not divide are refused before the start.
+pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) -> Result<(), RunError> {
+    let spec = &plan.spec;
+    for region in all {
+        let fact = &facts[usize::from(region.target)];
+        let lba = fact.lba_bytes.max(1);
+        if !spec.direct || lba == 1 {
+            continue;
+        }
+        let path = fact.path.display();
+        let bad = |what: &str, value: u64| {
+            RunError::bad_job(
+                spec,
+                format!("{what} {value} is no multiple of the logical block of {path}, {lba} bytes, as direct = true needs"),
+            )
+        };
+        for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
+            let lengths: Vec<u32> = match spec.bs.get(op) {
+                BlockSizes::Fixed(size) => vec![*size],
+                BlockSizes::Range { min, .. } => vec![*min],
+                BlockSizes::Split(list) => list.iter().map(|(size, _)| *size).collect(),
+            };
+            if let Some(size) = lengths.iter().find(|&&size| size % lba != 0) {
+                return Err(bad("bs", u64::from(*size)));
+            }
+            let align = *spec.blockalign.get(op);
+            if align % lba != 0 {
+                return Err(bad("blockalign", u64::from(align)));
+            }
+            if let Some(hole) = spec.rw_modifier.filter(|hole| !spec.random && hole % u64::from(lba) != 0) {
+                return Err(bad("the hole of rw", hole));
+            }
+        }
+        if region.start % u64::from(lba) != 0 {
+            return Err(bad("offset", region.start));
+        }
+    }
+    Ok(())
+}
+

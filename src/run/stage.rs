@@ -1,0 +1,537 @@
+//! One stage: lays out, opens, starts all workers together, watches them, takes their results.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use crate::base::clock::Clock;
+use crate::base::host::affinity;
+use crate::base::host::thread_use::ThreadUse;
+use crate::base::units::{SECOND_NS, format_size};
+use crate::base::{Op, PerOp};
+use crate::engine::TargetFacts;
+use crate::reactor::{Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
+use crate::report::{CpuUse, ReactorReport};
+use crate::stats::WorkerStats;
+
+use super::assign::{Seat, Thread, assign};
+use super::open_job::{OpenJob, WorkerRequest};
+use super::outcome::Outcome;
+use super::plan::{self, JobPlan};
+use super::{Observer, Progress, Requests, RunError, RunOptions, layout, open_job};
+
+/// How often signals and the end are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Interval of the rates in the report (fio's `bwavgtime` default).
+const SAMPLE_NS: u64 = 500_000_000;
+/// How often the observer hears of progress.
+const PROGRESS_NS: u64 = 500_000_000;
+/// How long a worker may take to hand out its statistics so far.
+const TAP_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A worker as the watching thread sees it.
+struct Watched {
+    name: String,
+    entry: usize,
+    live: Arc<Live>,
+    tap: TapHandle,
+    /// What it is going to do, if that is known: nanoseconds and bytes.
+    runtime_ns: Option<u64>,
+    bytes: Option<u64>,
+}
+
+/// What a thread says.
+enum Message {
+    /// Its workers are made, or could not be.
+    Ready(Result<Vec<String>, (usize, String)>),
+    /// It has ended.
+    Ended(Box<Ended>),
+}
+
+struct Ended {
+    thread: usize,
+    outcomes: Vec<WorkerOutcome>,
+    used: ThreadUse,
+}
+
+/// Runs the jobs of one stage to their end and adds the results to `outcome`.
+pub fn run(
+    plans: &[JobPlan],
+    outcome: &mut Outcome,
+    options: &RunOptions,
+    requests: &Requests,
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
+    let mut seats = Vec::new();
+    let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
+    let mut watched = Vec::new();
+    for plan in plans {
+        let (opened, regions) = prepare(plan, outcome, observer)?;
+        if plan.spec.create_only {
+            continue;
+        }
+        let cpus = cpus_of(plan)?;
+        for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
+            let (tap, handle) = tap();
+            let live = Arc::new(Live::default());
+            let workload = plan::workload(plan, clone, regions);
+            watched.push(Watched {
+                name: format!("{}.{clone}", plan.spec.name),
+                entry: outcome.entry_for(plan, Arc::clone(&live)),
+                live: Arc::clone(&live),
+                tap: handle,
+                runtime_ns: plan.spec.runtime_ns.map(|ns| ns + plan.spec.ramp_time_ns),
+                bytes: expected_bytes(&workload),
+            });
+            seats.push(Seat {
+                cpus: cpus.clone(),
+                chosen: plan.spec.cpus_allowed.is_some(),
+                policy: plan.spec.cpus_allowed_policy,
+                blocking: opened.is_blocking(),
+                clone,
+            });
+            let request = WorkerRequest {
+                config: plan::worker_config(plan, clone, opened.is_blocking()),
+                workload,
+                content: plan::content(&plan.spec),
+                largest_io: plan.largest_io(),
+                live,
+                tap,
+            };
+            makers.push(Some((Arc::clone(&opened), request)));
+        }
+    }
+    let threads = assign(&seats);
+    let stage = Stage { plans, threads, watched };
+    stage.run(makers, outcome, options, requests, observer)
+}
+
+/// Lays out and opens one job, and says which bytes each clone owns.
+fn prepare(
+    plan: &JobPlan,
+    outcome: &mut Outcome,
+    observer: &mut dyn Observer,
+) -> Result<(Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>), RunError> {
+    let spec = &plan.spec;
+    let sizes = plan::sizes_now(plan);
+    let clones = 0..spec.numjobs;
+    let wanted: Result<Vec<_>, RunError> =
+        clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
+    let wanted = wanted?.concat();
+    if plan.uses_files() {
+        layout::lay_out(plan, &wanted, observer)?;
+    }
+    let mut hints = vec![0; plan.targets.len()];
+    for region in &wanted {
+        let hint: &mut u64 = &mut hints[usize::from(region.target)];
+        *hint = (*hint).max(region.start + region.bytes);
+    }
+    let opened = open_job::open(plan, &hints).map_err(|error| RunError::environment(spec, error))?;
+    if spec.invalidate {
+        opened.invalidate().map_err(|error| RunError::environment(spec, error))?;
+    }
+    let facts = opened.facts();
+    // Now that the logical blocks are known, shares of a device are whole ones.
+    let sizes: Vec<Option<u64>> = if plan.uses_files() {
+        facts.iter().map(|fact| Some(fact.size_bytes).filter(|&size| size > 0)).collect()
+    } else {
+        sizes
+    };
+    let lba = facts.iter().map(|fact| u64::from(fact.lba_bytes)).max().unwrap_or(1).max(1);
+    let regions: Result<Vec<_>, RunError> =
+        clones.map(|clone| plan::regions(plan, clone, &sizes, lba)).collect();
+    let regions = regions?;
+    for clone_regions in &regions {
+        plan::check_alignment(plan, facts, clone_regions)?;
+        for region in clone_regions {
+            note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
+        }
+    }
+    if opened.is_blocking() && spec.iodepth > 1 {
+        outcome.note(format!(
+            "job `{}`: ioengine {} has one I/O in flight whatever iodepth says; use numjobs, or io_uring",
+            spec.name, spec.ioengine
+        ));
+    }
+    for fact in facts {
+        let device = crate::base::host::block::lookup(&fact.path);
+        outcome.add_target(fact.path.display().to_string(), fact.size_bytes, device);
+    }
+    Ok((opened, regions))
+}
+
+fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
+    let smallest = Op::ADDRESSED
+        .into_iter()
+        .filter(|&op| plan.spec.mix.issues(op))
+        .map(|op| u64::from(plan.spec.bs.get(op).min()))
+        .min()
+        .unwrap_or(1);
+    let left = bytes % smallest.max(1);
+    if left > 0 && bytes > smallest {
+        outcome.note(format!(
+            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
+            plan.spec.name,
+            fact.path.display()
+        ));
+    }
+}
+
+/// How many bytes a worker will move, if its workload ends by itself.
+fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
+    let region: u64 = workload.regions.iter().map(|region| region.bytes).sum();
+    let twice = if workload.mix == crate::base::shape::Mix::TrimWrite { 2 } else { 1 };
+    let passes = workload.limit.passes.map(|passes| region.saturating_mul(passes).saturating_mul(twice));
+    workload.limit.bytes.or(passes)
+}
+
+fn cpus_of(plan: &JobPlan) -> Result<Vec<u32>, RunError> {
+    let usable = affinity::available().map_err(|error| RunError::environment(&plan.spec, error))?;
+    let Some(chosen) = &plan.spec.cpus_allowed else { return Ok(usable) };
+    if let Some(missing) = chosen.iter().find(|cpu| !usable.contains(cpu)) {
+        return Err(RunError::environment(
+            &plan.spec,
+            format!("cpus_allowed names CPU {missing}, which this process may not use (it may use {usable:?})"),
+        ));
+    }
+    Ok(chosen.clone())
+}
+
+struct Stage<'a> {
+    plans: &'a [JobPlan],
+    threads: Vec<Thread>,
+    watched: Vec<Watched>,
+}
+
+type Maker = (Arc<dyn OpenJob>, WorkerRequest);
+
+impl Stage<'_> {
+    fn run(
+        self,
+        mut makers: Vec<Option<Maker>>,
+        outcome: &mut Outcome,
+        options: &RunOptions,
+        requests: &Requests,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
+        let (messages_in, messages) = unbounded();
+        let mut starts: Vec<Sender<()>> = Vec::new();
+        for (number, thread) in self.threads.iter().enumerate() {
+            let own: Vec<(usize, Maker)> =
+                thread.workers.iter().filter_map(|&worker| Some((worker, makers[worker].take()?))).collect();
+            let (start, started) = bounded(1);
+            starts.push(start);
+            let messages = messages_in.clone();
+            let cpus = thread.cpus.clone();
+            std::thread::Builder::new()
+                .name(thread_name(thread, &self.watched))
+                .spawn(move || reactor_thread(number, &cpus, own, &started, &messages))
+                .map_err(|error| RunError::environment(&self.plans[0].spec, format!("cannot start a thread: {error}")))?;
+        }
+        drop(messages_in);
+        for _ in &self.threads {
+            match messages.recv() {
+                Ok(Message::Ready(Ok(notes))) => {
+                    for note in notes {
+                        outcome.note(note);
+                    }
+                }
+                Ok(Message::Ready(Err((worker, why)))) => {
+                    let entry = &outcome.entries[self.watched[worker].entry];
+                    return Err(RunError::environment(&entry.spec, why));
+                }
+                Ok(Message::Ended(_)) | Err(_) => unreachable!("no thread ends before it is started"),
+            }
+        }
+        for start in starts {
+            // A thread that is ready waits for this.
+            let _ = start.send(());
+        }
+        self.watch(&messages, outcome, options, requests, observer);
+        Ok(())
+    }
+
+    /// Until all threads have ended, or a second signal says not to wait for them.
+    fn watch(
+        &self,
+        messages: &Receiver<Message>,
+        outcome: &mut Outcome,
+        options: &RunOptions,
+        requests: &Requests,
+        observer: &mut dyn Observer,
+    ) {
+        let clock = Clock::get();
+        let interval_ns = options.status_interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        let begun_ns = clock.now_ns();
+        let mut sampler = Sampler::new(outcome.entries.len());
+        let mut meter = Meter { last_ns: begun_ns, ..Meter::default() };
+        let mut next_sample_ns = begun_ns + SAMPLE_NS;
+        let mut next_progress_ns = begun_ns + PROGRESS_NS;
+        let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
+        let mut running = self.threads.len();
+        while running > 0 {
+            match messages.recv_timeout(TICK) {
+                Ok(Message::Ended(ended)) => {
+                    running -= 1;
+                    self.take(*ended, outcome);
+                }
+                Ok(Message::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now_ns = clock.now_ns();
+            if now_ns >= next_sample_ns {
+                next_sample_ns = now_ns + SAMPLE_NS;
+                sampler.sample(outcome, now_ns);
+            }
+            if now_ns >= next_progress_ns {
+                next_progress_ns = now_ns + PROGRESS_NS;
+                observer.progress(&self.progress(&mut meter, outcome, now_ns, begun_ns));
+            }
+            let due = next_status_ns.is_some_and(|due_ns| now_ns >= due_ns);
+            if due || requests.take_dump() {
+                if due {
+                    next_status_ns = next_status_ns.zip(interval_ns).map(|(due_ns, ns)| due_ns.saturating_add(ns));
+                }
+                observer.so_far(&self.so_far(outcome, now_ns, requests));
+            }
+            if requests.signal().is_some() {
+                self.watched.iter().for_each(|worker| worker.live.request_stop());
+            }
+            if requests.abandon() {
+                self.abandon(outcome, clock.now_ns(), requests);
+                break;
+            }
+        }
+        outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
+    }
+
+    /// Adds what one thread has done.
+    fn take(&self, ended: Ended, outcome: &mut Outcome) {
+        let thread = &self.threads[ended.thread];
+        let share = thread.workers.len().max(1) as u64;
+        let (mut busy, mut idle) = (0, 0);
+        for (&worker, result) in thread.workers.iter().zip(ended.outcomes) {
+            let Watched { name, entry, .. } = &self.watched[worker];
+            busy += result.stats.busy_turns;
+            idle += result.stats.idle_turns;
+            let entry = &mut outcome.entries[*entry];
+            entry.stats.merge(&result.stats);
+            let cpu = &mut entry.cpu;
+            cpu.user_ns += ended.used.user_ns / share;
+            cpu.system_ns += ended.used.system_ns / share;
+            cpu.elapsed_ns += result.stats.runtime_ns();
+            cpu.context_switches += ended.used.context_switches / share;
+            cpu.major_faults += ended.used.major_faults / share;
+            cpu.minor_faults += ended.used.minor_faults / share;
+            if let Some((op, status)) = result.error {
+                entry.failed(name, op, status);
+            }
+            if result.stats.total_ios() == 0 && result.error.is_none() && entry.spec.ramp_time_ns > 0 {
+                outcome.note(format!("{name}: ended within ramp_time, so nothing was counted"));
+            }
+        }
+        let single = if thread.cpus.len() == 1 { thread.cpus.first().copied() } else { None };
+        outcome.reactors.push(ReactorReport {
+            cpu: single,
+            workers: thread.workers.iter().map(|&worker| self.watched[worker].name.clone()).collect(),
+            busy_turns: busy,
+            idle_turns: idle,
+            cpu_use: CpuUse {
+                user_ns: ended.used.user_ns,
+                system_ns: ended.used.system_ns,
+                elapsed_ns: ended.used.elapsed_ns,
+                context_switches: ended.used.context_switches,
+                major_faults: ended.used.major_faults,
+                minor_faults: ended.used.minor_faults,
+            },
+        });
+    }
+
+    fn still_running(&self) -> impl Iterator<Item = &Watched> {
+        self.watched.iter().filter(|worker| worker.live.state() != WorkerState::Done)
+    }
+
+    /// Statistics of the workers that run, as far as they answer.
+    fn collect(&self, now_ns: u64) -> Vec<(usize, Box<WorkerStats>)> {
+        let asked: Vec<&Watched> = self.still_running().collect();
+        asked.iter().for_each(|worker| worker.tap.ask());
+        let answers = asked.iter().filter_map(|worker| {
+            let mut stats = worker.tap.answer(TAP_TIMEOUT)?;
+            stats.end_ns = now_ns;
+            Some((worker.entry, stats))
+        });
+        answers.collect()
+    }
+
+    fn so_far(&self, outcome: &Outcome, now_ns: u64, requests: &Requests) -> crate::report::Report {
+        outcome.report_with(&self.collect(now_ns), requests.signal())
+    }
+
+    /// The user will not wait: what the workers can still say is taken, and their threads stay
+    /// behind with the device that does not answer.
+    fn abandon(&self, outcome: &mut Outcome, now_ns: u64, requests: &Requests) {
+        let stats = self.collect(now_ns);
+        let stuck: Vec<String> = self.still_running().map(|worker| worker.name.clone()).collect();
+        outcome.note(format!(
+            "ended by a second signal {} while these workers still waited for their device: {}",
+            requests.signal().unwrap_or(0),
+            stuck.join(", ")
+        ));
+        for (entry, stats) in stats {
+            outcome.entries[entry].stats.merge(&stats);
+        }
+    }
+
+    fn progress(&self, meter: &mut Meter, outcome: &Outcome, now_ns: u64, begun_ns: u64) -> Progress {
+        let total = |read: fn(&Live, Op) -> u64| -> PerOp<u64> {
+            PerOp::from_fn(|op| self.watched.iter().map(|worker| read(&worker.live, op)).sum())
+        };
+        let ios = total(|live, op| live.ios.get(op).load(std::sync::atomic::Ordering::Relaxed));
+        let bytes = total(|live, op| live.bytes.get(op).load(std::sync::atomic::Ordering::Relaxed));
+        let running: Vec<&Watched> = self.still_running().collect();
+        let seconds = now_ns.saturating_sub(meter.last_ns).max(1) as f64 / SECOND_NS as f64;
+        let rate = |now: &PerOp<u64>, before: &PerOp<u64>| {
+            PerOp::from_fn(|op| now.get(op).saturating_sub(*before.get(op)) as f64 / seconds)
+        };
+        let (iops, bandwidth) = (rate(&ios, &meter.ios), rate(&bytes, &meter.bytes));
+        let elapsed_ns = now_ns.saturating_sub(begun_ns) as f64;
+        // Each worker ends by time or by amount, whichever is further along.
+        let fraction = |worker: &Watched| -> Option<f64> {
+            let moved: u64 =
+                worker.live.bytes.iter().map(|(_, b)| b.load(std::sync::atomic::Ordering::Relaxed)).sum();
+            let by_time = worker.runtime_ns.map(|ns| elapsed_ns / ns.max(1) as f64);
+            let by_amount = worker.bytes.map(|bytes| moved as f64 / bytes.max(1) as f64);
+            match (by_time, by_amount) {
+                (Some(time), Some(amount)) => Some(time.max(amount)),
+                (one, other) => one.or(other),
+            }
+        };
+        let slowest = running.iter().map(|worker| fraction(worker)).collect::<Option<Vec<f64>>>();
+        let fraction_done = slowest.map(|all| all.into_iter().fold(1.0, f64::min));
+        let eta_s = fraction_done
+            .filter(|&done| done > 0.0)
+            .map(|done| (elapsed_ns * (1.0 - done) / done / SECOND_NS as f64).ceil() as u64);
+        let p99 = running.iter().map(|worker| worker.live.p99_ns.load(std::sync::atomic::Ordering::Relaxed));
+        *meter = Meter { last_ns: now_ns, ios, bytes };
+        Progress {
+            workers_running: u32::try_from(running.len()).unwrap_or(u32::MAX),
+            workers_total: outcome.workers_total,
+            fraction_done,
+            eta_s,
+            iops,
+            bandwidth,
+            p99_ns: p99.max().unwrap_or(0),
+            ramping: running.iter().all(|worker| worker.live.state() == WorkerState::Ramping),
+        }
+    }
+}
+
+/// Totals at the last look.
+#[derive(Default)]
+struct Meter {
+    last_ns: u64,
+    ios: PerOp<u64>,
+    bytes: PerOp<u64>,
+}
+
+/// Rates of the report's intervals.
+struct Sampler {
+    /// Per entry: when it was last looked at while all its workers ran, and its totals then.
+    last: Vec<Option<Meter>>,
+}
+
+impl Sampler {
+    fn new(entries: usize) -> Sampler {
+        Sampler { last: (0..entries).map(|_| None).collect() }
+    }
+
+    /// An interval counts if all workers of the entry ran through all of it.
+    fn sample(&mut self, outcome: &mut Outcome, now_ns: u64) {
+        for (entry, last) in outcome.entries.iter_mut().zip(&mut self.last) {
+            let steady = !entry.live.is_empty()
+                && entry.live.iter().all(|live| live.state() == WorkerState::Running);
+            if !steady {
+                *last = None;
+                continue;
+            }
+            let sum = |read: fn(&Live, Op) -> u64| {
+                PerOp::from_fn(|op| entry.live.iter().map(|live| read(live, op)).sum::<u64>())
+            };
+            let now = Meter {
+                last_ns: now_ns,
+                ios: sum(|live, op| live.ios.get(op).load(std::sync::atomic::Ordering::Relaxed)),
+                bytes: sum(|live, op| live.bytes.get(op).load(std::sync::atomic::Ordering::Relaxed)),
+            };
+            if let Some(before) = last {
+                let seconds = (now_ns - before.last_ns) as f64 / SECOND_NS as f64;
+                for (op, samples) in entry.samples.iter_mut() {
+                    let delta = |now: &PerOp<u64>, before: &PerOp<u64>| {
+                        now.get(op).saturating_sub(*before.get(op)) as f64 / seconds
+                    };
+                    if entry.spec.mix.issues(op) {
+                        samples.iops.push(delta(&now.ios, &before.ios));
+                        samples.bandwidth.push(delta(&now.bytes, &before.bytes));
+                    }
+                }
+            }
+            *last = Some(now);
+        }
+    }
+}
+
+fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
+    match (thread.cpus.as_slice(), thread.workers.as_slice()) {
+        ([cpu], [_, _, ..]) => format!("reactor-{cpu}"),
+        (_, [worker, ..]) => watched[*worker].name.clone(),
+        _ => "reactor".to_owned(),
+    }
+}
+
+/// The life of a thread: bind, make the workers, wait for the start, drive, report.
+fn reactor_thread(
+    number: usize,
+    cpus: &[u32],
+    makers: Vec<(usize, Maker)>,
+    started: &Receiver<()>,
+    messages: &Sender<Message>,
+) {
+    let first = makers.first().map_or(0, |(worker, _)| *worker);
+    let made = bind(cpus).map_err(|why| (first, why)).and_then(|()| make_workers(makers));
+    let (workers, notes) = match made {
+        Ok(made) => made,
+        Err(failure) => {
+            let _ = messages.send(Message::Ready(Err(failure)));
+            return;
+        }
+    };
+    if messages.send(Message::Ready(Ok(notes))).is_err() || started.recv().is_err() {
+        return;
+    }
+    let clock = Clock::get();
+    let (before, begun_ns) = (ThreadUse::now(), clock.now_ns());
+    let outcomes = drive(workers);
+    let mut used = ThreadUse::now().since(&before);
+    used.elapsed_ns = clock.now_ns() - begun_ns;
+    let _ = messages.send(Message::Ended(Box::new(Ended { thread: number, outcomes, used })));
+}
+
+fn bind(cpus: &[u32]) -> Result<(), String> {
+    if cpus.is_empty() { Ok(()) } else { affinity::bind(cpus) }
+}
+
+type Made = (Vec<Box<dyn crate::reactor::Turning>>, Vec<String>);
+
+fn make_workers(makers: Vec<(usize, Maker)>) -> Result<Made, (usize, String)> {
+    let mut workers = Vec::with_capacity(makers.len());
+    let mut notes = Vec::new();
+    for (number, (opened, request)) in makers {
+        let memory = u64::from(request.config.depth) * u64::from(request.largest_io);
+        let (worker, said) = opened.worker(request).map_err(|why| {
+            (number, format!("{why} (buffers of this worker: {})", format_size(memory)))
+        })?;
+        workers.push(worker);
+        notes.extend(said);
+    }
+    Ok((workers, notes))
+}
