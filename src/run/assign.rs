@@ -43,7 +43,10 @@ pub fn assign(seats: &[Seat]) -> Vec<Thread> {
             continue;
         }
         let load = |cpu: u32| {
-            reactors.iter().find(|(other, _)| *other == cpu).map_or(0, |(_, thread)| threads[*thread].workers.len())
+            reactors
+                .iter()
+                .find(|(other, _)| *other == cpu)
+                .map_or(0, |(_, thread)| threads[*thread].workers.len())
         };
         let Some(cpu) = seat.cpus.iter().copied().min_by_key(|&cpu| load(cpu)) else { continue };
         match reactors.iter().find(|(other, _)| *other == cpu) {

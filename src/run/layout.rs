@@ -33,15 +33,24 @@ pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) 
         if !is_regular || present.is_some_and(|size| size >= needed) {
             continue;
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
+        if let Some(parent) =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
+        {
             return Err(RunError::environment(
                 &plan.spec,
-                format!("the directory {} does not exist: create it, or change directory or filename", parent.display()),
+                format!(
+                    "the directory {} does not exist: create it, or change directory or filename",
+                    parent.display()
+                ),
             ));
         }
         let failed = |error: &io::Error| {
             let _ = present.is_none() && std::fs::remove_file(path).is_ok();
-            let hint = if error.kind() == io::ErrorKind::StorageFull { ": lower size, or fill_device = true" } else { "" };
+            let hint = if error.kind() == io::ErrorKind::StorageFull {
+                ": lower size, or fill_device = true"
+            } else {
+                ""
+            };
             RunError::environment(
                 &plan.spec,
                 format!("cannot make {} {} long: {error}{hint}", path.display(), format_size(needed)),

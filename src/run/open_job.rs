@@ -101,7 +101,11 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
     };
     with_engine(&spec.ioengine, Opener { targets: &targets, options: &options }).unwrap_or_else(|| {
         Err(EngineError {
-            message: format!("there is no engine `{}`; engines: {}", spec.ioengine, crate::engine::NAMES.join(", ")),
+            message: format!(
+                "there is no engine `{}`; engines: {}",
+                spec.ioengine,
+                crate::engine::NAMES.join(", ")
+            ),
             errno: None,
         })
     })

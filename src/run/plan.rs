@@ -194,7 +194,10 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
         let whole = || {
             known.ok_or_else(|| {
                 let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };
-                RunError::bad_job(spec, format!("{} {why}: set size in bytes (size = \"1GiB\")", path.display()))
+                RunError::bad_job(
+                    spec,
+                    format!("{} {why}: set size in bytes (size = \"1GiB\")", path.display()),
+                )
             })
         };
         let absolute = |amount: Amount| -> Result<u64, RunError> {
@@ -334,7 +337,9 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
         let bad = |what: &str, value: u64| {
             RunError::bad_job(
                 spec,
-                format!("{what} {value} is no multiple of the logical block of {path}, {lba} bytes, as direct = true needs"),
+                format!(
+                    "{what} {value} is no multiple of the logical block of {path}, {lba} bytes, as direct = true needs"
+                ),
             )
         };
         for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
@@ -360,4 +365,3 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
     }
     Ok(())
 }
-

@@ -192,7 +192,9 @@ fn cpus_of(plan: &JobPlan) -> Result<Vec<u32>, RunError> {
     if let Some(missing) = chosen.iter().find(|cpu| !usable.contains(cpu)) {
         return Err(RunError::environment(
             &plan.spec,
-            format!("cpus_allowed names CPU {missing}, which this process may not use (it may use {usable:?})"),
+            format!(
+                "cpus_allowed names CPU {missing}, which this process may not use (it may use {usable:?})"
+            ),
         ));
     }
     Ok(chosen.clone())
@@ -227,7 +229,9 @@ impl Stage<'_> {
             std::thread::Builder::new()
                 .name(thread_name(thread, &self.watched))
                 .spawn(move || reactor_thread(number, &cpus, own, &started, &messages))
-                .map_err(|error| RunError::environment(&self.plans[0].spec, format!("cannot start a thread: {error}")))?;
+                .map_err(|error| {
+                    RunError::environment(&self.plans[0].spec, format!("cannot start a thread: {error}"))
+                })?;
         }
         drop(messages_in);
         for _ in &self.threads {
@@ -262,7 +266,8 @@ impl Stage<'_> {
         observer: &mut dyn Observer,
     ) {
         let clock = Clock::get();
-        let interval_ns = options.status_interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        let interval_ns =
+            options.status_interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
         let begun_ns = clock.now_ns();
         let mut sampler = Sampler::new(outcome.entries.len());
         let mut meter = Meter { last_ns: begun_ns, ..Meter::default() };
@@ -291,7 +296,8 @@ impl Stage<'_> {
             let due = next_status_ns.is_some_and(|due_ns| now_ns >= due_ns);
             if due || requests.take_dump() {
                 if due {
-                    next_status_ns = next_status_ns.zip(interval_ns).map(|(due_ns, ns)| due_ns.saturating_add(ns));
+                    next_status_ns =
+                        next_status_ns.zip(interval_ns).map(|(due_ns, ns)| due_ns.saturating_add(ns));
                 }
                 observer.so_far(&self.so_far(outcome, now_ns, requests));
             }
@@ -449,8 +455,8 @@ impl Sampler {
     /// An interval counts if all workers of the entry ran through all of it.
     fn sample(&mut self, outcome: &mut Outcome, now_ns: u64) {
         for (entry, last) in outcome.entries.iter_mut().zip(&mut self.last) {
-            let steady = !entry.live.is_empty()
-                && entry.live.iter().all(|live| live.state() == WorkerState::Running);
+            let steady =
+                !entry.live.is_empty() && entry.live.iter().all(|live| live.state() == WorkerState::Running);
             if !steady {
                 *last = None;
                 continue;
@@ -527,9 +533,9 @@ fn make_workers(makers: Vec<(usize, Maker)>) -> Result<Made, (usize, String)> {
     let mut notes = Vec::new();
     for (number, (opened, request)) in makers {
         let memory = u64::from(request.config.depth) * u64::from(request.largest_io);
-        let (worker, said) = opened.worker(request).map_err(|why| {
-            (number, format!("{why} (buffers of this worker: {})", format_size(memory)))
-        })?;
+        let (worker, said) = opened
+            .worker(request)
+            .map_err(|why| (number, format!("{why} (buffers of this worker: {})", format_size(memory))))?;
         workers.push(worker);
         notes.extend(said);
     }
