@@ -1,4 +1,116 @@
-//! (being written)
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: arguments, signals, terminal, exit codes.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this floor talks to the user")]
+
+mod args;
+pub mod devices;
+mod output;
+mod signals;
+mod terminal;
+
+use std::process::ExitCode;
+
+use crate::job::{self, JobSpec};
+use crate::report::Report;
+use crate::run::{self, ErrorKind, RunOptions};
+
+use args::{Action, Invocation};
+use output::Output;
+use terminal::Terminal;
+
+/// All well.
+const EXIT_OK: u8 = 0;
+/// Job file or command line wrong; nothing started.
+const EXIT_USAGE: u8 = 2;
+/// I/O, device or environment error.
+const EXIT_IO: u8 = 4;
+/// Unsafe target refused.
+const EXIT_UNSAFE: u8 = 6;
+
+/// Runs the command with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let code = match args::parse(std::env::args_os()) {
+        Ok(Action::Run(invocation)) => run_jobs(&invocation),
+        Ok(Action::Devices { json }) => print_devices(json),
+        Ok(Action::Print(text)) => output::print(&text),
+        Err(failure) => {
+            let _ = failure.print();
+            u8::try_from(failure.exit_code()).unwrap_or(EXIT_USAGE)
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn print_devices(json: bool) -> u8 {
+    output::print(&devices::of_this_machine(json))
+}
+
+fn run_jobs(invocation: &Invocation) -> u8 {
+    let jobs = match job::load(&invocation.files, &invocation.overrides) {
+        Ok(jobs) => jobs,
+        Err(wrong) => {
+            eprint!("{}", wrong.render(terminal::stderr_in_colour()));
+            return if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE };
+        }
+    };
+    if invocation.print_job {
+        return output::print(&job::print(&jobs));
+    }
+    if invocation.check {
+        let plural = if jobs.len() == 1 { "" } else { "s" };
+        return output::print(&format!("{} job{plural}, nothing wrong\n", jobs.len()));
+    }
+    let output = match Output::open(invocation) {
+        Ok(output) => output,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return EXIT_USAGE;
+        }
+    };
+    execute(jobs, invocation, output)
+}
+
+fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
+    let requests = match signals::listen() {
+        Ok(requests) => requests,
+        Err(why) => {
+            eprintln!("error: cannot listen to signals: {why}");
+            return EXIT_IO;
+        }
+    };
+    let options = RunOptions {
+        readonly: invocation.readonly,
+        destroy: invocation.destroy.clone(),
+        status_interval: invocation.status_interval,
+    };
+    let mut terminal = Terminal::new(output, invocation.eta, options.status_interval.is_some());
+    match run::execute(jobs, &options, &requests, &mut terminal) {
+        Ok(report) => {
+            let written = terminal.finish(&report);
+            if let Err(why) = written {
+                eprintln!("error: the report could not be written: {why}");
+                return EXIT_IO;
+            }
+            exit_code(&report)
+        }
+        Err(error) => {
+            terminal.clear_line();
+            eprintln!("error: {error}");
+            match error.kind {
+                ErrorKind::BadJob => EXIT_USAGE,
+                ErrorKind::Environment => EXIT_IO,
+                ErrorKind::Unsafe => EXIT_UNSAFE,
+            }
+        }
+    }
+}
+
+fn exit_code(report: &Report) -> u8 {
+    if let Some(signal) = report.ended_by_signal {
+        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    }
+    // `continue_on_error` goes on; it does not turn an error into a zero.
+    let failed = |job: &crate::report::JobReport| job.error.is_some() || job.stats.first_error().is_some();
+    if report.jobs.iter().any(failed) { EXIT_IO } else { EXIT_OK }
 }

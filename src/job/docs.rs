@@ -66,6 +66,26 @@ pub fn help() -> String {
     out
 }
 
+/// All that is known about one option, for a person.
+///
+/// # Errors
+/// If there is no such option: what may help.
+pub fn explain(name: &str) -> Result<String, String> {
+    let Some((_, option)) = super::table::find(name) else {
+        let (message, help) = super::table::explain_unknown(name);
+        return Err(help.map_or(message.clone(), |help| format!("{message}: {help}")));
+    };
+    let mut out = format!("{} = <{}>\n", option.name, option.form());
+    if !option.aliases.is_empty() {
+        out.push_str(&format!("also called: {}\n", option.aliases.join(", ")));
+    }
+    if !option.default.is_empty() {
+        out.push_str(&format!("default: {}\n", option.default.replace('`', "")));
+    }
+    out.push_str(&format!("\n{}\n", wrap(&option.doc.replace('`', ""), 88)));
+    Ok(out)
+}
+
 fn wrap(text: &str, width: usize) -> String {
     let mut out = String::new();
     let mut column = 0;

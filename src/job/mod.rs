@@ -23,7 +23,7 @@ mod unsupported;
 mod value;
 
 pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
-pub use docs::{help, reference};
+pub use docs::{explain, help, reference};
 pub use load::load;
 pub use parse::parse;
 pub use print::print;

@@ -33,6 +33,8 @@ pub struct Live {
     pub bytes: PerOp<AtomicU64>,
     /// 99th percentile of `clat` so far, over the command with the most I/Os, in nanoseconds.
     pub p99_ns: AtomicU64,
+    /// I/Os that failed.
+    pub errors: AtomicU64,
     /// When counting began.
     pub start_ns: AtomicU64,
     state: AtomicU8,
@@ -72,6 +74,7 @@ impl Live {
             self.ios.get(op).store(counts.ios, Ordering::Relaxed);
             self.bytes.get(op).store(counts.bytes, Ordering::Relaxed);
         }
+        self.errors.store(stats.errors().map(|error| error.count).sum(), Ordering::Relaxed);
         self.start_ns.store(stats.start_ns, Ordering::Relaxed);
     }
 }

@@ -292,7 +292,9 @@ impl<Q: Queue> Worker<Q> {
         let counts = self.stats.ops.get_mut(op);
         counts.ios += run.ios;
         counts.bytes += run.bytes;
-        counts.latency.slat.record_n(slat_ns, run.ios);
+        if Q::HAS_DOORBELL {
+            counts.latency.slat.record_n(slat_ns, run.ios);
+        }
         counts.latency.clat.record_n(lat_ns - slat_ns, run.ios);
         counts.latency.lat.record_n(lat_ns, run.ios);
         *run = Run::default();

@@ -19,8 +19,6 @@ const DEFAULT_SEED: u64 = 0x5eed;
 #[derive(Clone, Debug)]
 pub struct JobPlan {
     pub spec: JobSpec,
-    /// Position in the job files, from 0.
-    pub index: u32,
     /// Jobs of one stage run together.
     pub stage: u32,
     /// Reporting group.
@@ -94,7 +92,7 @@ pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
         };
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let seed = random::derive(base, u64::from(index));
-        plans.push(JobPlan { spec, index, stage, group, targets, targets_per_clone, seed });
+        plans.push(JobPlan { spec, stage, group, targets, targets_per_clone, seed });
     }
     Ok(plans)
 }

@@ -19,6 +19,8 @@ pub struct Progress {
     pub bandwidth: PerOp<f64>,
     /// Largest 99th percentile of `clat` among the workers, in nanoseconds; 0 if none is known yet.
     pub p99_ns: u64,
+    /// I/Os that failed so far.
+    pub errors: u64,
     /// Whether all running workers are still in their ramp.
     pub ramping: bool,
 }

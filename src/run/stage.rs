@@ -1,6 +1,7 @@
 //! One stage: lays out, opens, starts all workers together, watches them, takes their results.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -393,8 +394,8 @@ impl Stage<'_> {
         let total = |read: fn(&Live, Op) -> u64| -> PerOp<u64> {
             PerOp::from_fn(|op| self.watched.iter().map(|worker| read(&worker.live, op)).sum())
         };
-        let ios = total(|live, op| live.ios.get(op).load(std::sync::atomic::Ordering::Relaxed));
-        let bytes = total(|live, op| live.bytes.get(op).load(std::sync::atomic::Ordering::Relaxed));
+        let ios = total(|live, op| live.ios.get(op).load(Relaxed));
+        let bytes = total(|live, op| live.bytes.get(op).load(Relaxed));
         let running: Vec<&Watched> = self.still_running().collect();
         let seconds = now_ns.saturating_sub(meter.last_ns).max(1) as f64 / SECOND_NS as f64;
         let rate = |now: &PerOp<u64>, before: &PerOp<u64>| {
@@ -404,8 +405,7 @@ impl Stage<'_> {
         let elapsed_ns = now_ns.saturating_sub(begun_ns) as f64;
         // Each worker ends by time or by amount, whichever is further along.
         let fraction = |worker: &Watched| -> Option<f64> {
-            let moved: u64 =
-                worker.live.bytes.iter().map(|(_, b)| b.load(std::sync::atomic::Ordering::Relaxed)).sum();
+            let moved: u64 = worker.live.bytes.iter().map(|(_, b)| b.load(Relaxed)).sum();
             let by_time = worker.runtime_ns.map(|ns| elapsed_ns / ns.max(1) as f64);
             let by_amount = worker.bytes.map(|bytes| moved as f64 / bytes.max(1) as f64);
             match (by_time, by_amount) {
@@ -418,7 +418,7 @@ impl Stage<'_> {
         let eta_s = fraction_done
             .filter(|&done| done > 0.0)
             .map(|done| (elapsed_ns * (1.0 - done) / done / SECOND_NS as f64).ceil() as u64);
-        let p99 = running.iter().map(|worker| worker.live.p99_ns.load(std::sync::atomic::Ordering::Relaxed));
+        let p99 = running.iter().map(|worker| worker.live.p99_ns.load(Relaxed));
         *meter = Meter { last_ns: now_ns, ios, bytes };
         Progress {
             workers_running: u32::try_from(running.len()).unwrap_or(u32::MAX),
@@ -428,6 +428,7 @@ impl Stage<'_> {
             iops,
             bandwidth,
             p99_ns: p99.max().unwrap_or(0),
+            errors: self.watched.iter().map(|worker| worker.live.errors.load(Relaxed)).sum(),
             ramping: running.iter().all(|worker| worker.live.state() == WorkerState::Ramping),
         }
     }
@@ -466,8 +467,8 @@ impl Sampler {
             };
             let now = Meter {
                 last_ns: now_ns,
-                ios: sum(|live, op| live.ios.get(op).load(std::sync::atomic::Ordering::Relaxed)),
-                bytes: sum(|live, op| live.bytes.get(op).load(std::sync::atomic::Ordering::Relaxed)),
+                ios: sum(|live, op| live.ios.get(op).load(Relaxed)),
+                bytes: sum(|live, op| live.bytes.get(op).load(Relaxed)),
             };
             if let Some(before) = last {
                 let seconds = (now_ns - before.last_ns) as f64 / SECOND_NS as f64;

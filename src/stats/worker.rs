@@ -50,7 +50,7 @@ impl BatchCounts {
 /// The three latencies of fio: submission, completion, both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencyStats {
-    /// From before `submit` to after the doorbell. Empty for engines that complete within `submit`.
+    /// From before `submit` to after the doorbell. Empty for engines without a doorbell to ring.
     pub slat: Histogram,
     /// From the doorbell to the reap.
     pub clat: Histogram,

@@ -1,7 +1,9 @@
 //! Facts of the machine: CPUs, memory, block devices and who uses them.
 
 pub mod affinity;
+pub mod block;
 pub mod memory;
+pub mod target;
 pub mod thread_use;
 
 /// What a block device says of itself, as far as it is known.

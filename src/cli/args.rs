@@ -1,0 +1,305 @@
+//! What the user typed. The tool's own options are clap's; every other `--name=value` is a job
+//! option, which the job floor judges together with the job files.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::base::units::{SECOND_NS, parse_time_ns};
+use crate::{engine, job, report};
+
+/// What to do.
+pub enum Action {
+    /// Run (or check, or print) jobs.
+    Run(Invocation),
+    /// `fio-spdk devices`.
+    Devices { json: bool },
+    /// Print this and end well.
+    Print(String),
+}
+
+/// A run as asked for.
+#[derive(Debug, Default)]
+pub struct Invocation {
+    pub files: Vec<String>,
+    pub overrides: Vec<(String, String)>,
+    pub check: bool,
+    pub print_job: bool,
+    pub readonly: bool,
+    pub destroy: Vec<String>,
+    pub formats: Vec<&'static report::Format>,
+    pub output: Option<String>,
+    pub status_interval: Option<Duration>,
+    pub eta: Eta,
+}
+
+/// Whether there is a live line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eta {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    Command::new("fio-spdk")
+        .version(version())
+        .about("Benchmark and data-integrity tester for NVMe SSDs")
+        .after_help(
+            "Any option of a job can be given as --name=value and holds for all jobs: --runtime=30s, --bs=8k.\n\
+             Without a job file, the options describe one job. `--cmdhelp` lists them, `--cmdhelp=bs` explains one.\n\n\
+             Exit codes: 0 all well, 2 job file or command line wrong, 4 I/O or device error, 6 unsafe target \
+             refused, 128+n ended by signal n.",
+        )
+        .args_conflicts_with_subcommands(true)
+        .arg(Arg::new("files").value_name("JOB.toml").action(ArgAction::Append).help("Job files; - is standard input"))
+        .arg(flag("check", "Parse and resolve the jobs, open nothing"))
+        .arg(flag("print-job", "Print the resolved jobs as a job file, open nothing"))
+        .arg(flag("readonly", "Refuse jobs that write or trim"))
+        .arg(
+            Arg::new("destroy").long("destroy").value_name("SERIAL or PATH").action(ArgAction::Append).help(
+                "Allow writing to this block device although it holds a file system or partition table",
+            ),
+        )
+        .arg(
+            Arg::new("output-format")
+                .long("output-format")
+                .value_name("FORMAT")
+                .default_value("normal")
+                .help("normal, json, json+, or several: normal,json"),
+        )
+        .arg(Arg::new("output").long("output").short('o').value_name("FILE").help("Write the report to a file"))
+        .arg(
+            Arg::new("status-interval")
+                .long("status-interval")
+                .value_name("TIME")
+                .help("Report the statistics so far this often (with json: one document a line)"),
+        )
+        .arg(
+            Arg::new("eta")
+                .long("eta")
+                .value_name("WHEN")
+                .value_parser(["auto", "always", "never"])
+                .default_value("auto")
+                .help("Show a live line: auto is on a terminal"),
+        )
+        .arg(
+            Arg::new("cmdhelp")
+                .long("cmdhelp")
+                .value_name("OPTION")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("all")
+                .help("List the options of jobs, or explain one"),
+        )
+        .subcommand(
+            Command::new("devices")
+                .about("List block devices and NVMe controllers, and who uses them")
+                .arg(flag("json", "As JSON")),
+        )
+        .subcommand(
+            Command::new("completions")
+                .about("Print a completion script for a shell")
+                .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell))),
+        )
+}
+
+fn version() -> String {
+    let spdk = match () {
+        #[cfg(feature = "spdk")]
+        () => spdk_sys::available().err().unwrap_or("built in"),
+        #[cfg(not(feature = "spdk"))]
+        () => "not built in (build with --features spdk)",
+    };
+    format!(
+        "{} ({})\nengines: {}\nspdk: {spdk}",
+        env!("CARGO_PKG_VERSION"),
+        env!("FIO_SPDK_COMMIT"),
+        engine::NAMES.join(", ")
+    )
+}
+
+/// Reads the arguments; the first is the program's name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
+    let mut command = command();
+    let (own, overrides) = split(&command, arguments)?;
+    let matches = command.try_get_matches_from_mut(own)?;
+    match matches.subcommand() {
+        Some(("devices", sub)) => return Ok(Action::Devices { json: sub.get_flag("json") }),
+        Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
+        _ => {}
+    }
+    if let Some(option) = matches.get_one::<String>("cmdhelp") {
+        return explain(&mut command, option).map(Action::Print);
+    }
+    invocation(&mut command, &matches, overrides).map(Action::Run)
+}
+
+fn invocation(
+    command: &mut Command,
+    matches: &ArgMatches,
+    overrides: Vec<(String, String)>,
+) -> Result<Invocation, clap::Error> {
+    let invalid =
+        |command: &mut Command, why: String| command.error(clap::error::ErrorKind::InvalidValue, why);
+    let strings = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    let files: Vec<String> = strings("files");
+    if files.is_empty() && overrides.is_empty() {
+        let why = "no job file: name one, or describe a job by its options, such as\n  \
+                   fio-spdk --ioengine=null --rw=randread --size=1TiB --runtime=3s";
+        return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, why));
+    }
+    let formats = matches.get_one::<String>("output-format").map_or("normal", String::as_str);
+    let formats = report::parse_formats(formats).map_err(|why| invalid(command, why))?;
+    let status_interval = match matches.get_one::<String>("status-interval") {
+        None => None,
+        Some(text) => {
+            let ns = parse_time_ns(text, SECOND_NS)
+                .and_then(|ns| if ns == 0 { Err("expected a time above 0".to_owned()) } else { Ok(ns) })
+                .map_err(|why| invalid(command, format!("--status-interval={text}: {why}")))?;
+            Some(Duration::from_nanos(ns))
+        }
+    };
+    Ok(Invocation {
+        files,
+        overrides,
+        check: matches.get_flag("check"),
+        print_job: matches.get_flag("print-job"),
+        readonly: matches.get_flag("readonly"),
+        destroy: strings("destroy"),
+        formats,
+        output: matches.get_one::<String>("output").cloned(),
+        status_interval,
+        eta: match matches.get_one::<String>("eta").map(String::as_str) {
+            Some("always") => Eta::Always,
+            Some("never") => Eta::Never,
+            _ => Eta::Auto,
+        },
+    })
+}
+
+type Split = (Vec<OsString>, Vec<(String, String)>);
+
+/// Parts the tool's own arguments from the options of jobs.
+fn split(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Split, clap::Error> {
+    let own_names: Vec<&str> =
+        command.get_arguments().filter_map(Arg::get_long).chain(["help", "version"]).collect();
+    let mut own = Vec::new();
+    let mut overrides = Vec::new();
+    let mut arguments = arguments.into_iter().peekable();
+    let mut in_subcommand = false;
+    while let Some(argument) = arguments.next() {
+        let Some(text) =
+            argument.to_str().filter(|text| text.starts_with("--") && text.len() > 2 && !in_subcommand)
+        else {
+            let names_subcommand =
+                command.get_subcommands().any(|sub| argument.to_str() == Some(sub.get_name()));
+            in_subcommand |= names_subcommand && own.len() == 1;
+            own.push(argument);
+            continue;
+        };
+        let (name, value) = match text[2..].split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text[2..].to_owned(), None),
+        };
+        if own_names.contains(&name.as_str()) {
+            own.push(argument);
+            continue;
+        }
+        let option = job::table().iter().find(|option| option.names().any(|known| known == name));
+        if option.is_none() {
+            let near = own_names.iter().find(|own| strsim::jaro_winkler(own, &name) > 0.9);
+            if let Some(near) = near {
+                let why = format!("there is no option --{name}: did you mean --{near}?");
+                return Err(command.clone().error(clap::error::ErrorKind::UnknownArgument, why));
+            }
+        }
+        let value = match value {
+            Some(value) => value,
+            None if option.is_some_and(job::OptionDef::is_flag) => "true".to_owned(),
+            None => match arguments.next_if(|next| next.to_str().is_some_and(|next| !next.starts_with("--")))
+            {
+                Some(next) => next.to_string_lossy().into_owned(),
+                None => "true".to_owned(),
+            },
+        };
+        overrides.push((name, value));
+    }
+    Ok((own, overrides))
+}
+
+fn explain(command: &mut Command, name: &str) -> Result<String, clap::Error> {
+    if name == "all" {
+        return Ok(job::help());
+    }
+    match job::explain(name) {
+        Ok(text) => Ok(text),
+        Err(why) => Err(command.error(clap::error::ErrorKind::InvalidValue, why)),
+    }
+}
+
+fn completions(matches: &ArgMatches) -> String {
+    let Some(&shell) = matches.get_one::<clap_complete::Shell>("shell") else { return String::new() };
+    let mut full = command();
+    for option in job::table().iter().filter(|option| option.name != "readonly") {
+        full = full.arg(Arg::new(option.name).long(option.name).help(option.doc).num_args(0..=1));
+    }
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut full, "fio-spdk", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Action, clap::Error> {
+        parse(std::iter::once("fio-spdk").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    fn run(arguments: &[&str]) -> Invocation {
+        match parsed(arguments) {
+            Ok(Action::Run(invocation)) => invocation,
+            Ok(_) => panic!("{arguments:?} is no run"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn job_options_are_taken_in_all_their_forms_and_order() {
+        let invocation = run(&["a.toml", "--bs=4k", "--time_based", "--runtime", "5", "--check", "b.toml"]);
+        assert_eq!(invocation.files, ["a.toml", "b.toml"]);
+        let pairs = [("bs", "4k"), ("time_based", "true"), ("runtime", "5")];
+        assert_eq!(invocation.overrides, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(invocation.check);
+    }
+
+    #[test]
+    fn a_misspelt_option_of_the_tool_is_answered_with_the_right_one() {
+        let Err(error) = parsed(&["a.toml", "--outptu=x"]) else { panic!("accepted") };
+        assert!(error.to_string().contains("--output"), "{error}");
+    }
+
+    #[test]
+    fn no_job_at_all_is_an_error_with_an_example() {
+        let Err(error) = parsed(&[]) else { panic!("accepted") };
+        assert!(error.to_string().contains("--ioengine=null"), "{error}");
+    }
+
+    #[test]
+    fn a_subcommand_keeps_its_own_options() {
+        assert!(matches!(parsed(&["devices", "--json"]), Ok(Action::Devices { json: true })));
+    }
+
+    #[test]
+    fn the_command_is_well_formed_with_all_completions() {
+        command().debug_assert();
+        let Ok(Action::Print(script)) = parsed(&["completions", "bash"]) else { panic!("no script") };
+        assert!(script.contains("--iodepth"));
+    }
+}
