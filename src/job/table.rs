@@ -47,7 +47,7 @@ impl OptionDef {
     /// Its value in `job` as TOML; `None` where it has none.
     #[must_use]
     pub fn show(&self, job: &JobSpec) -> Option<String> {
-        self.kind.show(job)
+        self.kind.show(&mut job.clone())
     }
 
     /// All its names.
