@@ -56,9 +56,11 @@ pub(crate) enum Kind {
         set: fn(&mut JobSpec, &'static str),
         get: fn(&JobSpec) -> &'static str,
     },
-    /// Whatever else: its form in words, how it is set, and how it is shown in TOML.
+    /// Whatever else: its form in words, words it may consist of, how it is set, and how it is shown
+    /// in TOML.
     Special {
         form: &'static str,
+        words: &'static [&'static str],
         set: fn(&mut JobSpec, &Value) -> Outcome<()>,
         show: fn(&JobSpec) -> Option<String>,
     },
