@@ -1,5 +1,7 @@
 //! Keeps docs/job-file.md what the option table says, and every example in docs and jobs/ right.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Job files that cannot be read say so, each by its name.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use fio_spdk::job;
 
 #[test]

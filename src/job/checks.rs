@@ -5,7 +5,7 @@ use super::resolve::Draft;
 use crate::base::shape::{Amount, Mix};
 
 /// Reports every rule that the job breaks, at the option that breaks it.
-pub(crate) fn check(draft: &Draft, issues: &mut Vec<Issue>) {
+pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     time_and_amount(draft, issues);
     depth(draft, issues);
     content(draft, issues);
@@ -17,7 +17,7 @@ fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {
     Issue::new(message).at(place).help(help)
 }
 
-fn time_and_amount(draft: &Draft, issues: &mut Vec<Issue>) {
+fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let job = &draft.job;
     if job.time_based && job.runtime_ns.is_none() {
         issues.push(issue(
@@ -35,7 +35,7 @@ fn time_and_amount(draft: &Draft, issues: &mut Vec<Issue>) {
     }
 }
 
-fn depth(draft: &Draft, issues: &mut Vec<Issue>) {
+fn depth(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let job = &draft.job;
     let bounds = [
         ("iodepth_batch_submit", job.iodepth_batch_submit),
@@ -59,7 +59,7 @@ fn depth(draft: &Draft, issues: &mut Vec<Issue>) {
     }
 }
 
-fn content(draft: &Draft, issues: &mut Vec<Issue>) {
+fn content(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let content = &draft.job.content;
     if !content.zero_buffers {
         return;
@@ -78,7 +78,7 @@ fn content(draft: &Draft, issues: &mut Vec<Issue>) {
     }
 }
 
-fn safety(draft: &Draft, issues: &mut Vec<Issue>) {
+fn safety(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let job = &draft.job;
     if job.readonly && job.mix.modifies() {
         let mut refused = issue(
@@ -107,7 +107,7 @@ fn effect(mix: Mix) -> &'static str {
     }
 }
 
-fn io_uring(draft: &Draft, issues: &mut Vec<Issue>) {
+fn io_uring(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let (job, uring) = (&draft.job, &draft.job.io_uring);
     if uring.hipri && !job.direct {
         issues.push(issue(

@@ -298,9 +298,11 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         return None;
     }
     let word = word.to_ascii_lowercase().replace('-', "_");
-    let allowed = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    let allowed = (length / 3).max(1);
     known
         .into_iter()
+        .filter(|name| name.len().abs_diff(length) <= allowed)
         .map(|name| (strsim::osa_distance(&word, name), name))
         .filter(|&(distance, _)| distance <= allowed)
         .min_by_key(|&(distance, _)| distance)

@@ -52,14 +52,15 @@ pub fn help() -> String {
             section = option.section;
             out.push_str(&format!("\n{section}:\n"));
         }
-        let default = if option.default.is_empty() {
-            String::new()
-        } else {
-            format!(" [{}]", option.default.replace('`', ""))
-        };
-        out.push_str(&format!("  --{}=<{}>{default}\n", option.name, option.form()));
+        let value = if option.is_flag() { "" } else { "=<value>" };
+        out.push_str(&format!("  --{}{value}\n", option.name));
         let first = option.doc.split_inclusive(". ").next().unwrap_or(option.doc);
-        for line in wrap(&first.replace('`', ""), 88).lines() {
+        let default = match option.default {
+            "" => String::new(),
+            default => format!("; default {}", default.trim_matches(['"', '`'])),
+        };
+        let text = format!("{} [{}{default}]", first.trim_end(), option.form()).replace('`', "");
+        for line in wrap(&text, 88).lines() {
             out.push_str(&format!("      {line}\n"));
         }
     }

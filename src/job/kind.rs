@@ -56,9 +56,11 @@ pub(crate) enum Kind {
         set: fn(&mut JobSpec, &'static str),
         get: fn(&JobSpec) -> &'static str,
     },
-    /// Whatever else: its form in words, how it is set, and how it is shown in TOML.
+    /// Whatever else: its form in words, words it may consist of, how it is set, and how it is shown
+    /// in TOML.
     Special {
         form: &'static str,
+        words: &'static [&'static str],
         set: fn(&mut JobSpec, &Value) -> Outcome<()>,
         show: fn(&JobSpec) -> Option<String>,
     },
@@ -89,18 +91,17 @@ impl Kind {
         Ok(())
     }
 
-    /// The option's value in TOML; `None` where there is none.
-    pub(crate) fn show(&self, job: &JobSpec) -> Option<String> {
-        // Fields are reached through `&mut`, so that one table entry serves both ways.
-        let reach = || job.clone();
+    /// The option's value in TOML; `None` where there is none. The job stays as it is: fields are
+    /// reached through `&mut` so that one accessor in the table serves both ways.
+    pub(crate) fn show(&self, job: &mut JobSpec) -> Option<String> {
         match self {
-            Kind::Flag(field) => Some(field(&mut reach()).to_string()),
+            Kind::Flag(field) => Some(field(job).to_string()),
             Kind::Ignored => None,
-            Kind::Integer { field, .. } => field.show(&mut reach(), show_integer),
-            Kind::Size { field, .. } => field.show(&mut reach(), shapes::show_size),
-            Kind::Time(field) => field.show(&mut reach(), show_time),
-            Kind::Amount(field) => Some(show_amount(*field(&mut reach()))),
-            Kind::MaybeAmount(field) => (*field(&mut reach())).map(show_amount),
+            Kind::Integer { field, .. } => field.show(job, show_integer),
+            Kind::Size { field, .. } => field.show(job, shapes::show_size),
+            Kind::Time(field) => field.show(job, show_time),
+            Kind::Amount(field) => Some(show_amount(*field(job))),
+            Kind::MaybeAmount(field) => (*field(job)).map(show_amount),
             Kind::Choice { get, .. } => Some(quote(get(job))),
             Kind::Special { show, .. } => show(job),
         }

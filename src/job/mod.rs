@@ -13,6 +13,7 @@ mod parse;
 mod patterns;
 mod print;
 mod resolve;
+mod setters;
 mod shapes;
 pub mod spec;
 mod syntax;

@@ -1,89 +1,18 @@
 //! The options, one entry each. A new option is an entry here, its field in [`JobSpec`], and the
 //! place that obeys it.
 
-use super::kind::{Choice, Kind, Number, show_texts, text, texts, with_nearest};
+use super::kind::{Choice, Kind, Number, show_texts};
 use super::patterns::{set_buffer_pattern, show_buffer_pattern};
+use super::setters::{
+    ENGINES, set_description, set_directory, set_engine, set_filename, set_name, set_rwmixwrite,
+};
 use super::shapes::{self, MAX_BS};
-use super::spec::{CpusPolicy, Fallocate, JobSpec, SyncMode};
+use super::spec::{CpusPolicy, Fallocate, SyncMode};
 use super::table::OptionDef;
-use super::unsupported::FIO_ENGINES;
-use super::value::{Data, Outcome, Value, per_op, quote, show_per_op};
+use super::value::{per_op, quote, show_per_op};
 
 const fn choice(name: &'static str, also: &'static [&'static str]) -> Choice {
     Choice { name, also }
-}
-
-const ENGINES: [&str; 3] = ["null", "psync", "io_uring"];
-
-fn set_engine(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    let name = text(value)?;
-    let name = name.trim();
-    if !ENGINES.contains(&name) {
-        if FIO_ENGINES.contains(&name) {
-            return Err(value
-                .bad(format!("`{name}` is an engine of fio that this version does not have"))
-                .help("`io_uring` serves asynchronous, `psync` synchronous I/O on Linux"));
-        }
-        return Err(with_nearest(value.bad(format!("`{name}` is no engine")), name, ENGINES.into_iter()));
-    }
-    name.clone_into(&mut job.ioengine);
-    Ok(())
-}
-
-fn set_name(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    let name = text(value)?;
-    if name.trim().is_empty() || name.contains(char::is_control) {
-        return Err(value.bad("a name has at least one letter, and no control characters"));
-    }
-    job.name = name;
-    Ok(())
-}
-
-fn set_directory(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    let path = text(value)?;
-    if path.is_empty() || path.contains('\0') {
-        return Err(value.bad("this cannot be a directory"));
-    }
-    job.directory = Some(path.into());
-    Ok(())
-}
-
-/// fio's lists of files: a `:` divides, `\:` is a colon.
-fn split_filenames(text: &str) -> Vec<String> {
-    let mut names = vec![String::new()];
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (c, names.last_mut()) {
-            ('\\', Some(name)) if chars.peek() == Some(&':') => {
-                chars.next();
-                name.push(':');
-            }
-            (':', _) => names.push(String::new()),
-            (c, Some(name)) => name.push(c),
-            (_, None) => {}
-        }
-    }
-    names
-}
-
-fn set_filename(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    job.filename = texts(value, split_filenames)?;
-    Ok(())
-}
-
-fn set_rwmixwrite(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    let kind = Kind::Integer { min: 0, max: 100, field: Number::U32(|job| &mut job.rwmixread) };
-    kind.set(job, value)?;
-    job.rwmixread = 100 - job.rwmixread;
-    Ok(())
-}
-
-fn set_description(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    job.description = match &value.data {
-        Data::Text(text) if text.is_empty() => None,
-        _ => Some(text(value)?),
-    };
-    Ok(())
 }
 
 const JOB: &str = "Jobs";
@@ -117,7 +46,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "name",
         &[],
         "\"job\"",
-        Kind::Special { form: "string", set: set_name, show: |job| Some(quote(&job.name)) },
+        Kind::Special { form: "string", words: &[], set: set_name, show: |job| Some(quote(&job.name)) },
         "Names the job in reports, and its files where `filename` does not. Where it is left out, the \
          first job is `job`, the second `job2` and so on. It stands in `[[job]]` only.",
     ),
@@ -128,6 +57,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Special {
             form: "string",
+            words: &[],
             set: set_description,
             show: |job| job.description.as_deref().map(quote),
         },
@@ -183,6 +113,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "\"psync\"",
         Kind::Special {
             form: "one of null, psync, io_uring",
+            words: &ENGINES,
             set: set_engine,
             show: |job| Some(quote(&job.ioengine)),
         },
@@ -197,6 +128,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Special {
             form: "string, or array of strings",
+            words: &[],
             set: set_filename,
             show: |job| show_texts(&job.filename),
         },
@@ -211,6 +143,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Special {
             form: "string",
+            words: &[],
             set: set_directory,
             show: |job| job.directory.as_ref().map(|path| quote(&path.to_string_lossy())),
         },
@@ -274,6 +207,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "\"read\"",
         Kind::Special {
             form: "one of read, write, trim, rw (or readwrite), trimwrite, randread, randwrite, randtrim, randrw, randtrimwrite; optionally with `:N`",
+            words: &shapes::MIX_NAMES,
             set: shapes::set_rw,
             show: shapes::show_rw,
         },
@@ -295,7 +229,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "rwmixwrite",
         &[],
         "50",
-        Kind::Special { form: "integer from 0 to 100", set: set_rwmixwrite, show: |_| None },
+        Kind::Special { form: "integer from 0 to 100", words: &[], set: set_rwmixwrite, show: |_| None },
         "The same said of the writes: percent of writes in a mixed workload. It is kept as \
          `rwmixread`.",
     ),
@@ -306,6 +240,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "\"4k\"",
         Kind::Special {
             form: "size from 1B to 1GiB; per direction",
+            words: &[],
             set: shapes::set_bs,
             show: shapes::show_bs,
         },
@@ -318,6 +253,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Special {
             form: "range of sizes such as \"4k-64k\"; per direction",
+            words: &[],
             set: shapes::set_bsrange,
             show: shapes::show_bsrange,
         },
@@ -331,6 +267,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Special {
             form: "sizes with percentages such as \"4k/60:64k/40\"; per direction",
+            words: &[],
             set: shapes::set_bssplit,
             show: shapes::show_bssplit,
         },
@@ -489,6 +426,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "\"random\"",
         Kind::Special {
             form: "random, zipf[:theta], pareto[:h], normal[:deviation] or zoned:access/range:...; per direction",
+            words: &[],
             set: |job, value| per_op(value, &mut job.random_distribution, shapes::distribution),
             show: |job| Some(show_per_op(&job.random_distribution, shapes::show_distribution)),
         },
@@ -619,6 +557,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Special {
             form: "string in fio's grammar of patterns",
+            words: &[],
             set: set_buffer_pattern,
             show: show_buffer_pattern,
         },
@@ -658,6 +597,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "all that the process may use",
         Kind::Special {
             form: "CPU numbers such as \"0-3,5\", or array of them",
+            words: &[],
             set: shapes::set_cpus,
             show: shapes::show_cpus,
         },
@@ -715,6 +655,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "\"none\"",
         Kind::Special {
             form: "one of none, read, write, io, verify, all; or array of them",
+            words: &shapes::ERROR_KINDS,
             set: shapes::set_continue_on,
             show: shapes::show_continue_on,
         },
@@ -746,7 +687,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "",
         Kind::Integer {
             min: 0,
-            max: 65535,
+            max: 8191,
             field: Number::MaybeU32(|job| &mut job.io_uring.sqthread_poll_cpu),
         },
         "The CPU of that thread. Needs `sqthread_poll`.",

@@ -5,7 +5,7 @@ use toml::de::DeValue;
 use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Place, Source, nearest};
 use super::resolve::{Level, resolve};
 use super::spec::JobSpec;
-use super::syntax::{self, line_of};
+use super::syntax;
 use super::table::{explain_unknown, find};
 use super::value::{Data, Value, place};
 
@@ -27,6 +27,8 @@ struct FileText {
     global: Level,
     /// Whether all of the file could be read.
     complete: bool,
+    /// Lines that may have been misunderstood.
+    broken: Vec<std::ops::Range<usize>>,
 }
 
 /// Parses job files, given as path and text, in order, and puts the overrides of the command line
@@ -50,7 +52,7 @@ pub fn parse(
     if files.is_empty() {
         let header = Place { source: 0, span: 0..0 };
         jobs.push(JobText { file: 0, level: Level::default(), header });
-        texts.push(FileText { global: Level::default(), complete: true });
+        texts.push(FileText { complete: true, ..FileText::default() });
         if overrides.is_empty() {
             sources.push(Source { name: COMMAND_LINE.to_owned(), text: String::new() });
         }
@@ -63,21 +65,25 @@ pub fn parse(
         jobs.truncate(MAX_JOBS);
     }
     let mut specs = Vec::new();
+    let mut judged = Vec::new();
     // What is wrong in `[global]` shows in every job; once is enough, and without jobs it shows too.
     for (file, text) in texts.iter().enumerate() {
         if !jobs.iter().any(|job| job.file == file) {
             let header = Place { source: file, span: 0..0 };
-            resolve(&[&text.global], 0, &header, false, &mut issues);
+            resolve(&[&text.global], 0, &header, false, &mut judged);
         }
     }
     for (index, job) in jobs.iter().enumerate() {
         let text = &texts[job.file];
         let levels = [&text.global, &job.level, &above];
-        specs.extend(resolve(&levels, index, &job.header, text.complete, &mut issues));
-        if issues.len() > MAX_ISSUES {
+        specs.extend(resolve(&levels, index, &job.header, text.complete, &mut judged));
+        if judged.len() > MAX_ISSUES {
             break;
         }
     }
+    // What the parser made of a line that it did not understand is not the user's mistake.
+    let broken = |place: &Place| texts.get(place.source).is_some_and(|text| on_lines(&text.broken, place));
+    issues.extend(judged.into_iter().filter(|issue| !issue.place.as_ref().is_some_and(broken)));
     if issues.is_empty() { Ok(specs) } else { Err(report(issues, &sources)) }
 }
 
@@ -109,11 +115,10 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
     let complete = document.issues.is_empty();
     let before = issues.len();
     issues.extend(document.issues);
-    // What the parser made of a line that it did not understand is not the user's mistake.
-    let broken = |place: &Place| document.broken.contains(&line_of(&source.text, place.span.start));
+    // After a line that it did not understand, the parser may be lost among the tables.
+    let lost = document.broken.first().map_or(usize::MAX, |line| line.start);
     let mut found = Vec::new();
     let mut global = Level::default();
-    let first_job = jobs.len();
     for (name, key, value) in document.entries {
         if found.len() > MAX_ISSUES {
             break;
@@ -128,22 +133,16 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
                     read_job(index, item, jobs, &mut found);
                 }
             }
-            (_, data) => found.push(misplaced(&name, &key, &data, ini)),
+            (_, data) if key.span.start < lost => found.push(misplaced(&name, &key, &data, ini)),
+            _ => {}
         }
     }
-    if !document.broken.is_empty() {
-        found.retain(|issue| !issue.place.as_ref().is_some_and(&broken));
-        let levels =
-            std::iter::once(&mut global).chain(jobs[first_job..].iter_mut().map(|job| &mut job.level));
-        levels.for_each(|level| {
-            level.settings.retain(|setting| !broken(&setting.key) && !broken(&setting.value.place));
-        });
-    }
+    found.retain(|issue| !issue.place.as_ref().is_some_and(|place| on_lines(&document.broken, place)));
     issues.append(&mut found);
     if ini && let Some(first) = issues.get_mut(before) {
         first.help.push(INI.to_owned());
     }
-    FileText { global, complete }
+    FileText { global, complete, broken: document.broken }
 }
 
 const INI: &str = "this looks like a job file of fio; here job files are TOML: [[job]] with name = \"...\" for each \
@@ -157,6 +156,13 @@ fn read_job(file: usize, item: Value, jobs: &mut Vec<JobText>, issues: &mut Vec<
         }
         _ => issues.push(item.wrong("a table of options").help("write each job as a `[[job]]`")),
     }
+}
+
+/// Whether a place begins on one of these lines, given in order.
+fn on_lines(lines: &[std::ops::Range<usize>], place: &Place) -> bool {
+    let at = place.span.start;
+    let after = lines.partition_point(|line| line.start <= at);
+    after > 0 && at <= lines[after - 1].end
 }
 
 /// A name belongs to one job.

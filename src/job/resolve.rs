@@ -9,6 +9,9 @@ use super::{checks, shapes};
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 
+/// The options that set `JobSpec::bs`.
+const BLOCK_SIZES: [&str; 3] = ["bs", "bsrange", "bssplit"];
+
 /// One option as it was set somewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
@@ -27,18 +30,18 @@ pub(crate) struct Level {
 }
 
 /// A job on its way to a [`JobSpec`].
-pub(crate) struct Draft {
+pub(crate) struct Draft<'a> {
     pub job: JobSpec,
     /// For each option of the table, the setting in force.
-    origin: Vec<Option<Setting>>,
+    origin: Vec<Option<&'a Setting>>,
     /// Where the job itself stands.
     pub header: Place,
 }
 
-impl Draft {
+impl Draft<'_> {
     /// The setting of an option that is in force.
     pub(crate) fn setting(&self, name: &str) -> Option<&Setting> {
-        self.origin.get(index_of(name))?.as_ref()
+        *self.origin.get(index_of(name))?
     }
 
     /// Where to point for an option: its value, or the job if it was not set.
@@ -78,7 +81,7 @@ impl Level {
 
     /// Options that set the same thing may replace each other between levels, not within one.
     fn refuse_rivals(&self, issues: &mut Vec<Issue>) {
-        let rivals: [&[&str]; 2] = [&["bs", "bsrange", "bssplit"], &["rwmixread", "rwmixwrite"]];
+        let rivals: [&[&str]; 2] = [&BLOCK_SIZES, &["rwmixread", "rwmixwrite"]];
         for names in rivals {
             let mut set =
                 self.settings.iter().filter(|setting| names.contains(&OPTIONS[setting.option].name));
@@ -107,14 +110,14 @@ impl Level {
     }
 
     /// Applies the settings to a draft.
-    fn apply(&self, draft: &mut Draft, issues: &mut Vec<Issue>) {
+    fn apply<'a>(&'a self, draft: &mut Draft<'a>, issues: &mut Vec<Issue>) {
         for setting in &self.settings {
             let option = &OPTIONS[setting.option];
             let outcome = option.kind.set(&mut draft.job, &setting.value);
-            draft.origin[setting.option] = Some(setting.clone());
-            for rival in ["bs", "bsrange", "bssplit"] {
-                // The place to blame for block sizes is the one that set them last.
-                if ["bs", "bsrange", "bssplit"].contains(&option.name) && rival != option.name {
+            draft.origin[setting.option] = Some(setting);
+            // The place to blame for block sizes is the one that set them last.
+            if BLOCK_SIZES.contains(&option.name) {
+                for rival in BLOCK_SIZES.iter().filter(|rival| **rival != option.name) {
                     draft.origin[index_of(rival)] = None;
                 }
             }
@@ -164,10 +167,10 @@ pub(crate) fn resolve(
 
 /// What [`JobSpec::options`] holds: all that differs from the defaults, in TOML.
 pub(crate) fn options_of(job: &JobSpec) -> Vec<(String, String)> {
-    let default = JobSpec::default();
+    let (mut job, mut default) = (job.clone(), JobSpec::default());
     let differing = OPTIONS.iter().filter_map(|option| {
-        let text = option.show(job)?;
-        (option.show(&default).as_ref() != Some(&text)).then(|| (option.name.to_owned(), text))
+        let text = option.kind.show(&mut job)?;
+        (option.kind.show(&mut default).as_ref() != Some(&text)).then(|| (option.name.to_owned(), text))
     });
     differing.collect()
 }

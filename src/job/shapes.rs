@@ -12,8 +12,8 @@ use crate::base::units::parse_size;
 pub(crate) const MAX_BS: u64 = 1 << 30;
 /// What `bs` is where nothing is said, as in fio.
 pub(crate) const DEFAULT_BS: u32 = 4096;
-/// Highest CPU number that is believed.
-const MAX_CPU: u32 = 65_535;
+/// Highest CPU number that Linux can have.
+const MAX_CPU: u32 = 8_191;
 /// As in fio.
 const MAX_ZONES: usize = 256;
 
@@ -182,6 +182,17 @@ const MIXES: [(&str, bool, Mix); 11] = [
     ("randtrimwrite", true, Mix::TrimWrite),
 ];
 
+/// The names alone.
+pub(crate) const MIX_NAMES: [&str; MIXES.len()] = {
+    let mut names = [""; MIXES.len()];
+    let mut index = 0;
+    while index < MIXES.len() {
+        names[index] = MIXES[index].0;
+        index += 1;
+    }
+    names
+};
+
 /// `rw`.
 pub(crate) fn set_rw(job: &mut JobSpec, value: &Value) -> Outcome<()> {
     let Data::Text(text) = &value.data else { return Err(value.wrong("a string")) };
@@ -191,7 +202,7 @@ pub(crate) fn set_rw(job: &mut JobSpec, value: &Value) -> Outcome<()> {
     };
     let Some(&(_, random, mix)) = MIXES.iter().find(|(name, ..)| *name == word.to_ascii_lowercase()) else {
         let issue = value.bad(format!("`{word}` is no kind of workload"));
-        return Err(with_nearest(issue, word, MIXES.iter().map(|(name, ..)| *name)));
+        return Err(with_nearest(issue, word, MIX_NAMES.into_iter()));
     };
     let modifier = match modifier {
         None => None,
@@ -323,7 +334,7 @@ pub(crate) fn show_distribution(distribution: &Distribution) -> String {
 
 /// `cpus_allowed`.
 pub(crate) fn set_cpus(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    let mut cpus = std::collections::BTreeSet::new();
+    let mut cpus = vec![false; MAX_CPU as usize + 1];
     let one = |value: &Value, text: &str| -> Outcome<u32> {
         text.trim()
             .parse()
@@ -343,7 +354,7 @@ pub(crate) fn set_cpus(job: &mut JobSpec, value: &Value) -> Outcome<()> {
             if first > last {
                 return Err(value.bad(format!("the range `{}` ends before it begins", part.trim())));
             }
-            cpus.extend(first..=last);
+            cpus[first as usize..=last as usize].fill(true);
         }
         Ok(())
     };
@@ -352,7 +363,7 @@ pub(crate) fn set_cpus(job: &mut JobSpec, value: &Value) -> Outcome<()> {
         Data::List(items) => items.iter().try_for_each(&mut add)?,
         _ => add(value)?,
     }
-    job.cpus_allowed = Some(cpus.into_iter().collect());
+    job.cpus_allowed = Some((0..=MAX_CPU).filter(|&cpu| cpus[cpu as usize]).collect());
     Ok(())
 }
 
@@ -373,9 +384,11 @@ pub(crate) fn show_cpus(job: &JobSpec) -> Option<String> {
     Some(quote(&parts.join(",")))
 }
 
+/// The words of `continue_on_error`.
+pub(crate) const ERROR_KINDS: [&str; 6] = ["none", "read", "write", "io", "verify", "all"];
+
 /// `continue_on_error`: a word of fio's, or an array of them.
 pub(crate) fn set_continue_on(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    const WORDS: [&str; 6] = ["none", "read", "write", "io", "verify", "all"];
     let words = match &value.data {
         Data::Bool(flag) => vec![if *flag { "all" } else { "none" }.to_owned()],
         Data::Integer(Some(number)) => vec![number.to_string()],
@@ -392,7 +405,7 @@ pub(crate) fn set_continue_on(job: &mut JobSpec, value: &Value) -> Outcome<()> {
             "all" | "1" => (true, true, true),
             _ => {
                 let issue: Issue = value.bad(format!("`{word}` is no kind of error"));
-                return Err(with_nearest(issue, word, WORDS.into_iter()));
+                return Err(with_nearest(issue, word, ERROR_KINDS.into_iter()));
             }
         };
         on.read |= read;

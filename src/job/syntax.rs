@@ -6,7 +6,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Issue, Place};
 use super::parse::MAX_ISSUES;
-use super::table::{explain_unknown, find};
+use super::table::find;
+use super::unsupported::FIO_ONLY;
 use super::value::{Value, entries, place, quote};
 
 /// Slips are looked for in this many rounds at most.
@@ -43,8 +44,14 @@ pub(crate) fn read(index: usize, original: &str) -> Document {
             broken.push(line.clone());
             match slip(index, &text, line.clone()) {
                 Some(issue) => slips.push((issue, line)),
+                // An array that is not closed swallows line after line.
+                None if error.message().contains("array elements") && among(&others, error.message()) => {}
                 None => {
-                    let message = format!("not valid TOML: {}", error.message());
+                    let message = match error.message() {
+                        "duplicate key" => "this is set twice in the same table".to_owned(),
+                        "invalid basic string, expected `\"`" => "the string is never closed".to_owned(),
+                        other => format!("not valid TOML: {other}"),
+                    };
                     others.push(Issue::new(message).at(&place(span, index, 0)));
                 }
             }
@@ -52,6 +59,7 @@ pub(crate) fn read(index: usize, original: &str) -> Document {
         if slips.is_empty() || round >= rounds {
             issues.extend(slips.into_iter().map(|(issue, _)| issue));
             issues.append(&mut others);
+            broken.sort_by_key(|line| line.start);
             return Document { entries: entries(document.get_ref(), index, 0), issues, broken };
         }
         // What else is wrong may only follow from the slips: the next round tells.
@@ -61,6 +69,11 @@ pub(crate) fn read(index: usize, original: &str) -> Document {
         }
     }
     Document { entries: Vec::new(), issues, broken: Vec::new() }
+}
+
+/// Whether a message is among the issues already.
+fn among(issues: &[Issue], message: &str) -> bool {
+    issues.iter().any(|issue| issue.message.ends_with(message))
 }
 
 /// Explains a line that is wrong in one of the usual ways, most of them from fio's job files.
@@ -74,7 +87,7 @@ fn slip(index: usize, text: &str, line: Range<usize>) -> Option<Issue> {
     if code.starts_with(';') {
         return Some(Issue::new("a comment begins with `#` in TOML").at(&whole(code)));
     }
-    let known = |key: &str| find(key).is_some() || explain_unknown(key).0.contains("option of fio");
+    let known = |key: &str| find(key).is_some() || FIO_ONLY.contains(&key);
     let Some((key, value)) = code.split_once('=') else {
         let (_, option) = find(code)?;
         let value = if option.is_flag() { "true" } else { "..." };
@@ -95,8 +108,14 @@ fn slip(index: usize, text: &str, line: Range<usize>) -> Option<Issue> {
     let start = line.start + raw.find('=')? + 1;
     let start = start + text[start..line.end].find(value)?;
     let at = Place { source: index, span: start..start + value.len() };
-    let issue = Issue::new(format!("`{key}`: a value with anything but digits needs quotes")).at(&at);
-    Some(issue.help(format!("write {key} = {}", quote(value))))
+    let flag = find(key).is_some_and(|(_, option)| option.is_flag());
+    let (message, write) = match value.to_ascii_lowercase().as_str() {
+        "yes" | "on" | "true" if flag => ("expected true or false", "true".to_owned()),
+        "no" | "off" | "false" if flag => ("expected true or false", "false".to_owned()),
+        _ => ("texts, and numbers with a unit, need quotes", quote(value)),
+    };
+    let issue = Issue::new(format!("`{key}`: {message}")).at(&at);
+    Some(issue.help(format!("write {key} = {write}")))
 }
 
 /// The bytes of the line that holds `at`.

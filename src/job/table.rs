@@ -35,11 +35,13 @@ impl OptionDef {
         matches!(self.kind, Kind::Flag(_) | Kind::Ignored)
     }
 
-    /// The words that it may be set to, where it is a choice.
+    /// The words that it may be set to, where there are some: for completion.
     #[must_use]
     pub fn choices(&self) -> Vec<&'static str> {
         match &self.kind {
             Kind::Choice { choices, .. } => choices.iter().map(|choice| choice.name).collect(),
+            Kind::Special { words, .. } => words.to_vec(),
+            Kind::Flag(_) | Kind::Ignored => vec!["true", "false"],
             _ => Vec::new(),
         }
     }
@@ -47,7 +49,7 @@ impl OptionDef {
     /// Its value in `job` as TOML; `None` where it has none.
     #[must_use]
     pub fn show(&self, job: &JobSpec) -> Option<String> {
-        self.kind.show(job)
+        self.kind.show(&mut job.clone())
     }
 
     /// All its names.

@@ -359,7 +359,7 @@ fn golden_slips_of_syntax() {
     assert_renders(
         "[[job]]\nbs = 4k\ntime_based\nname = \"unclosed\n",
         "\
-error: `bs`: a value with anything but digits needs quotes
+error: `bs`: texts, and numbers with a unit, need quotes
  --> job.toml:2:6
   |
 2 | bs = 4k
@@ -375,12 +375,25 @@ error: `time_based` has no value
   |
   = help: write time_based = true
 
-error: not valid TOML: invalid basic string, expected `\"`
+error: the string is never closed
  --> job.toml:4:17
   |
 4 | name = \"unclosed
   |                 ^",
     );
+}
+
+/// After a line that the parser did not understand, what it makes of the rest is not reported.
+#[test]
+fn a_broken_line_brings_no_others_with_it() {
+    let found = errors("[[job]]\nsize = \"10 GB\nbs = \"4k\"\n[[job]\nrw = \"read\"\n");
+    assert_eq!(found.iter().map(|one| one.line).collect::<Vec<usize>>(), [2, 4]);
+    let found = errors("[[job]]\nfilename = [\"a\",\n \"b\"\nbs = \"4k\"\n[[job]]\niodepth = 3\n");
+    assert_eq!(found.len(), 1, "{found}");
+    let found = errors("[[job]]\nioengine = \"null\"\ndirect = yes\nsize = 1g\nbs = 3\nbs = 4\n");
+    let messages: Vec<&str> = found.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(found.len(), 3, "{messages:?}");
+    assert!(messages[0].contains("true or false") && messages[2].contains("set twice"), "{messages:?}");
 }
 
 #[test]
