@@ -14,7 +14,6 @@ pub const fn at(key: u64, k: u64) -> u64 {
 /// A number in `0..n` from 64 random bits (Lemire's multiplication; the bias is below n / 2^64).
 #[inline]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "the high half of a 128-bit product fits")]
 pub const fn below(bits: u64, n: u64) -> u64 {
     ((bits as u128 * n as u128) >> 64) as u64
 }

@@ -14,14 +14,23 @@ use crate::job::spec::Fallocate;
 use crate::workload::{Content, ContentShape, Region, Step};
 
 use super::plan::{JobPlan, existing_size};
-use super::{Observer, RunError};
+use super::{ErrorKind, Observer, RunError};
 
 /// Bytes written at a time.
 const CHUNK: u32 = 1 << 20;
 
 /// Makes every regular file of `plan` long enough for `regions` (of all its clones). What a read
 /// will find is written, not left as a hole: holes are read without the device.
-pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) -> Result<(), RunError> {
+///
+/// A job that only reads never touches a file that holds something: one that is too short is refused.
+///
+/// A job that only reads never touches a file that holds something: one that is too short is refused.
+pub fn lay_out(
+    plan: &JobPlan,
+    regions: &[Region],
+    readonly: bool,
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
     for (number, path) in plan.targets.iter().enumerate() {
         let ends = regions.iter().filter(|region| usize::from(region.target) == number);
         let needed = ends.map(|region| region.start + region.bytes).max().unwrap_or(0);
@@ -32,6 +41,24 @@ pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) 
         let present = existing_size(path);
         if !is_regular || present.is_some_and(|size| size >= needed) {
             continue;
+        }
+        let shown = path.display();
+        if let Some(size) = present.filter(|&size| size > 0 && !plan.modifies()) {
+            return Err(RunError::bad_job(
+                &plan.spec,
+                format!(
+                    "{shown} is {} long and the job reads up to {}: lower size, or remove the file so that it is laid out anew",
+                    format_size(size),
+                    format_size(needed)
+                ),
+            ));
+        }
+        if readonly || plan.spec.readonly {
+            let message = format!(
+                "job `{}`: {shown} would have to be laid out, and readonly forbids that",
+                plan.spec.name
+            );
+            return Err(RunError { kind: ErrorKind::Unsafe, message });
         }
         if let Some(parent) =
             path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
@@ -53,7 +80,7 @@ pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) 
             };
             RunError::environment(
                 &plan.spec,
-                format!("cannot make {} {} long: {error}{hint}", path.display(), format_size(needed)),
+                format!("cannot make {shown} {} long: {error}{hint}", format_size(needed)),
             )
         };
         let reads = plan.spec.mix.issues(Op::Read);

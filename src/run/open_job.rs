@@ -81,12 +81,6 @@ impl EngineVisitor for Opener<'_> {
 /// Opens the targets of `plan`; `size_hints` serve engines whose targets have no size.
 pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, EngineError> {
     let spec = &plan.spec;
-    let targets: Vec<Target> = plan
-        .targets
-        .iter()
-        .zip(size_hints)
-        .map(|(path, &size_hint)| Target { path: path.clone(), size_hint })
-        .collect();
     let options = EngineOptions {
         writes: spec.mix.modifies(),
         reads: spec.mix.issues(crate::base::Op::Read),
@@ -99,14 +93,26 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         fixed_buffers: spec.io_uring.fixedbufs,
         registered_files: spec.io_uring.registerfiles,
     };
-    with_engine(&spec.ioengine, Opener { targets: &targets, options: &options }).unwrap_or_else(|| {
-        Err(EngineError {
-            message: format!(
-                "there is no engine `{}`; engines: {}",
-                spec.ioengine,
-                crate::engine::NAMES.join(", ")
-            ),
-            errno: None,
-        })
+    open_as(plan, size_hints, &options)
+}
+
+/// Opens the targets for reading only, to look at them.
+pub fn probe(plan: &JobPlan) -> Result<Arc<dyn OpenJob>, EngineError> {
+    let options = EngineOptions { reads: true, direct: plan.spec.direct, ..EngineOptions::default() };
+    open_as(plan, &vec![0; plan.targets.len()], &options)
+}
+
+fn open_as(
+    plan: &JobPlan,
+    size_hints: &[u64],
+    options: &EngineOptions,
+) -> Result<Arc<dyn OpenJob>, EngineError> {
+    let targets = plan.targets.iter().zip(size_hints);
+    let targets: Vec<Target> =
+        targets.map(|(path, &size_hint)| Target { path: path.clone(), size_hint }).collect();
+    let engine = &plan.spec.ioengine;
+    with_engine(engine, Opener { targets: &targets, options }).unwrap_or_else(|| {
+        let known = crate::engine::NAMES.join(", ");
+        Err(EngineError { message: format!("there is no engine `{engine}`; engines: {known}"), errno: None })
     })
 }

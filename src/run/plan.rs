@@ -8,12 +8,15 @@ use crate::base::{Op, random};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::reactor::WorkerConfig;
-use crate::workload::{ContentShape, Limit, Region, WorkloadSpec};
+use crate::workload::{ContentShape, Limit, Region, Workload, WorkloadSpec};
 
-use super::RunError;
+use super::{RunError, open_job};
 
 /// What seeds are made of where the job says neither `randseed` nor `randrepeat = false`.
 const DEFAULT_SEED: u64 = 0x5eed;
+
+/// The size of a file that `fill_device` fills: more than any file system holds.
+const ENDLESS: u64 = 1 << 60;
 
 /// One job with its place in the run.
 #[derive(Clone, Debug)]
@@ -128,7 +131,7 @@ pub fn existing_size(path: &Path) -> Option<u64> {
         let file = std::fs::File::open(path).ok()?;
         return rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).ok();
     }
-    metadata.is_file().then(|| metadata.len())
+    metadata.is_file().then_some(metadata.len())
 }
 
 /// Finds, before anything is written, what would make a later stage fail: sizes that are missing or
@@ -136,11 +139,9 @@ pub fn existing_size(path: &Path) -> Option<u64> {
 pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
     let mut made: Vec<&Path> = Vec::new();
     for plan in plans {
-        let made_before = plan.targets.iter().any(|target| made.contains(&target.as_path()));
-        if !made_before {
-            for clone in 0..plan.spec.numjobs {
-                regions(plan, clone, &sizes_now(plan), 1)?;
-            }
+        // What an earlier job makes cannot be looked at yet: its own stage checks it.
+        if !plan.targets.iter().any(|target| made.contains(&target.as_path())) {
+            check_as_it_is(plan)?;
         }
         made.extend(plan.targets.iter().map(PathBuf::as_path));
     }
@@ -148,6 +149,45 @@ pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
         check_memory(stage)?;
     }
     Ok(())
+}
+
+fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
+    let spec = &plan.spec;
+    let mut sizes = sizes_now(plan);
+    let mut lba = 1;
+    let mut facts = Vec::new();
+    if plan.uses_files() && plan.targets.iter().all(|target| target.exists()) {
+        match open_job::probe(plan) {
+            Ok(opened) => {
+                facts = opened.facts().to_vec();
+                sizes = known_sizes(&facts);
+                lba = granularity(&facts);
+            }
+            // No O_DIRECT: certain to fail later. Missing permissions are not: see the stage.
+            Err(error) if error.errno == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                return Err(RunError::bad_job(spec, error));
+            }
+            Err(_) => {}
+        }
+    }
+    for clone in 0..spec.numjobs {
+        let regions = regions(plan, clone, &sizes, lba)?;
+        if !facts.is_empty() {
+            check_alignment(plan, &facts, &regions)?;
+        }
+        Workload::new(&workload(plan, clone, regions)).map_err(|error| RunError::bad_job(spec, error))?;
+    }
+    Ok(())
+}
+
+/// The sizes that open targets have, where that is a size to work with.
+pub fn known_sizes(facts: &[TargetFacts]) -> Vec<Option<u64>> {
+    facts.iter().map(|fact| Some(fact.size_bytes).filter(|&size| size > 0)).collect()
+}
+
+/// What shares of a target are rounded down to.
+pub fn granularity(facts: &[TargetFacts]) -> u64 {
+    facts.iter().map(|fact| u64::from(fact.lba_bytes)).max().unwrap_or(1).max(1)
 }
 
 fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
@@ -190,7 +230,9 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
         let known = sizes[usize::from(target)];
         let is_device = plan.uses_files() && is_block_device(path);
         let whole = || {
-            known.ok_or_else(|| {
+            // A file that is filled until nothing fits has no size of its own to wait for.
+            let endless = (spec.fill_device && !is_device).then_some(ENDLESS);
+            known.filter(|_| endless.is_none()).or(endless).ok_or_else(|| {
                 let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };
                 RunError::bad_job(
                     spec,
@@ -211,7 +253,7 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
             Some(percent @ Amount::Percent(_)) => percent.of(whole()?).min(whole()?.saturating_sub(start)),
             None => whole()?.saturating_sub(start),
         };
-        let limit = if is_device || (!plan.modifies() && spec.readonly) { known } else { None };
+        let limit = if is_device { known } else { None };
         if let Some(size) = limit.filter(|&size| start.saturating_add(bytes) > size) {
             return Err(RunError::bad_job(
                 spec,
@@ -346,18 +388,20 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
                 BlockSizes::Range { min, .. } => vec![*min],
                 BlockSizes::Split(list) => list.iter().map(|(size, _)| *size).collect(),
             };
-            if let Some(size) = lengths.iter().find(|&&size| size % lba != 0) {
+            if let Some(size) = lengths.iter().find(|&&size| !size.is_multiple_of(lba)) {
                 return Err(bad("bs", u64::from(*size)));
             }
             let align = *spec.blockalign.get(op);
-            if align % lba != 0 {
+            if !align.is_multiple_of(lba) {
                 return Err(bad("blockalign", u64::from(align)));
             }
-            if let Some(hole) = spec.rw_modifier.filter(|hole| !spec.random && hole % u64::from(lba) != 0) {
+            if let Some(hole) =
+                spec.rw_modifier.filter(|hole| !spec.random && !hole.is_multiple_of(u64::from(lba)))
+            {
                 return Err(bad("the hole of rw", hole));
             }
         }
-        if region.start % u64::from(lba) != 0 {
+        if !region.start.is_multiple_of(u64::from(lba)) {
             return Err(bad("offset", region.start));
         }
     }

@@ -68,7 +68,7 @@ pub fn run(
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
     for plan in plans {
-        let (opened, regions) = prepare(plan, outcome, observer)?;
+        let (opened, regions) = prepare(plan, outcome, options, observer)?;
         if plan.spec.create_only {
             continue;
         }
@@ -108,12 +108,16 @@ pub fn run(
     stage.run(makers, outcome, options, requests, observer)
 }
 
+/// An open job, and the regions of each clone.
+type Prepared = (Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>);
+
 /// Lays out and opens one job, and says which bytes each clone owns.
 fn prepare(
     plan: &JobPlan,
     outcome: &mut Outcome,
+    options: &RunOptions,
     observer: &mut dyn Observer,
-) -> Result<(Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>), RunError> {
+) -> Result<Prepared, RunError> {
     let spec = &plan.spec;
     let sizes = plan::sizes_now(plan);
     let clones = 0..spec.numjobs;
@@ -121,7 +125,7 @@ fn prepare(
         clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
     let wanted = wanted?.concat();
     if plan.uses_files() {
-        layout::lay_out(plan, &wanted, observer)?;
+        layout::lay_out(plan, &wanted, options.readonly, observer)?;
     }
     let mut hints = vec![0; plan.targets.len()];
     for region in &wanted {
@@ -134,12 +138,8 @@ fn prepare(
     }
     let facts = opened.facts();
     // Now that the logical blocks are known, shares of a device are whole ones.
-    let sizes: Vec<Option<u64>> = if plan.uses_files() {
-        facts.iter().map(|fact| Some(fact.size_bytes).filter(|&size| size > 0)).collect()
-    } else {
-        sizes
-    };
-    let lba = facts.iter().map(|fact| u64::from(fact.lba_bytes)).max().unwrap_or(1).max(1);
+    let sizes: Vec<Option<u64>> = if plan.uses_files() { plan::known_sizes(facts) } else { sizes };
+    let lba = plan::granularity(facts);
     let regions: Result<Vec<_>, RunError> =
         clones.map(|clone| plan::regions(plan, clone, &sizes, lba)).collect();
     let regions = regions?;
@@ -534,9 +534,16 @@ fn make_workers(makers: Vec<(usize, Maker)>) -> Result<Made, (usize, String)> {
     let mut notes = Vec::new();
     for (number, (opened, request)) in makers {
         let memory = u64::from(request.config.depth) * u64::from(request.largest_io);
-        let (worker, said) = opened
-            .worker(request)
-            .map_err(|why| (number, format!("{why} (buffers of this worker: {})", format_size(memory))))?;
+        let (worker, said) = opened.worker(request).map_err(|why| {
+            (
+                number,
+                if why.contains("memory") {
+                    format!("{why} ({} for this worker)", format_size(memory))
+                } else {
+                    why
+                },
+            )
+        })?;
         workers.push(worker);
         notes.extend(said);
     }
