@@ -2,7 +2,9 @@
 
 pub mod affinity;
 pub mod block;
+pub mod claims;
 pub mod memory;
+pub mod signature;
 pub mod target;
 pub mod thread_use;
 
