@@ -1,7 +1,10 @@
 //! Facts of the machine: CPUs, memory, block devices and who uses them.
 
 pub mod affinity;
+pub mod block;
 pub mod memory;
+pub mod nvme;
+mod sysfs;
 pub mod thread_use;
 
 /// What a block device says of itself, as far as it is known.
