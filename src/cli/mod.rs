@@ -1,4 +1,7 @@
 //! (being written)
+
+pub mod devices;
+
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
