@@ -122,10 +122,10 @@ pub fn execute(
     let started_unix_ms = unix_time_ms();
     let plans = plan::plan(jobs)?;
     let consents = guard::check(&plans, options)?;
+    plan::check_before_start(&plans)?;
     for sentence in &consents.sentences {
         observer.note(sentence);
     }
-    plan::check_before_start(&plans)?;
     let mut run = outcome::Outcome::new(started_unix_ms, &plans);
     for stage in plan::stages(&plans) {
         if requests.signal().is_some() {

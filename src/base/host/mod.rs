@@ -4,7 +4,9 @@ pub mod affinity;
 pub mod block;
 pub mod claims;
 pub mod memory;
+pub mod nvme;
 pub mod signature;
+mod sysfs;
 pub mod target;
 pub mod thread_use;
 
