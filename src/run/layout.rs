@@ -14,14 +14,22 @@ use crate::job::spec::Fallocate;
 use crate::workload::{Content, ContentShape, Region, Step};
 
 use super::plan::{JobPlan, existing_size};
-use super::{Observer, RunError};
+use super::{ErrorKind, Observer, RunError};
 
 /// Bytes written at a time.
 const CHUNK: u32 = 1 << 20;
 
 /// Makes every regular file of `plan` long enough for `regions` (of all its clones). What a read
 /// will find is written, not left as a hole: holes are read without the device.
-pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) -> Result<(), RunError> {
+///
+/// # Errors
+/// If `readonly` forbids it, or the machine cannot.
+pub fn lay_out(
+    plan: &JobPlan,
+    regions: &[Region],
+    readonly: bool,
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
     for (number, path) in plan.targets.iter().enumerate() {
         let ends = regions.iter().filter(|region| usize::from(region.target) == number);
         let needed = ends.map(|region| region.start + region.bytes).max().unwrap_or(0);
@@ -32,6 +40,9 @@ pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) 
         let present = existing_size(path);
         if !is_regular || present.is_some_and(|size| size >= needed) {
             continue;
+        }
+        if readonly {
+            return Err(refuse(plan, path, present, needed));
         }
         if let Some(parent) =
             path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
@@ -63,6 +74,19 @@ pub fn lay_out(plan: &JobPlan, regions: &[Region], observer: &mut dyn Observer) 
         extend(plan, path, present.unwrap_or(0), needed, reads).map_err(|error| failed(&error))?;
     }
     Ok(())
+}
+
+fn refuse(plan: &JobPlan, path: &Path, present: Option<u64>, needed: u64) -> RunError {
+    let is = present.map_or("does not exist".to_owned(), |size| format!("is {} long", format_size(size)));
+    RunError {
+        kind: ErrorKind::Unsafe,
+        message: format!(
+            "job `{}` would make {} {} long (it {is}), and --readonly or readonly = true forbids that",
+            plan.spec.name,
+            path.display(),
+            format_size(needed)
+        ),
+    }
 }
 
 fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, with_contents: bool) -> io::Result<()> {
