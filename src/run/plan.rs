@@ -266,15 +266,13 @@ fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
     }
     let op = if spec.mix == Mix::Read { Op::Read } else { Op::Write };
     let op = if spec.mix == Mix::Trim { Op::Deallocate } else { op };
-    // Once over the region is a pass where a pass visits every block, and its size where not.
+    // Once over the region is a pass where places do not repeat (holes are passed over, as in fio), and
+    // its size where they do.
     let whole_passes = spec.mix != Mix::ReadWrite
-        && if spec.random {
-            !spec.norandommap
+        && (!spec.random
+            || !spec.norandommap
                 && *spec.random_distribution.get(op) == Distribution::Random
-                && *spec.percentage_random.get(op) == 100
-        } else {
-            spec.rw_modifier.is_none()
-        };
+                && *spec.percentage_random.get(op) == 100);
     if whole_passes {
         Limit { bytes: None, ios, passes: Some(spec.loops) }
     } else {
