@@ -47,6 +47,18 @@ impl JobPlan {
         self.spec.mix.modifies()
     }
 
+    /// Whether a worker has one I/O in flight, whatever `iodepth` says.
+    fn is_blocking(&self) -> bool {
+        struct IsBlocking;
+        impl crate::engine::EngineVisitor for IsBlocking {
+            type Output = bool;
+            fn visit<E: crate::engine::Engine>(self) -> bool {
+                <E::Queue as crate::engine::Queue>::BLOCKING
+            }
+        }
+        crate::engine::with_engine(&self.spec.ioengine, IsBlocking).unwrap_or(false)
+    }
+
     /// Whether the job's targets are files and devices of the kernel.
     pub fn uses_files(&self) -> bool {
         struct UsesFiles;
@@ -153,7 +165,8 @@ pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
 fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
     let mut needed: u64 = 0;
     for plan in stage {
-        let per_worker = u64::from(plan.spec.iodepth) * u64::from(plan.largest_io()).next_multiple_of(4096);
+        let depth = if plan.is_blocking() { 1 } else { plan.spec.iodepth };
+        let per_worker = u64::from(depth) * u64::from(plan.largest_io()).next_multiple_of(4096);
         needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
         let Some(available) = crate::base::host::memory::available_bytes() else { continue };
         if needed > available {
