@@ -166,10 +166,10 @@ impl<Q: Queue> Worker<Q> {
         let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap } = parts;
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
-        for id in 0..config.depth {
+        for _ in 0..config.depth {
             let mut buffer = buffers.take().expect("a buffer for every I/O in flight");
             if writes {
-                content.prepare(&mut buffer, u64::from(id));
+                content.prepare(&mut buffer);
             }
             free.push(buffer);
         }
@@ -514,7 +514,7 @@ impl<Q: Queue> Worker<Q> {
         let id = buffer.id() as usize;
         if self.dirty[id] {
             self.dirty[id] = false;
-            self.content.prepare(buffer, id as u64);
+            self.content.prepare(buffer);
         }
         self.content.update(&mut buffer[..step.len as usize], step);
     }
