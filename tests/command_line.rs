@@ -200,9 +200,8 @@ fn two_formats_follow_each_other() {
 fn reports_so_far_are_one_document_a_line_and_never_go_back() {
     let lab = Lab::new();
     let job = ["--ioengine=null", "--size=1t", "--rw=randread", "--runtime=1200ms", "--time_based"];
-    let done = lab
-        .run(&with(&job, &["--output-format=json", "--status-interval=300ms", "--iodepth=4"]))
-        .expect(0);
+    let done =
+        lab.run(&with(&job, &["--output-format=json", "--status-interval=300ms", "--iodepth=4"])).expect(0);
     let documents: Vec<Value> = done
         .stdout
         .lines()
