@@ -50,6 +50,18 @@ impl JobPlan {
         self.spec.mix.modifies()
     }
 
+    /// Whether a worker has one I/O in flight, whatever `iodepth` says.
+    fn is_blocking(&self) -> bool {
+        struct IsBlocking;
+        impl crate::engine::EngineVisitor for IsBlocking {
+            type Output = bool;
+            fn visit<E: crate::engine::Engine>(self) -> bool {
+                <E::Queue as crate::engine::Queue>::BLOCKING
+            }
+        }
+        crate::engine::with_engine(&self.spec.ioengine, IsBlocking).unwrap_or(false)
+    }
+
     /// Whether the job's targets are files and devices of the kernel.
     pub fn uses_files(&self) -> bool {
         struct UsesFiles;
@@ -193,7 +205,8 @@ pub fn granularity(facts: &[TargetFacts]) -> u64 {
 fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
     let mut needed: u64 = 0;
     for plan in stage {
-        let per_worker = u64::from(plan.spec.iodepth) * u64::from(plan.largest_io()).next_multiple_of(4096);
+        let depth = if plan.is_blocking() { 1 } else { plan.spec.iodepth };
+        let per_worker = u64::from(depth) * u64::from(plan.largest_io()).next_multiple_of(4096);
         needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
         let Some(available) = crate::base::host::memory::available_bytes() else { continue };
         if needed > available {
@@ -308,15 +321,13 @@ fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
     }
     let op = if spec.mix == Mix::Read { Op::Read } else { Op::Write };
     let op = if spec.mix == Mix::Trim { Op::Deallocate } else { op };
-    // Once over the region is a pass where a pass visits every block, and its size where not.
+    // Once over the region is a pass where places do not repeat (holes are passed over, as in fio), and
+    // its size where they do.
     let whole_passes = spec.mix != Mix::ReadWrite
-        && if spec.random {
-            !spec.norandommap
+        && (!spec.random
+            || !spec.norandommap
                 && *spec.random_distribution.get(op) == Distribution::Random
-                && *spec.percentage_random.get(op) == 100
-        } else {
-            spec.rw_modifier.is_none()
-        };
+                && *spec.percentage_random.get(op) == 100);
     if whole_passes {
         Limit { bytes: None, ios, passes: Some(spec.loops) }
     } else {
