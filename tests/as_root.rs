@@ -61,10 +61,7 @@ fn why_not(programs: &[&str], device: Option<&str>) -> Option<String> {
     }
     // A container can have a root that may not mount.
     let lab = Lab::new();
-    match Mount::new(&lab, &["-t", "tmpfs", "none"]) {
-        Ok(_) => None,
-        Err(why) => Some(why),
-    }
+    Mount::new(&lab, &["-t", "tmpfs", "none"]).err()
 }
 
 fn command(program: &str, arguments: &[&str]) -> Result<String, String> {

@@ -229,13 +229,13 @@ fn a_report_asked_for_by_signal_goes_to_standard_error_and_the_run_goes_on() {
     assert!(runtime >= 1490, "{runtime} ms: the run was cut short");
 }
 
-fn ends_by(signal: Signal, number_of_it: u64) {
+fn ends_by(signal: Signal, number_of_it: i32) {
     let lab = Lab::new();
     let mut running = lab.spawn(&ENDLESS);
     running.wait_for_worker("n.0").signal(signal);
-    let done = running.end().expect(128 + i32::try_from(number_of_it).unwrap());
+    let done = running.end().expect(128 + number_of_it);
     let json = done.json();
-    assert_eq!(number(&json, "/fio-spdk/ended_by_signal"), number_of_it);
+    assert_eq!(at(&json, "/fio-spdk/ended_by_signal"), &Value::from(number_of_it));
     assert!(first(&json, "/read/total_ios") > 0);
 }
 
@@ -430,4 +430,21 @@ fn a_directory_that_is_not_there_is_an_error_and_is_not_made() {
     let done = lab.run(&["--directory=nowhere", "--size=64k", "--rw=write"]);
     assert!(matches!(done.code, Some(2 | 4)), "{done:?}");
     assert_eq!(lab.names(), [""; 0]);
+}
+
+#[test]
+fn what_was_measured_is_reported_although_a_later_stage_cannot_start() {
+    let lab = Lab::new();
+    lab.file(
+        "stages.toml",
+        "[global]\nsize='64k'\nrw='write'\n[[job]]\nname='one'\nfilename='data'\n\
+         [[job]]\nname='two'\nstonewall=true\nfilename='data/two'\n",
+    );
+    let done = lab.run(&["stages.toml", "--output-format=json"]).expect(4).says("two");
+    let json = done.json();
+    assert_eq!(first(&json, "/write/total_ios"), 16);
+    assert_eq!(at(&json, "/fio-spdk/unfinished"), &Value::Bool(true));
+    let done = lab.run(&["stages.toml", "--output=report"]).expect(4).says("two");
+    assert_eq!(done.stdout, "");
+    assert!(String::from_utf8_lossy(&lab.bytes("report")).contains("one: write"));
 }

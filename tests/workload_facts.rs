@@ -602,6 +602,28 @@ fn what_cannot_be_done_is_two_and_nothing_is_made() {
 }
 
 #[test]
+fn a_region_that_holds_no_block_is_two_and_nothing_is_made() {
+    let lab = Lab::new();
+    lab.marked("old", 64 * KIB);
+    let jobs: [&[&str]; 7] = [
+        &["--filename=new", "--size=64k", "--bs=128k"],
+        &["--ioengine=null", "--size=64k", "--bs=128k"],
+        &["--filename=old", "--offset=64k"],
+        &["--filename=old", "--offset=1m"],
+        &["--filename=old", "--offset=100%"],
+        &["--name=n", "--nrfiles=64", "--size=64k"],
+        &["--filename=new", "--size=64k", "--bsrange=4k-128k", "--norandommap"],
+    ];
+    for job in jobs {
+        for rw in ["--rw=randread", "--rw=randwrite"] {
+            lab.run(&with(job, &[rw])).expect(2).says("block");
+        }
+    }
+    assert_eq!(lab.names(), ["old"]);
+    assert_eq!(lab.bytes("old").len() as u64, 64 * KIB);
+}
+
+#[test]
 fn a_blocking_engine_needs_one_buffer_whatever_the_depth() {
     let lab = Lab::new();
     let job = ["--filename=data", "--size=1m", "--rw=write", "--bs=1m", "--iodepth=65536", "--numjobs=64"];
