@@ -185,42 +185,6 @@ fn register_buffers(ring: &Ring, buffers: &BufferArea, notes: &mut Vec<String>) 
 }
 
 impl IoUringQueue {
-    fn entry(&self, io: &mut Io) -> squeue::Entry {
-        let target = usize::from(io.target);
-        if self.registered_files {
-            self.entry_on(Fixed(u32::from(io.target)), io)
-        } else {
-            self.entry_on(Fd(self.files[target].as_fd().as_raw_fd()), io)
-        }
-    }
-
-    #[inline]
-    fn entry_on<F: IntoFd>(&self, fd: F, io: &mut Io) -> squeue::Entry {
-        let offset = io.offset + u64::from(io.moved);
-        let len = io.len - io.moved;
-        let fixed = self.is_fixed(&io.buffer);
-        let id = io.buffer.id() as u16;
-        match (io.op, fixed) {
-            (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
-            (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
-            (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
-            (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
-            (Op::Flush, _) => {
-                let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
-                fd.fsync().flags(flags).build()
-            }
-            (Op::Deallocate, _) => {
-                fd.fallocate(u64::from(len)).offset(offset).mode(PUNCH_HOLE_KEEP_SIZE).build()
-            }
-        }
-    }
-
-    /// Whether the kernel knows this very buffer by its number.
-    #[inline]
-    fn is_fixed(&self, buffer: &Buffer) -> bool {
-        self.fixed.get(buffer.id() as usize).is_some_and(|&start| start == buffer.as_ptr().addr())
-    }
-
     /// Moves what the kernel has posted into `done`.
     #[inline]
     fn reap(&mut self, max: usize, done: &mut Vec<Completion>) {
@@ -277,29 +241,27 @@ impl Queue for IoUringQueue {
     #[inline]
     fn submit(&mut self, batch: &mut Vec<Io>) {
         let room = batch.len().min(self.free_slots.len());
-        let mut taken = 0;
-        for io in &mut batch[..room] {
-            if io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device() {
-                break;
-            }
-            let slot = self.free_slots[self.free_slots.len() - 1 - taken];
-            let entry = self.entry(io).user_data(u64::from(slot));
-            let mut queue = self.ring.submission();
-            // SAFETY: the entry points to `io.buffer`, which moves into `slots` below and stays
-            // there until its completion; if this queue is dropped before, the buffer is not given
-            // back and its area is leaked. The kernel sees the entry in `commit` at the earliest,
-            // or with SQPOLL at once, when the buffer's memory is already out of reach for others.
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
-            }
-            taken += 1;
+        let mut count = 0;
+        while count < room && !self.is_discard(&batch[count]) {
+            count += 1;
         }
-        for io in batch.drain(..taken) {
+        for io in batch.drain(..count) {
             let Some(slot) = self.free_slots.pop() else { break };
-            self.slots[slot as usize] = Some(io);
+            // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
+            // has the buffer.
+            let io = self.slots[slot as usize].insert(io);
+            let entry = entry(&self.files, self.registered_files, &self.fixed, io);
+            let entry = entry.user_data(u64::from(slot));
+            let mut queue = self.ring.submission();
+            // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
+            // completion; if this queue is dropped before, the buffer is not given back and its
+            // area is leaked.
+            let pushed = unsafe { queue.push(&entry) };
+            // A ring has at least as many entries as there are slots.
+            assert!(pushed.is_ok(), "a submission ring without room");
+            self.uncommitted += 1;
         }
-        self.uncommitted += taken as u32;
-        if taken < room && batch.first().is_some_and(|io| io.op == Op::Deallocate) {
+        if count < room {
             self.discard(batch);
         }
     }
@@ -364,13 +326,17 @@ impl Queue for IoUringQueue {
 }
 
 impl IoUringQueue {
+    #[inline]
+    fn is_discard(&self, io: &Io) -> bool {
+        let file = || self.files.get(usize::from(io.target));
+        io.op == Op::Deallocate && file().is_some_and(KernelFile::is_block_device)
+    }
+
     /// Block devices discard by ioctl only, as far as kernels before 6.12 go: it completes here.
     #[cold]
     fn discard(&mut self, batch: &mut Vec<Io>) {
         while self.immediate.len() < self.immediate.capacity() {
-            let is_discard =
-                |io: &Io| io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device();
-            if !batch.first().is_some_and(is_discard) {
+            if !batch.first().is_some_and(|io| self.is_discard(io)) {
                 return;
             }
             let io = batch.remove(0);
@@ -382,6 +348,42 @@ impl IoUringQueue {
             self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
         }
     }
+}
+
+/// What the kernel is told of `io`.
+#[inline]
+fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+    let file = &files[usize::from(io.target)];
+    if registered {
+        entry_on(Fixed(u32::from(io.target)), fixed, io)
+    } else {
+        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, io)
+    }
+}
+
+#[inline]
+fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+    let offset = io.offset + u64::from(io.moved);
+    let len = io.len - io.moved;
+    let is_fixed = is_fixed(fixed, &io.buffer);
+    let id = io.buffer.id() as u16;
+    match (io.op, is_fixed) {
+        (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
+        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
+        (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
+        (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
+        (Op::Flush, _) => {
+            let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
+            fd.fsync().flags(flags).build()
+        }
+        (Op::Deallocate, _) => fd.fallocate(u64::from(len)).offset(offset).mode(PUNCH_HOLE_KEEP_SIZE).build(),
+    }
+}
+
+/// Whether the kernel knows this very buffer by its number.
+#[inline]
+fn is_fixed(fixed: &[usize], buffer: &Buffer) -> bool {
+    fixed.get(buffer.id() as usize).is_some_and(|&start| start == buffer.as_ptr().addr())
 }
 
 /// The bytes of the buffer that are still to be moved.
