@@ -29,6 +29,8 @@ const SQPOLL_IDLE_MS: u32 = 1000;
 const PUNCH_HOLE_KEEP_SIZE: i32 = 0x03;
 /// Calls that a doorbell repeats while the kernel is short of memory, before the queue counts as dead.
 const COMMIT_TRIES: u32 = 10_000;
+/// How long `stop` waits before it cancels again.
+const CANCEL_AGAIN_NS: u64 = 10_000_000;
 
 /// Engine `io_uring`.
 #[derive(Debug)]
@@ -128,7 +130,9 @@ impl IoUring {
             if modern {
                 builder.setup_single_issuer().setup_taskrun_flag().setup_defer_taskrun();
             }
-            builder.build(depth)
+            // The kernel's thread posts completions before it says that their entries are free: a
+            // ring for twice as many always has room for what there are slots for.
+            builder.build(if self.options.sqpoll { 2 * depth } else { depth })
         };
         let first = build(!self.options.sqpoll);
         let ring = match first {
@@ -215,6 +219,14 @@ impl IoUringQueue {
         }
     }
 
+    /// The kernel has taken `count` entries. With SQPOLL its thread takes them by itself: what is
+    /// left there is none of ours.
+    #[inline]
+    fn has_taken(&mut self, count: usize) {
+        let taken = if self.sqpoll { u32::MAX } else { u32::try_from(count).unwrap_or(u32::MAX) };
+        self.uncommitted = self.uncommitted.saturating_sub(taken);
+    }
+
     /// One call that submits, runs deferred completions, and waits as asked.
     fn enter(&mut self, min: usize, timeout_ns: u64) -> std::io::Result<usize> {
         if min > 0 {
@@ -240,7 +252,9 @@ impl Queue for IoUringQueue {
 
     #[inline]
     fn submit(&mut self, batch: &mut Vec<Io>) {
-        let room = batch.len().min(self.free_slots.len());
+        let queue = self.ring.submission();
+        let room = batch.len().min(self.free_slots.len()).min(queue.capacity() - queue.len());
+        drop(queue);
         let mut count = 0;
         while count < room && !self.is_discard(&batch[count]) {
             count += 1;
@@ -257,8 +271,7 @@ impl Queue for IoUringQueue {
             // completion; if this queue is dropped before, the buffer is not given back and its
             // area is leaked.
             let pushed = unsafe { queue.push(&entry) };
-            // A ring has at least as many entries as there are slots.
-            assert!(pushed.is_ok(), "a submission ring without room");
+            assert!(pushed.is_ok(), "there was room");
             self.uncommitted += 1;
         }
         if count < room {
@@ -271,9 +284,9 @@ impl Queue for IoUringQueue {
         let mut tries = 0;
         while self.uncommitted > 0 {
             match self.enter(0, 0) {
-                // The kernel's thread takes entries by itself; what is left there is none of ours.
-                Ok(_) if self.sqpoll => self.uncommitted = 0,
-                Ok(count) => self.uncommitted -= u32::try_from(count).unwrap_or(0).min(self.uncommitted),
+                Ok(count) if count > 0 || self.sqpoll => self.has_taken(count),
+                Ok(_) if tries < COMMIT_TRIES => tries += 1,
+                Ok(_) => return Err(QueueError { status: Status::from_errno(libc::EIO) }),
                 Err(error) if is_transient(&error) && tries < COMMIT_TRIES => tries += 1,
                 Err(error) => return Err(dead(&error)),
             }
@@ -299,7 +312,8 @@ impl Queue for IoUringQueue {
             return Ok(());
         }
         match self.enter(missing, wait.timeout_ns) {
-            Ok(_) => {}
+            // What was submitted and not committed has gone too.
+            Ok(count) => self.has_taken(count),
             Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::ETIME) => {}
             Err(error) => return Err(dead(&error)),
         }
@@ -309,15 +323,17 @@ impl Queue for IoUringQueue {
 
     fn stop(&mut self, timeout_ns: u64, done: &mut Vec<Completion>) {
         let clock = Clock::get();
-        let end_ns = clock.now_ns() + timeout_ns;
+        let end_ns = clock.now_ns().saturating_add(timeout_ns);
         let _ = self.commit();
         let cancel_time = Timespec::new().sec(0).nsec(1);
-        let _ = self.ring.submitter().register_sync_cancel(Some(cancel_time), CancelBuilder::any());
         while self.free_slots.len() < self.slots.len() {
+            // Again and again: SQPOLL's thread takes entries whenever it likes, and what it has not
+            // taken cannot be cancelled yet.
+            let _ = self.ring.submitter().register_sync_cancel(Some(cancel_time), CancelBuilder::any());
             let now_ns = clock.now_ns();
-            let wait = Wait { min: 1, timeout_ns: end_ns.saturating_sub(now_ns).max(1) };
+            let timeout_ns = end_ns.saturating_sub(now_ns).clamp(1, CANCEL_AGAIN_NS);
             let max = self.slots.len();
-            if self.poll(wait, max, done).is_err() || now_ns >= end_ns {
+            if self.poll(Wait { min: 1, timeout_ns }, max, done).is_err() || now_ns >= end_ns {
                 break;
             }
         }
