@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use crate::job::{self, JobSpec};
 use crate::report::Report;
-use crate::run::{self, ErrorKind, RunOptions};
+use crate::run::{self, Ended, ErrorKind, RunError, RunOptions};
 
 use args::{Action, Invocation};
 use output::Output;
@@ -86,23 +86,28 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
     };
     let mut terminal = Terminal::new(output, invocation.eta, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {
-        Ok(report) => {
+        Ok(Ended { report, failure }) => {
             let written = terminal.finish(&report);
             if let Err(why) = written {
                 eprintln!("error: the report could not be written: {why}");
                 return EXIT_IO;
             }
-            exit_code(&report)
+            failure.map_or_else(|| exit_code(&report), |failure| tell(&failure))
         }
         Err(error) => {
             terminal.clear_line();
-            eprintln!("error: {error}");
-            match error.kind {
-                ErrorKind::BadJob => EXIT_USAGE,
-                ErrorKind::Environment => EXIT_IO,
-                ErrorKind::Unsafe => EXIT_UNSAFE,
-            }
+            tell(&error)
         }
+    }
+}
+
+/// Says why a run, or a stage of it, could not start; gives the exit code.
+fn tell(error: &RunError) -> u8 {
+    eprintln!("error: {error}");
+    match error.kind {
+        ErrorKind::BadJob => EXIT_USAGE,
+        ErrorKind::Environment => EXIT_IO,
+        ErrorKind::Unsafe => EXIT_UNSAFE,
     }
 }
 

@@ -29,6 +29,8 @@ const SQPOLL_IDLE_MS: u32 = 1000;
 const PUNCH_HOLE_KEEP_SIZE: i32 = 0x03;
 /// Calls that a doorbell repeats while the kernel is short of memory, before the queue counts as dead.
 const COMMIT_TRIES: u32 = 10_000;
+/// How long `stop` waits before it cancels again.
+const CANCEL_AGAIN_NS: u64 = 10_000_000;
 
 /// Engine `io_uring`.
 #[derive(Debug)]
@@ -128,7 +130,9 @@ impl IoUring {
             if modern {
                 builder.setup_single_issuer().setup_taskrun_flag().setup_defer_taskrun();
             }
-            builder.build(depth)
+            // The kernel's thread posts completions before it says that their entries are free: a
+            // ring for twice as many always has room for what there are slots for.
+            builder.build(if self.options.sqpoll { 2 * depth } else { depth })
         };
         let first = build(!self.options.sqpoll);
         let ring = match first {
@@ -185,42 +189,6 @@ fn register_buffers(ring: &Ring, buffers: &BufferArea, notes: &mut Vec<String>) 
 }
 
 impl IoUringQueue {
-    fn entry(&self, io: &mut Io) -> squeue::Entry {
-        let target = usize::from(io.target);
-        if self.registered_files {
-            self.entry_on(Fixed(u32::from(io.target)), io)
-        } else {
-            self.entry_on(Fd(self.files[target].as_fd().as_raw_fd()), io)
-        }
-    }
-
-    #[inline]
-    fn entry_on<F: IntoFd>(&self, fd: F, io: &mut Io) -> squeue::Entry {
-        let offset = io.offset + u64::from(io.moved);
-        let len = io.len - io.moved;
-        let fixed = self.is_fixed(&io.buffer);
-        let id = io.buffer.id() as u16;
-        match (io.op, fixed) {
-            (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
-            (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
-            (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
-            (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
-            (Op::Flush, _) => {
-                let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
-                fd.fsync().flags(flags).build()
-            }
-            (Op::Deallocate, _) => {
-                fd.fallocate(u64::from(len)).offset(offset).mode(PUNCH_HOLE_KEEP_SIZE).build()
-            }
-        }
-    }
-
-    /// Whether the kernel knows this very buffer by its number.
-    #[inline]
-    fn is_fixed(&self, buffer: &Buffer) -> bool {
-        self.fixed.get(buffer.id() as usize).is_some_and(|&start| start == buffer.as_ptr().addr())
-    }
-
     /// Moves what the kernel has posted into `done`.
     #[inline]
     fn reap(&mut self, max: usize, done: &mut Vec<Completion>) {
@@ -251,6 +219,14 @@ impl IoUringQueue {
         }
     }
 
+    /// The kernel has taken `count` entries. With SQPOLL its thread takes them by itself: what is
+    /// left there is none of ours.
+    #[inline]
+    fn has_taken(&mut self, count: usize) {
+        let taken = if self.sqpoll { u32::MAX } else { u32::try_from(count).unwrap_or(u32::MAX) };
+        self.uncommitted = self.uncommitted.saturating_sub(taken);
+    }
+
     /// One call that submits, runs deferred completions, and waits as asked.
     fn enter(&mut self, min: usize, timeout_ns: u64) -> std::io::Result<usize> {
         if min > 0 {
@@ -276,30 +252,29 @@ impl Queue for IoUringQueue {
 
     #[inline]
     fn submit(&mut self, batch: &mut Vec<Io>) {
-        let room = batch.len().min(self.free_slots.len());
-        let mut taken = 0;
-        for io in &mut batch[..room] {
-            if io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device() {
-                break;
-            }
-            let slot = self.free_slots[self.free_slots.len() - 1 - taken];
-            let entry = self.entry(io).user_data(u64::from(slot));
-            let mut queue = self.ring.submission();
-            // SAFETY: the entry points to `io.buffer`, which moves into `slots` below and stays
-            // there until its completion; if this queue is dropped before, the buffer is not given
-            // back and its area is leaked. The kernel sees the entry in `commit` at the earliest,
-            // or with SQPOLL at once, when the buffer's memory is already out of reach for others.
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
-            }
-            taken += 1;
+        let queue = self.ring.submission();
+        let room = batch.len().min(self.free_slots.len()).min(queue.capacity() - queue.len());
+        drop(queue);
+        let mut count = 0;
+        while count < room && !self.is_discard(&batch[count]) {
+            count += 1;
         }
-        for io in batch.drain(..taken) {
+        for io in batch.drain(..count) {
             let Some(slot) = self.free_slots.pop() else { break };
-            self.slots[slot as usize] = Some(io);
+            // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
+            // has the buffer.
+            let io = self.slots[slot as usize].insert(io);
+            let entry = entry(&self.files, self.registered_files, &self.fixed, io);
+            let entry = entry.user_data(u64::from(slot));
+            let mut queue = self.ring.submission();
+            // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
+            // completion; if this queue is dropped before, the buffer is not given back and its
+            // area is leaked.
+            let pushed = unsafe { queue.push(&entry) };
+            assert!(pushed.is_ok(), "there was room");
+            self.uncommitted += 1;
         }
-        self.uncommitted += taken as u32;
-        if taken < room && batch.first().is_some_and(|io| io.op == Op::Deallocate) {
+        if count < room {
             self.discard(batch);
         }
     }
@@ -309,9 +284,9 @@ impl Queue for IoUringQueue {
         let mut tries = 0;
         while self.uncommitted > 0 {
             match self.enter(0, 0) {
-                // The kernel's thread takes entries by itself; what is left there is none of ours.
-                Ok(_) if self.sqpoll => self.uncommitted = 0,
-                Ok(count) => self.uncommitted -= u32::try_from(count).unwrap_or(0).min(self.uncommitted),
+                Ok(count) if count > 0 || self.sqpoll => self.has_taken(count),
+                Ok(_) if tries < COMMIT_TRIES => tries += 1,
+                Ok(_) => return Err(QueueError { status: Status::from_errno(libc::EIO) }),
                 Err(error) if is_transient(&error) && tries < COMMIT_TRIES => tries += 1,
                 Err(error) => return Err(dead(&error)),
             }
@@ -337,7 +312,8 @@ impl Queue for IoUringQueue {
             return Ok(());
         }
         match self.enter(missing, wait.timeout_ns) {
-            Ok(_) => {}
+            // What was submitted and not committed has gone too.
+            Ok(count) => self.has_taken(count),
             Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::ETIME) => {}
             Err(error) => return Err(dead(&error)),
         }
@@ -347,15 +323,17 @@ impl Queue for IoUringQueue {
 
     fn stop(&mut self, timeout_ns: u64, done: &mut Vec<Completion>) {
         let clock = Clock::get();
-        let end_ns = clock.now_ns() + timeout_ns;
+        let end_ns = clock.now_ns().saturating_add(timeout_ns);
         let _ = self.commit();
         let cancel_time = Timespec::new().sec(0).nsec(1);
-        let _ = self.ring.submitter().register_sync_cancel(Some(cancel_time), CancelBuilder::any());
         while self.free_slots.len() < self.slots.len() {
+            // Again and again: SQPOLL's thread takes entries whenever it likes, and what it has not
+            // taken cannot be cancelled yet.
+            let _ = self.ring.submitter().register_sync_cancel(Some(cancel_time), CancelBuilder::any());
             let now_ns = clock.now_ns();
-            let wait = Wait { min: 1, timeout_ns: end_ns.saturating_sub(now_ns).max(1) };
+            let timeout_ns = end_ns.saturating_sub(now_ns).clamp(1, CANCEL_AGAIN_NS);
             let max = self.slots.len();
-            if self.poll(wait, max, done).is_err() || now_ns >= end_ns {
+            if self.poll(Wait { min: 1, timeout_ns }, max, done).is_err() || now_ns >= end_ns {
                 break;
             }
         }
@@ -364,13 +342,17 @@ impl Queue for IoUringQueue {
 }
 
 impl IoUringQueue {
+    #[inline]
+    fn is_discard(&self, io: &Io) -> bool {
+        let file = || self.files.get(usize::from(io.target));
+        io.op == Op::Deallocate && file().is_some_and(KernelFile::is_block_device)
+    }
+
     /// Block devices discard by ioctl only, as far as kernels before 6.12 go: it completes here.
     #[cold]
     fn discard(&mut self, batch: &mut Vec<Io>) {
         while self.immediate.len() < self.immediate.capacity() {
-            let is_discard =
-                |io: &Io| io.op == Op::Deallocate && self.files[usize::from(io.target)].is_block_device();
-            if !batch.first().is_some_and(is_discard) {
+            if !batch.first().is_some_and(|io| self.is_discard(io)) {
                 return;
             }
             let io = batch.remove(0);
@@ -382,6 +364,42 @@ impl IoUringQueue {
             self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
         }
     }
+}
+
+/// What the kernel is told of `io`.
+#[inline]
+fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+    let file = &files[usize::from(io.target)];
+    if registered {
+        entry_on(Fixed(u32::from(io.target)), fixed, io)
+    } else {
+        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, io)
+    }
+}
+
+#[inline]
+fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+    let offset = io.offset + u64::from(io.moved);
+    let len = io.len - io.moved;
+    let is_fixed = is_fixed(fixed, &io.buffer);
+    let id = io.buffer.id() as u16;
+    match (io.op, is_fixed) {
+        (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
+        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
+        (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
+        (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
+        (Op::Flush, _) => {
+            let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
+            fd.fsync().flags(flags).build()
+        }
+        (Op::Deallocate, _) => fd.fallocate(u64::from(len)).offset(offset).mode(PUNCH_HOLE_KEEP_SIZE).build(),
+    }
+}
+
+/// Whether the kernel knows this very buffer by its number.
+#[inline]
+fn is_fixed(fixed: &[usize], buffer: &Buffer) -> bool {
+    fixed.get(buffer.id() as usize).is_some_and(|&start| start == buffer.as_ptr().addr())
 }
 
 /// The bytes of the buffer that are still to be moved.

@@ -121,6 +121,8 @@ pub struct Worker<Q: Queue> {
     now_ns: u64,
     phase: Phase,
     phase_end_ns: u64,
+    /// The ramp is over.
+    counting: bool,
     stats: Box<WorkerStats>,
     error: Option<(Op, Status)>,
     free: Vec<Buffer>,
@@ -164,10 +166,10 @@ impl<Q: Queue> Worker<Q> {
         let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap } = parts;
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
-        for id in 0..config.depth {
+        for _ in 0..config.depth {
             let mut buffer = buffers.take().expect("a buffer for every I/O in flight");
             if writes {
-                content.prepare(&mut buffer, u64::from(id));
+                content.prepare(&mut buffer);
             }
             free.push(buffer);
         }
@@ -183,6 +185,7 @@ impl<Q: Queue> Worker<Q> {
             now_ns: 0,
             phase: Phase::Ramp,
             phase_end_ns: 0,
+            counting: false,
             stats: Box::default(),
             error: None,
             free,
@@ -387,10 +390,6 @@ impl<Q: Queue> Worker<Q> {
                     }
                 }
                 if self.exhausted {
-                    if self.phase == Phase::Ramp {
-                        // Nothing was counted yet: what the ramp did is no result.
-                        self.stats.restart(self.now_ns);
-                    }
                     self.enter(Phase::Drain);
                 }
             }
@@ -405,6 +404,7 @@ impl<Q: Queue> Worker<Q> {
 
     #[cold]
     fn begin_counting(&mut self) {
+        self.counting = true;
         self.stats.restart(self.now_ns);
         self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
         self.enter(Phase::Run);
@@ -431,6 +431,10 @@ impl<Q: Queue> Worker<Q> {
         }
         if phase == Phase::Done {
             self.stats.end_ns = self.now_ns;
+            if !self.counting {
+                // Ended within the ramp: what it did, to its last I/O, is no result.
+                self.stats.restart(self.now_ns);
+            }
         }
         self.live.set_state(match phase {
             Phase::Ramp => WorkerState::Ramping,
@@ -510,7 +514,7 @@ impl<Q: Queue> Worker<Q> {
         let id = buffer.id() as usize;
         if self.dirty[id] {
             self.dirty[id] = false;
-            self.content.prepare(buffer, id as u64);
+            self.content.prepare(buffer);
         }
         self.content.update(&mut buffer[..step.len as usize], step);
     }
@@ -659,10 +663,6 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.live.publish(&self.stats);
         self.tap.serve(&self.stats);
         if self.live.stop_requested() && matches!(self.phase, Phase::Ramp | Phase::Run) {
-            if self.phase == Phase::Ramp {
-                // Nothing was counted yet: what the ramp did is no result.
-                self.stats.restart(self.now_ns);
-            }
             self.enter(Phase::Drain);
         }
         self.looks += 1;

@@ -24,7 +24,8 @@ const CHUNK: u32 = 1 << 20;
 ///
 /// A job that only reads never touches a file that holds something: one that is too short is refused.
 ///
-/// A job that only reads never touches a file that holds something: one that is too short is refused.
+/// # Errors
+/// If `readonly` forbids it, or the machine cannot.
 pub fn lay_out(
     plan: &JobPlan,
     regions: &[Region],
@@ -53,12 +54,8 @@ pub fn lay_out(
                 ),
             ));
         }
-        if readonly || plan.spec.readonly {
-            let message = format!(
-                "job `{}`: {shown} would have to be laid out, and readonly forbids that",
-                plan.spec.name
-            );
-            return Err(RunError { kind: ErrorKind::Unsafe, message });
+        if readonly {
+            return Err(refuse(plan, path, present, needed));
         }
         if let Some(parent) =
             path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
@@ -90,6 +87,19 @@ pub fn lay_out(
         extend(plan, path, present.unwrap_or(0), needed, reads).map_err(|error| failed(&error))?;
     }
     Ok(())
+}
+
+fn refuse(plan: &JobPlan, path: &Path, present: Option<u64>, needed: u64) -> RunError {
+    let is = present.map_or("does not exist".to_owned(), |size| format!("is {} long", format_size(size)));
+    RunError {
+        kind: ErrorKind::Unsafe,
+        message: format!(
+            "job `{}` would make {} {} long (it {is}), and --readonly or readonly = true forbids that",
+            plan.spec.name,
+            path.display(),
+            format_size(needed)
+        ),
+    }
 }
 
 fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, with_contents: bool) -> io::Result<()> {

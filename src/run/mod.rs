@@ -109,16 +109,24 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+/// A run that began.
+pub struct Ended {
+    /// What was measured.
+    pub report: Report,
+    /// Why a later stage could not start.
+    pub failure: Option<RunError>,
+}
+
 /// Runs `jobs` to the end and reports.
 ///
 /// # Errors
-/// If the run cannot start: nothing was written then; or if a later stage cannot.
+/// If the run cannot start: nothing was written then.
 pub fn execute(
     jobs: Vec<JobSpec>,
     options: &RunOptions,
     requests: &Requests,
     observer: &mut dyn Observer,
-) -> Result<Report, RunError> {
+) -> Result<Ended, RunError> {
     let started_unix_ms = unix_time_ms();
     let plans = plan::plan(jobs)?;
     let consents = guard::check(&plans, options)?;
@@ -131,8 +139,16 @@ pub fn execute(
         if requests.signal().is_some() {
             break;
         }
-        stage::run(stage, &mut run, options, requests, observer)?;
+        let before = run.entries.len();
+        if let Err(failure) = stage::run(stage, &mut run, options, requests, observer) {
+            if before == 0 {
+                return Err(failure);
+            }
+            // What the stages before have measured is not lost.
+            run.entries.truncate(before);
+            return Ok(Ended { report: run.report(requests.signal(), true), failure: Some(failure) });
+        }
     }
     drop(consents);
-    Ok(run.report(requests.signal(), false))
+    Ok(Ended { report: run.report(requests.signal(), false), failure: None })
 }

@@ -50,6 +50,18 @@ impl JobPlan {
         self.spec.mix.modifies()
     }
 
+    /// Whether a worker has one I/O in flight, whatever `iodepth` says.
+    fn is_blocking(&self) -> bool {
+        struct IsBlocking;
+        impl crate::engine::EngineVisitor for IsBlocking {
+            type Output = bool;
+            fn visit<E: crate::engine::Engine>(self) -> bool {
+                <E::Queue as crate::engine::Queue>::BLOCKING
+            }
+        }
+        crate::engine::with_engine(&self.spec.ioengine, IsBlocking).unwrap_or(false)
+    }
+
     /// Whether the job's targets are files and devices of the kernel.
     pub fn uses_files(&self) -> bool {
         struct UsesFiles;
@@ -193,7 +205,8 @@ pub fn granularity(facts: &[TargetFacts]) -> u64 {
 fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
     let mut needed: u64 = 0;
     for plan in stage {
-        let per_worker = u64::from(plan.spec.iodepth) * u64::from(plan.largest_io()).next_multiple_of(4096);
+        let depth = if plan.is_blocking() { 1 } else { plan.spec.iodepth };
+        let per_worker = u64::from(depth) * u64::from(plan.largest_io()).next_multiple_of(4096);
         needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
         let Some(available) = crate::base::host::memory::available_bytes() else { continue };
         if needed > available {
@@ -263,12 +276,41 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
                 ),
             ));
         }
+        check_holds_blocks(plan, path, start, bytes)?;
         if start.checked_add(bytes).is_none_or(|end| i64::try_from(end).is_err()) {
             return Err(RunError::bad_job(spec, "offset + size is beyond 2^63"));
         }
         regions.push(Region { target, start, bytes });
     }
     Ok(regions)
+}
+
+/// A region in which not one I/O has room is a mistake, such as an `offset` at the end of the target.
+fn check_holds_blocks(plan: &JobPlan, path: &Path, start: u64, bytes: u64) -> Result<(), RunError> {
+    let spec = &plan.spec;
+    for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
+        // Where places are drawn, each length must find room at each of them.
+        let drawn = spec.random && !visits_each_once(spec, op);
+        let needed = if drawn { spec.bs.get(op).max() } else { spec.bs.get(op).min() };
+        if bytes < u64::from(needed) {
+            return Err(RunError::bad_job(
+                spec,
+                format!(
+                    "the region of {} from offset {start} has {bytes} bytes, too few for a block of {needed}: \
+                     change size, offset or bs",
+                    path.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a random workload visits each block once a pass.
+fn visits_each_once(spec: &JobSpec, op: Op) -> bool {
+    !spec.norandommap
+        && *spec.random_distribution.get(op) == Distribution::Random
+        && *spec.percentage_random.get(op) == 100
 }
 
 fn is_block_device(path: &Path) -> bool {
@@ -308,15 +350,9 @@ fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
     }
     let op = if spec.mix == Mix::Read { Op::Read } else { Op::Write };
     let op = if spec.mix == Mix::Trim { Op::Deallocate } else { op };
-    // Once over the region is a pass where a pass visits every block, and its size where not.
-    let whole_passes = spec.mix != Mix::ReadWrite
-        && if spec.random {
-            !spec.norandommap
-                && *spec.random_distribution.get(op) == Distribution::Random
-                && *spec.percentage_random.get(op) == 100
-        } else {
-            spec.rw_modifier.is_none()
-        };
+    // Once over the region is a pass where places do not repeat (holes are passed over, as in fio), and
+    // its size where they do.
+    let whole_passes = spec.mix != Mix::ReadWrite && (!spec.random || visits_each_once(spec, op));
     if whole_passes {
         Limit { bytes: None, ios, passes: Some(spec.loops) }
     } else {

@@ -68,7 +68,7 @@ pub fn run(
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
     for plan in plans {
-        let (opened, regions) = prepare(plan, outcome, options, observer)?;
+        let (opened, regions) = prepare(plan, options.readonly, outcome, observer)?;
         if plan.spec.create_only {
             continue;
         }
@@ -114,8 +114,8 @@ type Prepared = (Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>);
 /// Lays out and opens one job, and says which bytes each clone owns.
 fn prepare(
     plan: &JobPlan,
+    readonly: bool,
     outcome: &mut Outcome,
-    options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, RunError> {
     let spec = &plan.spec;
@@ -125,7 +125,7 @@ fn prepare(
         clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
     let wanted = wanted?.concat();
     if plan.uses_files() {
-        layout::lay_out(plan, &wanted, options.readonly, observer)?;
+        layout::lay_out(plan, &wanted, readonly || spec.readonly, observer)?;
     }
     let mut hints = vec![0; plan.targets.len()];
     for region in &wanted {

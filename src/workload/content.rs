@@ -45,9 +45,10 @@ impl Content {
         Content { shape, key, last_unique: random::at(key, u64::MAX) }
     }
 
-    /// What a buffer holds before its first use, and again after a read went through it.
-    pub fn prepare(&mut self, buffer: &mut [u8], number: u64) {
-        self.fill(buffer, random::derive(self.key, number));
+    /// What a buffer holds before its first use, and again after a read went through it: the same
+    /// in every buffer, or what is written would depend on which of them happens to be free.
+    pub fn prepare(&mut self, buffer: &mut [u8]) {
+        self.fill(buffer, random::derive(self.key, 0));
     }
 
     /// What a buffer must hold for the write `step`, given that [`Content::prepare`] or an earlier
@@ -136,15 +137,17 @@ fn fill_random(buffer: &mut [u8], seed: u64) {
     }
 }
 
-/// Changes 16 bytes in every sector, so that no two writes leave the same sector behind.
+/// Changes 16 bytes in every sector, so that no two writes leave the same sector behind. A short
+/// sector at the end gets as many of them as it holds, as a longer write may have changed it before.
 #[inline]
 fn scramble(buffer: &mut [u8], step: &Step, key: u64) {
     let mut stamp = step.offset ^ key;
     for sector in buffer.chunks_mut(SECTOR) {
-        if sector.len() >= 16 {
-            sector[..8].copy_from_slice(&stamp.to_le_bytes());
-            sector[8..16].copy_from_slice(&(step.sequence ^ key.rotate_left(32)).to_le_bytes());
-        }
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&stamp.to_le_bytes());
+        bytes[8..].copy_from_slice(&(step.sequence ^ key.rotate_left(32)).to_le_bytes());
+        let len = sector.len().min(bytes.len());
+        sector[..len].copy_from_slice(&bytes[..len]);
         stamp = stamp.wrapping_add(SECTOR as u64);
     }
 }
@@ -162,7 +165,7 @@ mod tests {
     fn contents(shape: ContentShape, count: u64) -> Vec<Vec<u8>> {
         let mut content = Content::new(shape, 3);
         let mut buffer = vec![0xee; 4096];
-        content.prepare(&mut buffer, 0);
+        content.prepare(&mut buffer);
         (0..count)
             .map(|sequence| {
                 content.update(&mut buffer, &write(sequence));

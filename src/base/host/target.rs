@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,8 @@ pub fn check_writable(path: &Path, options: &GuardOptions) -> Result<Consent, Re
     let refuse = |why: String| Refusal { path: path.to_owned(), why };
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // Who lays the file out says what is wrong with a path that leads through a file.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             // A dangling link would create a file where nobody expects it.
             if path.symlink_metadata().is_ok() {
                 return Err(refuse("it is a symbolic link to nothing".to_owned()));

@@ -1,0 +1,308 @@
+//! What needs file systems and devices of its own, and so root: full file systems, devices that do
+//! not answer, logical blocks. Where it cannot be had, a trial is ignored and says why.
+
+#![allow(clippy::print_stderr, reason = "says why trials are skipped")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use common::{KIB, Lab, MARK, MIB, at, first, jobs, number};
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::Signal;
+use serde_json::Value;
+
+type Check = fn();
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let tmpfs = why_not(&["mount", "umount"], None);
+    let loops = why_not(&["losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"], Some("/dev/loop-control"));
+    let trials: [(&str, Check, &Option<String>); 9] = [
+        ("a_full_target_ends_a_job_that_fills_it", fill_device, &tmpfs),
+        ("a_full_target_is_an_error_to_any_other_job", no_space, &tmpfs),
+        ("a_layout_that_does_not_fit_leaves_nothing_behind", layout_without_space, &tmpfs),
+        ("a_second_signal_does_not_wait_for_the_device", second_signal, &loops),
+        ("a_device_that_hangs_shows_in_the_longest_latency", longest_latency, &loops),
+        ("blocks_that_a_device_cannot_do_are_explained", logical_blocks, &loops),
+        ("regions_beyond_a_device_are_explained", beyond_the_end, &loops),
+        ("a_device_is_read_written_and_trimmed_in_its_region_only", whole_device, &loops),
+        ("clones_share_a_device_in_percent", percent_of_a_device, &loops),
+    ];
+    let trials = trials.map(|(name, check, why)| {
+        if let Some(why) = why {
+            eprintln!("skipped: {name}: {why}");
+        }
+        let run = move || {
+            check();
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(why.is_some())
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit();
+}
+
+fn why_not(programs: &[&str], device: Option<&str>) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("not root".to_owned());
+    }
+    if let Some(device) = device.filter(|device| !Path::new(device).exists()) {
+        return Some(format!("no {device}"));
+    }
+    let found = |program: &str| {
+        let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+        places.iter().any(|place| Path::new(place).join(program).exists())
+    };
+    if let Some(missing) = programs.iter().find(|program| !found(program)) {
+        return Some(format!("no {missing}"));
+    }
+    // A container can have a root that may not mount.
+    let lab = Lab::new();
+    Mount::new(&lab, &["-t", "tmpfs", "none"]).err()
+}
+
+fn command(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).output().map_err(|why| format!("{program}: {why}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// A file system, as long as it is needed, on `fs` in a laboratory.
+struct Mount {
+    place: PathBuf,
+}
+
+impl Mount {
+    fn new(lab: &Lab, what: &[&str]) -> Result<Mount, String> {
+        let place = lab.path("fs");
+        std::fs::create_dir_all(&place).map_err(|why| why.to_string())?;
+        command("mount", &[what, &[&place.to_string_lossy()]].concat())?;
+        Ok(Mount { place })
+    }
+
+    fn tmpfs(lab: &Lab, size: &str) -> Mount {
+        Mount::new(lab, &["-t", "tmpfs", "-o", size, "none"]).expect("a tmpfs")
+    }
+
+    fn ext4(lab: &Lab) -> Mount {
+        let image = lab.path("image");
+        let file = std::fs::File::create(&image).expect("an image");
+        file.set_len(32 * MIB).expect("an image");
+        let image = image.to_string_lossy().into_owned();
+        command("mkfs.ext4", &["-q", "-F", &image]).expect("a file system");
+        Mount::new(lab, &["-o", "loop", &image]).expect("a mount")
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let place = self.place.to_string_lossy().into_owned();
+        // The kernel lets go of the files of an io_uring some time after its process has ended.
+        for _ in 0..100 {
+            if command("umount", &[&place]).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        eprintln!("{place} is still mounted");
+    }
+}
+
+/// A file system that does not let writes through until this is dropped.
+struct Frozen(String);
+
+impl Frozen {
+    fn new(mount: &Mount) -> Frozen {
+        let place = mount.place.to_string_lossy().into_owned();
+        command("fsfreeze", &["-f", &place]).expect("a frozen file system");
+        Frozen(place)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = command("fsfreeze", &["-u", &self.0]);
+    }
+}
+
+/// A block device over a file of a laboratory.
+struct Device {
+    path: String,
+}
+
+impl Device {
+    fn new(lab: &Lab, bytes: u64, sector: &str) -> Device {
+        lab.marked("image", bytes);
+        let image = lab.path("image").to_string_lossy().into_owned();
+        let path = command("losetup", &["-f", "--show", "-b", sector, &image]).expect("a loop device");
+        Device { path }
+    }
+
+    fn name(&self) -> String {
+        format!("--filename={}", self.path)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Err(why) = command("losetup", &["-d", &self.path]) {
+            eprintln!("{why}");
+        }
+    }
+}
+
+const ENGINES: [&str; 2] = ["--ioengine=psync", "--ioengine=io_uring"];
+
+fn fill_device() {
+    for engine in ENGINES {
+        let lab = Lab::new();
+        let _mount = Mount::tmpfs(&lab, "size=4m");
+        let job =
+            ["--filename=fs/data", "--size=16m", "--rw=write", "--fill_device=1", engine, "--iodepth=4"];
+        let json = lab.json(&job);
+        let written = first(&json, "/write/io_bytes");
+        assert!((3 * MIB..=4 * MIB).contains(&written), "{engine}: {written}");
+        assert_eq!(first(&json, "/error"), 0);
+        assert_eq!(first(&json, "/fio-spdk/failed/write"), 0);
+        assert_eq!(at(&json, "/jobs/0/fio-spdk/errors"), &Value::Array(Vec::new()));
+        let length = lab.bytes("fs/data").len() as u64;
+        assert!(length >= written && length <= 4 * MIB, "{length} of {written}");
+    }
+}
+
+fn no_space() {
+    for engine in ENGINES {
+        let lab = Lab::new();
+        let _mount = Mount::tmpfs(&lab, "size=4m");
+        let run = |more: &str| {
+            let _ = std::fs::remove_file(lab.path("fs/data"));
+            let job = ["--filename=fs/data", "--size=5m", "--rw=write", "--fallocate=none", engine];
+            lab.run(&[&job[..], &["--output-format=json", more]].concat()).expect(4).json()
+        };
+        let json = run("--iodepth=1");
+        assert_eq!(first(&json, "/error"), 28);
+        assert_eq!(first(&json, "/fio-spdk/failed/write"), 1);
+        assert_eq!(first(&json, "/fio-spdk/errors/0/errno"), 28);
+        let written = first(&json, "/write/total_ios");
+        assert!((768..=1024).contains(&written), "{engine}: {written} writes");
+        let json = run("--continue_on_error=write");
+        let (written, failed) = (first(&json, "/write/total_ios"), first(&json, "/fio-spdk/failed/write"));
+        assert_eq!(written + failed, 1280, "every write came back once");
+        assert_eq!(first(&json, "/total_err"), failed);
+        assert_eq!(first(&json, "/first_error"), 28);
+    }
+}
+
+fn layout_without_space() {
+    let lab = Lab::new();
+    let _mount = Mount::tmpfs(&lab, "size=4m");
+    for rw in ["--rw=write", "--rw=read"] {
+        lab.run(&["--filename=fs/data", "--size=16m", rw]).expect(4).says("lower size");
+        assert!(!lab.path("fs/data").exists(), "{rw}");
+    }
+}
+
+fn second_signal() {
+    for engine in ENGINES {
+        let lab = Lab::new();
+        let mount = Mount::ext4(&lab);
+        let job = ["--name=n", "--filename=fs/data", "--size=4m", "--rw=randwrite", "--time_based"];
+        let more = ["--runtime=1h", "--output-format=json", engine];
+        let mut running = lab.spawn(&[&job[..], &more].concat());
+        running.wait_for_worker("n.0");
+        let frozen = Frozen::new(&mount);
+        thread::sleep(Duration::from_millis(200));
+        running.signal(Signal::INT);
+        thread::sleep(Duration::from_millis(400));
+        assert!(!running.has_ended(), "{engine}: one signal waits for what is in flight");
+        running.signal(Signal::INT);
+        // The kernel itself does not let a process go whose writes hang, but the report is there.
+        thread::sleep(Duration::from_millis(1000));
+        drop(frozen);
+        let json = running.end().expect(130).json();
+        assert_eq!(number(&json, "/fio-spdk/ended_by_signal"), 2);
+        let notes = at(&json, "/fio-spdk/notes").to_string();
+        assert!(notes.contains("second signal") && notes.contains("n.0"), "{engine}: {notes}");
+    }
+}
+
+fn longest_latency() {
+    let lab = Lab::new();
+    let mount = Mount::ext4(&lab);
+    let job = ["--name=n", "--filename=fs/data", "--size=4m", "--rw=randwrite", "--time_based"];
+    let mut running = lab.spawn(&[&job[..], &["--runtime=1500ms", "--output-format=json"]].concat());
+    running.wait_for_worker("n.0");
+    let frozen = Frozen::new(&mount);
+    thread::sleep(Duration::from_millis(500));
+    drop(frozen);
+    let json = running.end().expect(0).json();
+    let longest = first(&json, "/write/clat_ns/max");
+    assert!(longest >= 400_000_000, "{longest} ns");
+}
+
+fn logical_blocks() {
+    let lab = Lab::new();
+    let device = Device::new(&lab, 4 * MIB, "4096");
+    for (engine, wrong) in [(ENGINES[0], "--bs=512"), (ENGINES[1], "--bs=6k"), (ENGINES[0], "--offset=512")] {
+        let name = device.name();
+        let job = ["--direct=1", "--rw=randread", "--size=1m", &name, engine, wrong];
+        lab.run(&job).expect(2).says("4096").says("multiple");
+    }
+    let json = lab.json(&["--direct=1", "--rw=randread", &device.name()]);
+    assert_eq!(first(&json, "/read/io_bytes"), 4 * MIB, "the whole device");
+}
+
+fn beyond_the_end() {
+    let lab = Lab::new();
+    let device = Device::new(&lab, 4 * MIB, "512");
+    for region in [["--size=5m", "--offset=0"], ["--size=1m", "--offset=4m"]] {
+        lab.run(&[&device.name(), "--rw=read", region[0], region[1]]).expect(2).says("beyond the end");
+    }
+    // The second clone's region would be.
+    let clones = ["--rw=read", "--size=2m", "--offset_increment=3m", "--numjobs=2"];
+    lab.run(&[&clones[..], &[&device.name()]].concat()).expect(2).says("beyond the end");
+}
+
+fn whole_device() {
+    for engine in ENGINES {
+        let lab = Lab::new();
+        let device = Device::new(&lab, 4 * MIB, "512");
+        let name = device.name();
+        let region = [&name, engine, "--offset=1m", "--size=2m", "--direct=1", "--iodepth=8"];
+        let json = lab.json(&[&region[..], &["--rw=randwrite", "--fsync=64"]].concat());
+        assert_eq!(first(&json, "/write/total_ios"), 512);
+        assert_eq!(first(&json, "/sync/total_ios"), 8);
+        let check = |inside: fn(u8) -> bool| {
+            let bytes = lab.bytes("image");
+            let mib = MIB as usize;
+            assert!(bytes[..mib].iter().chain(&bytes[3 * mib..]).all(|&byte| byte == MARK), "{engine}");
+            let blocks = bytes[mib..3 * mib].chunks(4 * KIB as usize);
+            assert_eq!(blocks.filter(|block| block.iter().any(|&byte| inside(byte))).count(), 512);
+        };
+        check(|byte| byte != MARK);
+        let json = lab.json(&[&region[..], &["--rw=randread"]].concat());
+        assert_eq!(first(&json, "/read/total_ios"), 512);
+        let json = lab.json(&[&region[..], &["--rw=randtrim"]].concat());
+        assert_eq!(first(&json, "/trim/total_ios"), 512);
+        check(|byte| byte == 0);
+    }
+}
+
+fn percent_of_a_device() {
+    let lab = Lab::new();
+    let device = Device::new(&lab, 4 * MIB, "512");
+    let job = ["--rw=randwrite", "--offset_increment=25%", "--size=25%", "--numjobs=3", "--direct=1"];
+    let json = lab.json(&[&job[..], &[&device.name()]].concat());
+    for job in jobs(&json) {
+        assert_eq!(number(job, "/write/io_bytes"), MIB);
+    }
+    let bytes = lab.bytes("image");
+    let reached = bytes.chunks(4096).filter(|block| block.iter().any(|&byte| byte != MARK)).count();
+    assert_eq!(reached, 768);
+    assert!(bytes[3 * MIB as usize..].iter().all(|&byte| byte == MARK));
+}

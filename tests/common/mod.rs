@@ -1,0 +1,232 @@
+//! Runs the program in a directory of its own and reads what it says.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No run of a test takes this long; one that does has hung.
+const LIMIT: Duration = Duration::from_secs(40);
+const TICK: Duration = Duration::from_millis(5);
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_fio-spdk");
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+
+/// A directory that goes away, where the program runs.
+pub struct Lab {
+    directory: TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        Lab { directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Makes a file with these contents.
+    pub fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> &Lab {
+        fs::write(self.path(name), contents).expect("a file in the laboratory");
+        self
+    }
+
+    /// A file of `bytes` times 0xaa, which no write of the program leaves behind.
+    pub fn marked(&self, name: &str, bytes: u64) -> &Lab {
+        self.file(name, vec![MARK; bytes as usize])
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|why| panic!("{name}: {why}"))
+    }
+
+    /// Names of all files, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path()).expect("the laboratory");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.directory.path());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        self.spawn(arguments).end()
+    }
+
+    /// Runs a job that must end well, and gives its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["--output-format=json"];
+        all.extend(arguments);
+        self.run(&all).expect(0).json()
+    }
+
+    pub fn spawn(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(BINARY);
+        command.args(arguments);
+        Running::of(command)
+    }
+}
+
+pub const MARK: u8 = 0xaa;
+
+/// The program on its way.
+pub struct Running {
+    child: Child,
+    what: String,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    pub fn of(mut command: Command) -> Running {
+        let what = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().map(drain);
+        let stderr = child.stderr.take().map(drain);
+        Running { child, what, stdout, stderr }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        let id = rustix::process::Pid::from_raw(id).expect("a process id");
+        rustix::process::kill_process(id, signal).expect("the program is there");
+    }
+
+    /// Waits until a worker's thread is there: signals are listened to then, and I/O begins.
+    pub fn wait_for_worker(&mut self, worker: &str) -> &mut Running {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        self.wait_until("the worker's thread", || {
+            let Ok(entries) = fs::read_dir(&tasks) else { return false };
+            entries.flatten().any(|task| {
+                fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == worker)
+            })
+        });
+        thread::sleep(Duration::from_millis(100));
+        self
+    }
+
+    fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
+            if holds() {
+                return;
+            }
+            thread::sleep(TICK);
+        }
+        let _ = self.child.kill();
+        panic!("{}: waited too long for {what}", self.what);
+    }
+
+    /// Closes our end of its standard output before it writes.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_some()
+    }
+
+    /// Waits for the end, and ends it itself if there is none.
+    pub fn end(mut self) -> Done {
+        for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
+            if self.has_ended() {
+                let status = self.child.wait().expect("the child is ours");
+                let text = |bytes: Option<JoinHandle<Vec<u8>>>| {
+                    let bytes = bytes.map(|bytes| bytes.join().expect("a reader")).unwrap_or_default();
+                    String::from_utf8_lossy(&bytes).into_owned()
+                };
+                let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+                return Done { what: self.what, code: status.code(), stdout, stderr };
+            }
+            thread::sleep(TICK);
+        }
+        let _ = self.child.kill();
+        panic!("{}: does not end", self.what);
+    }
+}
+
+fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+/// What the program left.
+#[derive(Debug)]
+pub struct Done {
+    pub what: String,
+    /// `None` if a signal killed it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// The exit code must be this one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Done {
+        assert!(self.code == Some(code), "exit code {:?} instead of {code}: {self:#?}", self.code);
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+        self
+    }
+
+    /// Standard error must say this.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Done {
+        assert!(self.stderr.contains(text), "stderr does not say {text:?}: {self:#?}");
+        self
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|why| panic!("no JSON: {why}: {self:#?}"))
+    }
+}
+
+/// A number of the JSON, by its pointer.
+#[track_caller]
+pub fn number(json: &Value, pointer: &str) -> u64 {
+    at(json, pointer).as_u64().unwrap_or_else(|| panic!("{pointer} is no whole number: {json:#}"))
+}
+
+#[track_caller]
+pub fn float(json: &Value, pointer: &str) -> f64 {
+    at(json, pointer).as_f64().unwrap_or_else(|| panic!("{pointer} is no number: {json:#}"))
+}
+
+#[track_caller]
+pub fn at<'a>(json: &'a Value, pointer: &str) -> &'a Value {
+    json.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {json:#}"))
+}
+
+/// The entries of `jobs`.
+#[track_caller]
+pub fn jobs(json: &Value) -> &[Value] {
+    at(json, "/jobs").as_array().expect("jobs are an array")
+}
+
+/// A number of the first job.
+#[track_caller]
+pub fn first(json: &Value, pointer: &str) -> u64 {
+    number(json, &format!("/jobs/0{pointer}"))
+}

@@ -1,0 +1,237 @@
+//! After the start a reactor allocates nothing, frees nothing and reallocates nothing: a counting
+//! allocator watches the thread that turns a worker.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fio_spdk::base::PerOp;
+use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
+use fio_spdk::engine::{
+    BufferArea, Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, Target, with_engine,
+};
+use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
+use fio_spdk::stats::WorkerStats;
+use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
+
+const REGION: u64 = 4 << 20;
+const DEPTH: u32 = 16;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread that is being torn down has no counter any more, and none is asked for.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+fn calls() -> u64 {
+    CALLS.with(Cell::get)
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is the system's too.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as in `alloc`.
+        unsafe { System.realloc(start, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as in `alloc`.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[derive(Clone)]
+struct Shape {
+    name: &'static str,
+    mix: Mix,
+    random: bool,
+    sizes: BlockSizes,
+    distribution: Distribution,
+    content: ContentShape,
+    fsync: u32,
+    serialize: bool,
+}
+
+fn shapes() -> Vec<Shape> {
+    let plain = Shape {
+        name: "random reads",
+        mix: Mix::Read,
+        random: true,
+        sizes: BlockSizes::Fixed(4096),
+        distribution: Distribution::Random,
+        content: ContentShape::default(),
+        fsync: 0,
+        serialize: false,
+    };
+    let content = ContentShape { compress_chunk: 512, ..ContentShape::default() };
+    let writes = Shape { mix: Mix::Write, ..plain.clone() };
+    let mixed = Shape { mix: Mix::ReadWrite, ..plain.clone() };
+    let zones = [(80.0, 20.0), (20.0, 80.0)]
+        .map(|(access_percent, range_percent)| Zone { access_percent, range_percent })
+        .to_vec();
+    let with = |change: ContentShape| Shape { name: "contents", content: change, ..writes.clone() };
+    vec![
+        Shape { name: "sequential reads", random: false, ..plain.clone() },
+        with(ContentShape { scramble: true, ..content.clone() }),
+        with(ContentShape { refill: true, ..content.clone() }),
+        with(ContentShape { compress_percent: 50, ..content.clone() }),
+        with(ContentShape { dedupe_percent: 50, ..content.clone() }),
+        with(ContentShape { pattern: Some(Box::new(*b"abc")), refill: true, ..content }),
+        Shape { name: "fsync", fsync: 3, ..writes.clone() },
+        Shape { name: "zipf", distribution: Distribution::Zipf(1.2), ..mixed.clone() },
+        Shape { name: "pareto", distribution: Distribution::Pareto(0.2), ..mixed.clone() },
+        Shape { name: "normal", distribution: Distribution::Normal(20.0), ..mixed.clone() },
+        Shape { name: "zoned", distribution: Distribution::Zoned(zones), ..mixed.clone() },
+        Shape {
+            name: "bssplit",
+            sizes: BlockSizes::Split(vec![(512, 33), (4096, 60), (65536, 7)]),
+            serialize: true,
+            ..mixed.clone()
+        },
+        Shape { name: "bsrange", sizes: BlockSizes::Range { min: 512, max: 16384 }, ..mixed },
+        Shape { name: "trimwrite", mix: Mix::TrimWrite, serialize: true, ..writes },
+        plain,
+    ]
+}
+
+fn workload(shape: &Shape) -> Workload {
+    let limit = if shape.distribution == Distribution::Random && shape.mix != Mix::ReadWrite {
+        Limit { passes: Some(3), ..Limit::default() }
+    } else {
+        Limit { bytes: Some(3 * REGION), ..Limit::default() }
+    };
+    Workload::new(&WorkloadSpec {
+        regions: vec![Region { target: 0, start: 0, bytes: REGION }],
+        mix: shape.mix,
+        read_percent: 50,
+        random: shape.random,
+        coverage: true,
+        modifier: None,
+        sizes: PerOp::all(shape.sizes.clone()),
+        align: PerOp::all(0),
+        distribution: PerOp::all(shape.distribution.clone()),
+        percentage_random: PerOp::all(100),
+        seed: 1,
+        limit,
+    })
+    .unwrap()
+}
+
+fn config(shape: &Shape, depth: u32) -> WorkerConfig {
+    WorkerConfig {
+        depth,
+        batch_submit: depth.div_ceil(2),
+        batch_complete_min: 1,
+        batch_complete_max: depth,
+        depth_low: depth.div_ceil(4),
+        fsync: shape.fsync,
+        fdatasync: shape.fsync * 2,
+        end_fsync: shape.fsync > 0,
+        first_target: 0,
+        targets: 1,
+        ramp_ns: 1_000_000,
+        runtime_ns: None,
+        continue_on_read: false,
+        continue_on_write: false,
+        fill_device: false,
+        serialize: shape.serialize,
+    }
+}
+
+struct Loop {
+    shape: Shape,
+    path: PathBuf,
+}
+
+impl EngineVisitor for Loop {
+    /// Calls of the allocator in the loop, and what the worker did.
+    type Output = (u64, Box<WorkerStats>);
+
+    fn visit<E: Engine>(self) -> Self::Output {
+        let Loop { shape, path } = self;
+        let options = EngineOptions {
+            reads: true,
+            writes: true,
+            fixed_buffers: true,
+            registered_files: true,
+            ..EngineOptions::default()
+        };
+        let engine = E::open(&[Target { path, size_hint: REGION }], &options).unwrap();
+        let buffers = BufferArea::new(DEPTH, shape.sizes.max()).unwrap();
+        let (queue, _) = engine.queue(&QueueConfig { depth: DEPTH }, &buffers).unwrap();
+        let (tap, asker) = tap();
+        let mut worker = Worker::new(WorkerParts {
+            config: config(&shape, DEPTH),
+            queue,
+            buffers,
+            workload: workload(&shape),
+            content: Content::new(shape.content.clone(), 1),
+            writes: shape.mix.modifies(),
+            live: Arc::new(Live::default()),
+            tap,
+        });
+        asker.ask();
+        worker.start();
+        let before = calls();
+        let mut looks = 0;
+        while worker.turns(64, u64::MAX, true) != Turn::Done {
+            worker.housekeep();
+            looks += 1;
+        }
+        // As often as it takes until the percentiles are worked out.
+        (looks..300).for_each(|_| worker.housekeep());
+        let during = calls() - before;
+        assert!(asker.answer(std::time::Duration::ZERO).is_some(), "it was asked for its counts");
+        let outcome = Box::new(worker).finish();
+        assert_eq!(outcome.error, None, "{}", shape.name);
+        (during, outcome.stats)
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = calls();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(calls() - before, 2);
+}
+
+#[test]
+fn the_loop_allocates_nothing() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, vec![0; REGION.try_into().unwrap()]).unwrap();
+    for name in NAMES {
+        for shape in shapes() {
+            let what = format!("{name}, {}", shape.name);
+            let (calls, stats) = with_engine(name, Loop { shape, path: path.clone() }).unwrap();
+            assert_eq!(calls, 0, "{what}: calls of the allocator in the loop");
+            assert!(stats.errors().next().is_none(), "{what}");
+        }
+    }
+}
