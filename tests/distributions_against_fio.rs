@@ -1,6 +1,8 @@
 //! The shapes of random offsets beside those that fio draws for the same option, where fio is
 //! installed: the share of the accesses that the most popular blocks get, and of zones.
 
+#![allow(clippy::print_stderr, reason = "says why trials are skipped")]
+
 use std::path::Path;
 use std::process::Command;
 

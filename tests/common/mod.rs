@@ -230,3 +230,19 @@ pub fn jobs(json: &Value) -> &[Value] {
 pub fn first(json: &Value, pointer: &str) -> u64 {
     number(json, &format!("/jobs/0{pointer}"))
 }
+
+pub const ENGINES: [&str; 3] = ["--ioengine=psync", "--ioengine=io_uring", "--ioengine=null"];
+pub const FILE_ENGINES: [&str; 2] = ["--ioengine=psync", "--ioengine=io_uring"];
+
+pub fn with<'a>(job: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [job, more].concat()
+}
+
+/// Which blocks of a file that was marked have been written.
+pub fn changed(bytes: &[u8], block: u64) -> Vec<bool> {
+    bytes.chunks(block as usize).map(|chunk| chunk.iter().any(|&byte| byte != MARK)).collect()
+}
+
+pub fn near(value: f64, expected: f64, tolerance: f64) -> bool {
+    (value - expected).abs() <= tolerance
+}

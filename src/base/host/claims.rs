@@ -125,11 +125,11 @@ fn uses(
             kind: ClaimKind::Holder,
             sentence: format!("{prefix}what {holder}{label} stands on"),
         });
-        if levels > 0 {
-            if let Ok(path) = fs::canonicalize(path) {
-                let prefix = format!("{holder} on it is ");
-                uses(tables, &path, &prefix, mounts, swaps, levels - 1, claims);
-            }
+        if levels > 0
+            && let Ok(path) = fs::canonicalize(path)
+        {
+            let prefix = format!("{holder} on it is ");
+            uses(tables, &path, &prefix, mounts, swaps, levels - 1, claims);
         }
     }
 }
