@@ -68,7 +68,7 @@ pub fn run(
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
     for plan in plans {
-        let (opened, regions) = prepare(plan, options.readonly, outcome, observer)?;
+        let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
             continue;
         }
@@ -113,6 +113,7 @@ fn prepare(
     plan: &JobPlan,
     readonly: bool,
     outcome: &mut Outcome,
+    requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<(Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>), RunError> {
     let spec = &plan.spec;
@@ -122,7 +123,7 @@ fn prepare(
         clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
     let wanted = wanted?.concat();
     if plan.uses_files() {
-        layout::lay_out(plan, &wanted, readonly || spec.readonly, observer)?;
+        layout::lay_out(plan, &wanted, readonly || spec.readonly, requests, observer)?;
     }
     let mut hints = vec![0; plan.targets.len()];
     for region in &wanted {
