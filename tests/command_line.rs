@@ -219,6 +219,31 @@ fn reports_so_far_are_one_document_a_line_and_never_go_back() {
 }
 
 #[test]
+fn reports_so_far_do_not_count_the_ramp() {
+    let lab = Lab::new();
+    let job = ["--ioengine=null", "--size=1t", "--runtime=400ms", "--time_based", "--ramp_time=900ms"];
+    let done = lab.run(&with(&job, &["--output-format=json", "--status-interval=300ms"])).expect(0);
+    let ios: Vec<u64> = done
+        .stdout
+        .lines()
+        .map(|line| first(&serde_json::from_str(line).unwrap(), "/read/total_ios"))
+        .collect();
+    assert!(ios.len() >= 3 && ios[0] == 0 && ios.is_sorted() && ios[ios.len() - 1] > 0, "{ios:?}");
+}
+
+#[test]
+fn a_signal_ends_the_laying_out_of_files() {
+    let lab = Lab::new();
+    let mut running =
+        lab.spawn(&["--filename=data", "--size=4g", "--fallocate=none", "--output-format=json"]);
+    running.wait_for_file(&lab.path("data"));
+    running.signal(Signal::INT);
+    let json = running.end().expect(130).json();
+    assert_eq!(number(&json, "/fio-spdk/ended_by_signal"), 2);
+    assert_eq!(lab.names(), [""; 0], "half a file is of no use");
+}
+
+#[test]
 fn a_report_asked_for_by_signal_goes_to_standard_error_and_the_run_goes_on() {
     let lab = Lab::new();
     let job = ["--name=n", "--ioengine=null", "--size=1t", "--runtime=1500ms", "--time_based"];

@@ -115,6 +115,8 @@ impl Tap {
 impl TapHandle {
     /// Asks for a copy; the answer comes from [`TapHandle::answer`].
     pub fn ask(&self) {
+        // An answer that came too late is not the one to this question.
+        let _ = self.answers.try_recv();
         let _ = self.requests.try_send(Box::default());
     }
 

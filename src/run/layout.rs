@@ -14,7 +14,7 @@ use crate::job::spec::Fallocate;
 use crate::workload::{Content, ContentShape, Region, Step};
 
 use super::plan::{JobPlan, existing_size};
-use super::{ErrorKind, Observer, RunError};
+use super::{ErrorKind, Observer, Requests, RunError};
 
 /// Bytes written at a time.
 const CHUNK: u32 = 1 << 20;
@@ -30,6 +30,7 @@ pub fn lay_out(
     plan: &JobPlan,
     regions: &[Region],
     readonly: bool,
+    requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<(), RunError> {
     for (number, path) in plan.targets.iter().enumerate() {
@@ -80,11 +81,10 @@ pub fn lay_out(
                 format!("cannot make {shown} {} long: {error}{hint}", format_size(needed)),
             )
         };
-        let reads = plan.spec.mix.issues(Op::Read);
-        if reads {
+        if plan.spec.mix.issues(Op::Read) {
             observer.note(&format!("laying out {} ({})", path.display(), format_size(needed)));
         }
-        extend(plan, path, present.unwrap_or(0), needed, reads).map_err(|error| failed(&error))?;
+        extend(plan, path, present.unwrap_or(0), needed, requests).map_err(|error| failed(&error))?;
     }
     Ok(())
 }
@@ -102,14 +102,15 @@ fn refuse(plan: &JobPlan, path: &Path, present: Option<u64>, needed: u64) -> Run
     }
 }
 
-fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, with_contents: bool) -> io::Result<()> {
+fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, requests: &Requests) -> io::Result<()> {
+    let with_contents = plan.spec.mix.issues(Op::Read);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     if plan.spec.fill_device {
         return Ok(());
     }
-    take_space(&file, plan.spec.fallocate, to)?;
+    take_space(&file, plan.spec.fallocate, to, requests)?;
     if with_contents {
-        write_contents(&file, plan.seed, from, to)?;
+        write_contents(&file, plan.seed, from, to, requests)?;
     } else if plan.spec.mix == Mix::Trim || plan.spec.fallocate != Fallocate::Keep {
         // Trims need bytes to trim; fallocate on file systems without it leaves the length as it was.
         if file.metadata()?.len() < to {
@@ -122,7 +123,7 @@ fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, with_contents: bool) 
     Ok(())
 }
 
-fn take_space(file: &File, how: Fallocate, to: u64) -> io::Result<()> {
+fn take_space(file: &File, how: Fallocate, to: u64, requests: &Requests) -> io::Result<()> {
     let flags = match how {
         Fallocate::None => return Ok(()),
         Fallocate::Truncate => return file.set_len(to),
@@ -131,16 +132,21 @@ fn take_space(file: &File, how: Fallocate, to: u64) -> io::Result<()> {
     };
     match rustix::fs::fallocate(file, flags, 0, to) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) if how != Fallocate::Posix => Ok(()),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => write_contents(file, 0, 0, to),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            write_contents(file, 0, 0, to, requests)
+        }
         other => Ok(other?),
     }
 }
 
-fn write_contents(file: &File, seed: u64, from: u64, to: u64) -> io::Result<()> {
+fn write_contents(file: &File, seed: u64, from: u64, to: u64, requests: &Requests) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK as usize];
     let mut content = Content::new(ContentShape { refill: true, ..ContentShape::default() }, seed);
     let mut offset = from;
     while offset < to {
+        if let Some(signal) = requests.signal() {
+            return Err(io::Error::other(format!("ended by signal {signal}")));
+        }
         let len = u32::try_from(to - offset).unwrap_or(CHUNK).min(CHUNK);
         let step = Step { offset, sequence: offset, len, target: 0, op: Op::Write };
         let bytes = &mut buffer[..len as usize];

@@ -141,6 +141,12 @@ pub fn execute(
         }
         let before = run.entries.len();
         if let Err(failure) = stage::run(stage, &mut run, options, requests, observer) {
+            if requests.signal().is_some() {
+                // The user ended what the stage was at.
+                run.entries.truncate(before);
+                run.note(failure.message);
+                break;
+            }
             if before == 0 {
                 return Err(failure);
             }

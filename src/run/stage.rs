@@ -28,8 +28,8 @@ const TICK: Duration = Duration::from_millis(50);
 const SAMPLE_NS: u64 = 500_000_000;
 /// How often the observer hears of progress.
 const PROGRESS_NS: u64 = 500_000_000;
-/// How long a worker may take to hand out its statistics so far.
-const TAP_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long the workers may take to hand out their statistics so far.
+const TAP_TIMEOUT_NS: u64 = 200_000_000;
 
 /// A worker as the watching thread sees it.
 struct Watched {
@@ -68,7 +68,7 @@ pub fn run(
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
     for plan in plans {
-        let (opened, regions) = prepare(plan, options.readonly, outcome, observer)?;
+        let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
             continue;
         }
@@ -116,6 +116,7 @@ fn prepare(
     plan: &JobPlan,
     readonly: bool,
     outcome: &mut Outcome,
+    requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, RunError> {
     let spec = &plan.spec;
@@ -125,7 +126,7 @@ fn prepare(
         clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
     let wanted = wanted?.concat();
     if plan.uses_files() {
-        layout::lay_out(plan, &wanted, readonly || spec.readonly, observer)?;
+        layout::lay_out(plan, &wanted, readonly || spec.readonly, requests, observer)?;
     }
     let mut hints = vec![0; plan.targets.len()];
     for region in &wanted {
@@ -359,14 +360,19 @@ impl Stage<'_> {
         self.watched.iter().filter(|worker| worker.live.state() != WorkerState::Done)
     }
 
-    /// Statistics of the workers that run, as far as they answer.
+    /// Statistics of the workers that run: all that they count if they answer, and what they have
+    /// published where they wait for their device. What a ramp does is no result.
     fn collect(&self, now_ns: u64) -> Vec<(usize, Box<WorkerStats>)> {
-        let asked: Vec<&Watched> = self.still_running().collect();
+        let counting = self.still_running().filter(|worker| worker.live.state() != WorkerState::Ramping);
+        let asked: Vec<&Watched> = counting.collect();
         asked.iter().for_each(|worker| worker.tap.ask());
-        let answers = asked.iter().filter_map(|worker| {
-            let mut stats = worker.tap.answer(TAP_TIMEOUT)?;
+        let clock = Clock::get();
+        let until_ns = clock.now_ns() + TAP_TIMEOUT_NS;
+        let answers = asked.iter().map(|worker| {
+            let left = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
+            let mut stats = worker.tap.answer(left).unwrap_or_else(|| published(&worker.live));
             stats.end_ns = now_ns;
-            Some((worker.entry, stats))
+            (worker.entry, stats)
         });
         answers.collect()
     }
@@ -485,6 +491,17 @@ impl Sampler {
             *last = Some(now);
         }
     }
+}
+
+/// Counts without latencies, of a worker that does not answer.
+fn published(live: &Live) -> Box<WorkerStats> {
+    let mut stats = Box::<WorkerStats>::default();
+    for (op, counts) in stats.ops.iter_mut() {
+        counts.ios = live.ios.get(op).load(Relaxed);
+        counts.bytes = live.bytes.get(op).load(Relaxed);
+    }
+    stats.start_ns = live.start_ns.load(Relaxed);
+    stats
 }
 
 fn thread_name(thread: &Thread, watched: &[Watched]) -> String {

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -127,6 +127,11 @@ impl Running {
         self
     }
 
+    /// Waits until the program has made a file.
+    pub fn wait_for_file(&mut self, path: &Path) {
+        self.wait_until("a file", || path.exists());
+    }
+
     fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
             if holds() {
@@ -138,7 +143,7 @@ impl Running {
         panic!("{}: waited too long for {what}", self.what);
     }
 
-    /// Closes our end of its standard output before it writes.
+    /// Whether it has ended by now.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("the child is ours").is_some()
     }
