@@ -121,6 +121,8 @@ pub struct Worker<Q: Queue> {
     now_ns: u64,
     phase: Phase,
     phase_end_ns: u64,
+    /// The ramp is over.
+    counts: bool,
     stats: Box<WorkerStats>,
     error: Option<(Op, Status)>,
     free: Vec<Buffer>,
@@ -183,6 +185,7 @@ impl<Q: Queue> Worker<Q> {
             now_ns: 0,
             phase: Phase::Ramp,
             phase_end_ns: 0,
+            counts: false,
             stats: Box::default(),
             error: None,
             free,
@@ -242,6 +245,7 @@ impl<Q: Queue> Worker<Q> {
             && self.in_flight < self.config.depth
             && !self.draining_to_low
             && self.held.is_none();
+        let can_issue = can_issue || !self.batch.is_empty();
         if can_issue || self.config.batch_complete_min == 0 {
             return Wait::default();
         }
@@ -387,10 +391,6 @@ impl<Q: Queue> Worker<Q> {
                     }
                 }
                 if self.exhausted {
-                    if self.phase == Phase::Ramp {
-                        // Nothing was counted yet: what the ramp did is no result.
-                        self.stats.restart(self.now_ns);
-                    }
                     self.enter(Phase::Drain);
                 }
             }
@@ -405,6 +405,7 @@ impl<Q: Queue> Worker<Q> {
 
     #[cold]
     fn begin_counting(&mut self) {
+        self.counts = true;
         self.stats.restart(self.now_ns);
         self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
         self.enter(Phase::Run);
@@ -430,6 +431,10 @@ impl<Q: Queue> Worker<Q> {
             self.held = None;
         }
         if phase == Phase::Done {
+            if !self.counts {
+                // It ended in its ramp: nothing of that is a result, nor what came back after it.
+                self.stats.restart(self.now_ns);
+            }
             self.stats.end_ns = self.now_ns;
         }
         self.live.set_state(match phase {
@@ -445,7 +450,8 @@ impl<Q: Queue> Worker<Q> {
     fn issue(&mut self) -> bool {
         if self.draining_to_low {
             if self.in_flight > self.config.depth_low {
-                return false;
+                // Short transfers go on: they are in flight, and without them nothing would drain.
+                return !self.batch.is_empty() && self.submit();
             }
             self.draining_to_low = false;
         }
@@ -626,6 +632,10 @@ impl<Q: Queue> Worker<Q> {
 impl<Q: Queue> Worker<Q> {
     #[inline]
     fn turn(&mut self, may_wait: bool) -> Turn {
+        if self.phase == Phase::Done {
+            // A dead queue may hold I/Os for ever: it is not asked again.
+            return Turn::Done;
+        }
         let reaped = self.reap(may_wait);
         self.steer();
         let issued = match self.phase {
@@ -659,10 +669,6 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.live.publish(&self.stats);
         self.tap.serve(&self.stats);
         if self.live.stop_requested() && matches!(self.phase, Phase::Ramp | Phase::Run) {
-            if self.phase == Phase::Ramp {
-                // Nothing was counted yet: what the ramp did is no result.
-                self.stats.restart(self.now_ns);
-            }
             self.enter(Phase::Drain);
         }
         self.looks += 1;
@@ -681,7 +687,7 @@ impl<Q: Queue> Turning for Worker<Q> {
     fn start(&mut self) {
         self.now_ns = self.clock.now_ns();
         self.stats.start_ns = self.now_ns;
-        self.phase_end_ns = self.now_ns + self.config.ramp_ns;
+        self.phase_end_ns = self.now_ns.saturating_add(self.config.ramp_ns);
         self.enter(Phase::Ramp);
         if self.config.ramp_ns == 0 {
             self.begin_counting();
