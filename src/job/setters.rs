@@ -13,6 +13,11 @@ pub(crate) fn set_engine(job: &mut JobSpec, value: &Value) -> Outcome<()> {
     let name = text(value)?;
     let name = name.trim();
     if !ENGINES.contains(&name) {
+        if name == "spdk" {
+            return Err(value
+                .bad("the engine `spdk` is not part of this version yet")
+                .help("`io_uring` drives the same device through the kernel"));
+        }
         if FIO_ENGINES.contains(&name) {
             return Err(value
                 .bad(format!("`{name}` is an engine of fio that this version does not have"))

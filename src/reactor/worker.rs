@@ -245,6 +245,7 @@ impl<Q: Queue> Worker<Q> {
             && self.in_flight < self.config.depth
             && !self.draining_to_low
             && self.held.is_none();
+        let can_issue = can_issue || !self.batch.is_empty();
         if can_issue || self.config.batch_complete_min == 0 {
             return Wait::default();
         }
@@ -449,7 +450,8 @@ impl<Q: Queue> Worker<Q> {
     fn issue(&mut self) -> bool {
         if self.draining_to_low {
             if self.in_flight > self.config.depth_low {
-                return false;
+                // Short transfers go on: they are in flight, and without them nothing would drain.
+                return !self.batch.is_empty() && self.submit();
             }
             self.draining_to_low = false;
         }
@@ -630,6 +632,10 @@ impl<Q: Queue> Worker<Q> {
 impl<Q: Queue> Worker<Q> {
     #[inline]
     fn turn(&mut self, may_wait: bool) -> Turn {
+        if self.phase == Phase::Done {
+            // A dead queue may hold I/Os for ever: it is not asked again.
+            return Turn::Done;
+        }
         let reaped = self.reap(may_wait);
         self.steer();
         let issued = match self.phase {
@@ -681,7 +687,7 @@ impl<Q: Queue> Turning for Worker<Q> {
     fn start(&mut self) {
         self.now_ns = self.clock.now_ns();
         self.stats.start_ns = self.now_ns;
-        self.phase_end_ns = self.now_ns + self.config.ramp_ns;
+        self.phase_end_ns = self.now_ns.saturating_add(self.config.ramp_ns);
         self.enter(Phase::Ramp);
         if self.config.ramp_ns == 0 {
             self.begin_counting();

@@ -319,8 +319,8 @@ fn group_text(report: &Report, group: u32) -> String {
 
 fn reactor_text(reactor: &ReactorReport) -> String {
     let place = reactor.cpu.map_or_else(|| "unpinned".to_owned(), |cpu| format!("cpu {cpu:>3}"));
-    let busy =
-        busy_percent(reactor).map_or_else(|| "never turned".to_owned(), |busy| format!("{busy:.1}% busy"));
+    let busy = busy_percent(reactor)
+        .map_or_else(|| "never turned".to_owned(), |busy| format!("{busy:.1}% of turns busy"));
     let (usr, sys) = cpu_percent(&reactor.cpu_use);
     let workers = printable(&reactor.workers.join(" "));
     shortened(&format!("  {place}: {busy}, usr {usr:.1}%, sys {sys:.1}%: {workers}"), WIDTH) + "\n"

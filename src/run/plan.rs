@@ -246,10 +246,13 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
             // A file that is filled until nothing fits has no size of its own to wait for.
             let endless = (spec.fill_device && !is_device).then_some(ENDLESS);
             known.filter(|_| endless.is_none()).or(endless).ok_or_else(|| {
+                if is_device && let Err(error) = std::fs::File::open(path) {
+                    return RunError::environment(spec, format!("cannot open {}: {error}", path.display()));
+                }
                 let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };
                 RunError::bad_job(
                     spec,
-                    format!("{} {why}: set size in bytes (size = \"1GiB\")", path.display()),
+                    format!("{} {why}: set size in bytes (size = \"1GiB\" or --size=1GiB)", path.display()),
                 )
             })
         };

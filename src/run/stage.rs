@@ -156,7 +156,7 @@ fn prepare(
             spec.name, spec.ioengine
         ));
     }
-    for fact in facts {
+    for fact in facts.iter().filter(|_| plan.uses_files()) {
         let device = crate::base::host::block::lookup(&fact.path);
         outcome.add_target(fact.path.display().to_string(), fact.size_bytes, device);
     }
@@ -476,7 +476,12 @@ impl Sampler {
                 ios: sum(|live, op| live.ios.get(op).load(Relaxed)),
                 bytes: sum(|live, op| live.bytes.get(op).load(Relaxed)),
             };
-            if let Some(before) = last {
+            // The first interval begins with the counting, not with the first look.
+            let begun = entry.live.iter().map(|live| live.start_ns.load(Relaxed)).max().unwrap_or(0);
+            let first = Meter { last_ns: begun, ..Meter::default() };
+            let is_first = entry.samples.iter().all(|(_, samples)| samples.iops.is_empty());
+            let before = last.take().or((is_first && begun > 0 && begun < now_ns).then_some(first));
+            if let Some(before) = before {
                 let seconds = (now_ns - before.last_ns) as f64 / SECOND_NS as f64;
                 for (op, samples) in entry.samples.iter_mut() {
                     let delta = |now: &PerOp<u64>, before: &PerOp<u64>| {

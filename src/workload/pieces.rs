@@ -61,12 +61,12 @@ impl Pieces {
             let size = self.sizes[to_index(order.at(index as u64))];
             self.row[index] = size;
             self.starts[index] = start;
-            start += self.stride(size);
+            start = start.saturating_add(self.stride(size));
         }
         self.starts[self.sizes.len()] = start;
         self.cells = self.region_bytes / start;
         let left = self.region_bytes - self.cells * start;
-        let fits = |index: &usize| self.starts[*index] + u64::from(self.row[*index]) <= left;
+        let fits = |index: &usize| self.starts[*index].saturating_add(u64::from(self.row[*index])) <= left;
         let tail_row = (0..self.row.len()).take_while(fits).count();
         let left = left.saturating_sub(self.starts[tail_row]);
         self.tail_row = tail_row as u64;
@@ -133,7 +133,7 @@ impl Pieces {
     }
 
     fn stride(&self, size: u32) -> u64 {
-        u64::from(size).div_ceil(self.align) * self.align + self.hole
+        (u64::from(size).div_ceil(self.align) * self.align).saturating_add(self.hole)
     }
 }
 

@@ -78,6 +78,10 @@ struct Drawn {
     run: u64,
     left_in_run: u64,
     next_offset: u64,
+    /// As nothing says when every block was visited, a pass is as many bytes as the region has, if
+    /// passes are counted at all.
+    pass_bytes: Option<u64>,
+    left_in_pass: u64,
 }
 
 impl Stream {
@@ -155,6 +159,8 @@ impl RegionStream {
                 run,
                 left_in_run: 0,
                 next_offset: 0,
+                pass_bytes: spec.max_passes.map(|_| region.bytes),
+                left_in_pass: 0,
             }))
         };
         let mut stream = RegionStream {
@@ -172,6 +178,11 @@ impl RegionStream {
     }
 
     fn begin_pass(&mut self, pass: u64) {
+        if let Order::Drawn(drawn) = &mut self.order {
+            // The draws go on: those of a pass are none of another's.
+            drawn.left_in_pass = drawn.pass_bytes.unwrap_or(u64::MAX);
+            return;
+        }
         self.index = 0;
         self.pieces.shuffle(random::derive(self.key, 2 * pass + 100));
         self.count = self.pieces.count();
@@ -202,10 +213,18 @@ impl RegionStream {
                 if piece < self.count {
                     break self.pieces.at(piece);
                 }
+                self.index = (group + 1).saturating_mul(*run);
             },
             Order::Drawn(drawn) => {
+                if drawn.left_in_pass == 0 {
+                    return None;
+                }
                 self.index += 1;
-                drawn.place(self.index - 1, &self.pieces, self.bytes)
+                let (offset, len) = drawn.place(self.index - 1, &self.pieces, self.bytes);
+                if drawn.pass_bytes.is_some() {
+                    drawn.left_in_pass = drawn.left_in_pass.saturating_sub(u64::from(len));
+                }
+                (offset, len)
             }
         };
         Some(Place { target: self.target, offset: self.start + offset, len })

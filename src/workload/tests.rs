@@ -216,3 +216,59 @@ fn a_region_without_room_for_a_block_is_refused() {
     let error = Workload::new(&spec(Mix::Read, true, 4095, BlockSizes::Fixed(4096))).unwrap_err();
     assert!(error.to_string().contains("holds no block of 4096"), "{error}");
 }
+
+#[test]
+fn a_modifier_of_more_neighbours_than_the_region_has_does_not_stall_the_end_of_a_pass() {
+    let mut spec = spec(Mix::Read, true, 64 * 4096, BlockSizes::Fixed(4096));
+    for modifier in [65, 1 << 40, u64::MAX] {
+        spec.modifier = Some(modifier);
+        spec.limit.passes = Some(2);
+        assert_eq!(steps(&spec).len(), 128);
+    }
+}
+
+#[test]
+fn a_hole_beyond_all_bounds_leaves_one_block() {
+    for sizes in [BlockSizes::Fixed(4096), BlockSizes::Range { min: 512, max: 4096 }] {
+        let mut spec = spec(Mix::Read, false, 64 * 4096, sizes);
+        for hole in [1 << 40, u64::MAX - 4095, u64::MAX] {
+            spec.modifier = Some(hole);
+            assert_eq!(steps(&spec).iter().map(|step| step.offset).collect::<Vec<_>>(), [0], "hole {hole}");
+        }
+    }
+}
+
+/// Where blocks are drawn with repeats, a pass is the region's bytes.
+#[test]
+fn passes_end_where_offsets_are_drawn_too() {
+    let blocks = 64;
+    let mut drawn = spec(Mix::Read, true, blocks * 8192, BlockSizes::Fixed(8192));
+    drawn.limit = Limit { ios: Some(100_000), passes: Some(3), bytes: None };
+    // An alignment below the block: blocks overlap, so none can be visited exactly once.
+    drawn.align = PerOp::all(4096);
+    let all = steps(&drawn);
+    assert_eq!(all.len() as u64, 3 * blocks);
+    let pass = |n: usize| all[64 * n..64 * (n + 1)].iter().map(|step| step.offset).collect::<Vec<_>>();
+    assert_ne!(pass(0), pass(1), "each pass has draws of its own");
+}
+
+#[test]
+fn regions_of_2_to_the_63_bytes_and_of_one_block_do_not_overflow() {
+    for bytes in [1, 512, 1 << 63, u64::MAX] {
+        for sizes in [
+            BlockSizes::Fixed(1),
+            BlockSizes::Range { min: 1, max: 1 << 20 },
+            BlockSizes::Split(vec![(1, 33), (7, 33), (1 << 20, 34)]),
+        ] {
+            for (random, coverage) in [(false, true), (true, true), (true, false)] {
+                let mut spec = spec(Mix::Read, random, bytes, sizes.clone());
+                spec.coverage = coverage;
+                spec.limit = Limit { ios: Some(300), passes: Some(1), bytes: None };
+                let Ok(mut workload) = Workload::new(&spec) else { continue };
+                while let Some(step) = workload.next() {
+                    assert!(step.offset.checked_add(u64::from(step.len)).is_some_and(|end| end <= bytes));
+                }
+            }
+        }
+    }
+}
