@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::host::affinity;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::{Op, random};
 use crate::engine::TargetFacts;
@@ -151,6 +152,7 @@ pub fn existing_size(path: &Path) -> Option<u64> {
 pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
     let mut made: Vec<&Path> = Vec::new();
     for plan in plans {
+        cpus(plan)?;
         // What an earlier job makes cannot be looked at yet: its own stage checks it.
         if !plan.targets.iter().any(|target| made.contains(&target.as_path())) {
             check_as_it_is(plan)?;
@@ -190,6 +192,21 @@ fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
         Workload::new(&workload(plan, clone, regions)).map_err(|error| RunError::bad_job(spec, error))?;
     }
     Ok(())
+}
+
+/// The CPUs that the workers of `plan` may use.
+pub fn cpus(plan: &JobPlan) -> Result<Vec<u32>, RunError> {
+    let usable = affinity::available().map_err(|error| RunError::environment(&plan.spec, error))?;
+    let Some(chosen) = &plan.spec.cpus_allowed else { return Ok(usable) };
+    if let Some(missing) = chosen.iter().find(|cpu| !usable.contains(cpu)) {
+        return Err(RunError::environment(
+            &plan.spec,
+            format!(
+                "cpus_allowed names CPU {missing}, which this process may not use (it may use {usable:?})"
+            ),
+        ));
+    }
+    Ok(chosen.clone())
 }
 
 /// The sizes that open targets have, where that is a size to work with.

@@ -72,7 +72,7 @@ pub fn run(
         if plan.spec.create_only {
             continue;
         }
-        let cpus = cpus_of(plan)?;
+        let cpus = plan::cpus(plan)?;
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let (tap, handle) = tap();
             let live = Arc::new(Live::default());
@@ -186,20 +186,6 @@ fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
     let twice = if workload.mix == crate::base::shape::Mix::TrimWrite { 2 } else { 1 };
     let passes = workload.limit.passes.map(|passes| region.saturating_mul(passes).saturating_mul(twice));
     workload.limit.bytes.or(passes)
-}
-
-fn cpus_of(plan: &JobPlan) -> Result<Vec<u32>, RunError> {
-    let usable = affinity::available().map_err(|error| RunError::environment(&plan.spec, error))?;
-    let Some(chosen) = &plan.spec.cpus_allowed else { return Ok(usable) };
-    if let Some(missing) = chosen.iter().find(|cpu| !usable.contains(cpu)) {
-        return Err(RunError::environment(
-            &plan.spec,
-            format!(
-                "cpus_allowed names CPU {missing}, which this process may not use (it may use {usable:?})"
-            ),
-        ));
-    }
-    Ok(chosen.clone())
 }
 
 struct Stage<'a> {
