@@ -13,7 +13,7 @@ use crate::base::clock::Clock;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
 
-use super::kernel_file::{KernelFile, invalidate_all, open_all};
+use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome};
 use super::{
     Buffer, BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError,
     Target, TargetFacts, Wait,
@@ -359,8 +359,7 @@ impl IoUringQueue {
             let bytes = io.len - io.moved;
             let file = &self.files[usize::from(io.target)];
             let result = file.deallocate(io.offset + u64::from(io.moved), u64::from(bytes));
-            let status =
-                result.map_or_else(|error| Status::from_errno(error.raw_os_error()), |()| Status::OK);
+            let (status, bytes) = outcome(result.map(|()| bytes as usize));
             self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
         }
     }
