@@ -139,7 +139,10 @@ pub struct Worker<Q: Queue> {
     batch_ids: Vec<u32>,
     /// By buffer: from before `submit` to after the doorbell.
     slat_ns: Box<[u64]>,
-    /// By buffer: a read has gone through it, so that it must be filled again before a write.
+    /// Something is kept by buffer: which reads went through it, or which bytes are in flight.
+    tracks_buffers: bool,
+    /// By buffer: a read has gone through it, so that it must be filled again before a write. Empty
+    /// where nothing is written.
     dirty: Box<[bool]>,
     /// By buffer: the bytes in flight, kept only to serialize.
     ranges: Box<[Option<(u16, u64, u64)>]>,
@@ -198,7 +201,8 @@ impl<Q: Queue> Worker<Q> {
             runs: [Run::default(); 3],
             batch_ids: Vec::with_capacity(depth),
             slat_ns: vec![0; depth].into(),
-            dirty: vec![false; depth].into(),
+            tracks_buffers: writes || config.serialize,
+            dirty: if writes { vec![false; depth].into() } else { Box::default() },
             ranges: if config.serialize { vec![None; depth].into() } else { Box::default() },
             writes_since_fsync: 0,
             writes_since_fdatasync: 0,
@@ -221,13 +225,8 @@ impl<Q: Queue> Worker<Q> {
             self.now_ns = self.clock.now_ns();
         }
         let count = done.len() as u32;
-        for completion in done.drain(..) {
-            self.take_back(completion);
-        }
+        self.take_back(&mut done);
         self.done = done;
-        for op in Op::ADDRESSED {
-            self.count_run(op);
-        }
         if count > 0 {
             self.stats.batch_complete.record(count);
         }
@@ -257,31 +256,62 @@ impl<Q: Queue> Worker<Q> {
         Wait { min, timeout_ns: left_ns.min(MAX_WAIT_NS) }
     }
 
+    /// Counts what has come back and takes the buffers. Counted in place and moved afterwards: of
+    /// the usual ones only the buffer is moved at all.
     #[inline]
-    fn take_back(&mut self, completion: Completion) {
-        let Completion { io, status, bytes, done_ns } = completion;
-        if !status.is_ok() || bytes != io.len - io.moved || io.op == Op::Flush {
-            self.take_back_unusual(Completion { io, status, bytes, done_ns });
+    fn take_back(&mut self, done: &mut Vec<Completion>) {
+        let mut all_usual = true;
+        for completion in &*done {
+            if is_usual(completion) {
+                self.count(completion);
+            } else {
+                all_usual = false;
+            }
+        }
+        if !Q::BLOCKING {
+            for op in Op::ADDRESSED {
+                self.count_run(op);
+            }
+        }
+        if all_usual && !self.tracks_buffers {
+            self.in_flight -= done.len() as u32;
+            self.free.extend(done.drain(..).map(|completion| completion.io.buffer));
+        } else {
+            self.take_back_mixed(done);
+        }
+    }
+
+    fn take_back_mixed(&mut self, done: &mut Vec<Completion>) {
+        for completion in done.drain(..) {
+            if is_usual(&completion) {
+                self.free_buffer(completion.io.op, completion.io.buffer);
+            } else {
+                self.take_back_unusual(completion);
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, completion: &Completion) {
+        let io = &completion.io;
+        let (op, bytes) = (io.op, u64::from(io.len));
+        if Q::BLOCKING {
+            self.now_ns = completion.done_ns;
+            let counts = self.stats.ops.get_mut(op);
+            counts.latency.clat.record(completion.done_ns - io.submit_ns);
+            counts.latency.lat.record(completion.done_ns - io.submit_ns);
+            counts.ios += 1;
+            counts.bytes += bytes;
             return;
         }
-        let (op, len, submit_ns, id) = (io.op, u64::from(io.len), io.submit_ns, io.buffer.id() as usize);
-        if Q::BLOCKING {
-            self.now_ns = done_ns;
-            let counts = self.stats.ops.get_mut(op);
-            counts.latency.clat.record(done_ns - submit_ns);
-            counts.latency.lat.record(done_ns - submit_ns);
-            counts.ios += 1;
-            counts.bytes += len;
-        } else {
-            if self.runs[op as usize].submit_ns != submit_ns {
-                self.count_run(op);
-                self.runs[op as usize] = Run { submit_ns, slat_ns: self.slat_ns[id], ios: 0, bytes: 0 };
-            }
-            let run = &mut self.runs[op as usize];
-            run.ios += 1;
-            run.bytes += len;
+        if self.runs[op as usize].submit_ns != io.submit_ns {
+            self.count_run(op);
+            let slat_ns = self.slat_ns[io.buffer.id() as usize];
+            self.runs[op as usize] = Run { submit_ns: io.submit_ns, slat_ns, ios: 0, bytes: 0 };
         }
-        self.free_buffer(op, io.buffer);
+        let run = &mut self.runs[op as usize];
+        run.ios += 1;
+        run.bytes += bytes;
     }
 
     /// Counts what has come back together: one entry in the histograms for all of it.
@@ -308,7 +338,9 @@ impl<Q: Queue> Worker<Q> {
     fn free_buffer(&mut self, op: Op, buffer: Buffer) {
         let id = buffer.id() as usize;
         if op == Op::Read {
-            self.dirty[id] = true;
+            if let Some(dirty) = self.dirty.get_mut(id) {
+                *dirty = true;
+            }
         }
         if self.config.serialize {
             self.ranges[id] = None;
@@ -367,9 +399,7 @@ impl<Q: Queue> Worker<Q> {
         self.fail(Op::Flush, error.status);
         let mut done = std::mem::take(&mut self.done);
         self.queue.stop(STOP_WAIT_NS, &mut done);
-        for completion in done.drain(..) {
-            self.free_buffer(completion.io.op, completion.io.buffer);
-        }
+        self.take_back(&mut done);
         self.done = done;
         while let Some(io) = self.batch.pop() {
             self.free_buffer(io.op, io.buffer);
@@ -465,33 +495,31 @@ impl<Q: Queue> Worker<Q> {
     /// Asks the workload for up to `room` I/Os and gives them their buffers, filled.
     #[inline]
     fn prepare(&mut self, room: u32) {
+        if self.exhausted {
+            return;
+        }
         for _ in 0..room {
-            if self.exhausted {
+            let next = if self.held.is_some() { self.held.take() } else { self.workload.next() };
+            let Some(step) = next else {
+                self.exhausted = true;
                 return;
-            }
-            let step = match self.held.take() {
-                Some(step) => step,
-                None => match self.workload.next() {
-                    Some(step) => step,
-                    None => {
-                        self.exhausted = true;
-                        return;
-                    }
-                },
             };
-            if self.config.serialize && self.is_busy(&step) {
-                self.held = Some(step);
-                return;
-            }
-            let Some(mut buffer) = self.free.pop() else { return };
+            let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
             let mut flush_due = false;
-            if step.op == Op::Write {
-                self.fill(&mut buffer, &step);
-                flush_due = self.write_makes_flush_due();
-            }
-            if self.config.serialize {
-                let end = step.offset + u64::from(step.len);
-                self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+            if self.tracks_buffers {
+                if self.config.serialize && self.is_busy(&step) {
+                    self.held = Some(step);
+                    self.free.push(buffer);
+                    return;
+                }
+                if step.op == Op::Write {
+                    self.fill(&mut buffer, &step);
+                    flush_due = self.write_makes_flush_due();
+                }
+                if self.config.serialize {
+                    let end = step.offset + u64::from(step.len);
+                    self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+                }
             }
             self.in_flight += 1;
             self.batch.push(Io {
@@ -567,7 +595,9 @@ impl<Q: Queue> Worker<Q> {
             if io.moved == 0 {
                 io.submit_ns = issue_ns;
             }
-            self.batch_ids.push(io.buffer.id());
+            if Q::HAS_DOORBELL {
+                self.batch_ids.push(io.buffer.id());
+            }
         }
         self.queue.submit(&mut self.batch);
         let submitted = (prepared - self.batch.len()) as u32;
@@ -627,6 +657,13 @@ impl<Q: Queue> Worker<Q> {
             depth = last + 1;
         }
     }
+}
+
+/// Whether all that is left to do is to count it: it moved all it should.
+#[inline]
+fn is_usual(completion: &Completion) -> bool {
+    let io = &completion.io;
+    completion.status.is_ok() && completion.bytes == io.len - io.moved && io.op != Op::Flush
 }
 
 impl<Q: Queue> Worker<Q> {

@@ -142,12 +142,16 @@ fn fill_random(buffer: &mut [u8], seed: u64) {
 #[inline]
 fn scramble(buffer: &mut [u8], step: &Step, key: u64) {
     let mut stamp = step.offset ^ key;
+    let number = (step.sequence ^ key.rotate_left(32)).to_le_bytes();
     for sector in buffer.chunks_mut(SECTOR) {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&stamp.to_le_bytes());
-        bytes[8..].copy_from_slice(&(step.sequence ^ key.rotate_left(32)).to_le_bytes());
-        let len = sector.len().min(bytes.len());
-        sector[..len].copy_from_slice(&bytes[..len]);
+        let [low, high] = [stamp.to_le_bytes(), number];
+        match sector.first_chunk_mut::<16>() {
+            Some(head) => {
+                head[..8].copy_from_slice(&low);
+                head[8..].copy_from_slice(&high);
+            }
+            None => sector.iter_mut().zip(low.into_iter().chain(high)).for_each(|(byte, new)| *byte = new),
+        }
         stamp = stamp.wrapping_add(SECTOR as u64);
     }
 }

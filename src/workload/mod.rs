@@ -109,7 +109,7 @@ pub struct Workload {
     writes: Option<Stream>,
     trims: Option<Stream>,
     chooser: Chooser,
-    next_sequence: [u64; 3],
+    next_sequence: PerOp<u64>,
     bytes_left: u64,
     ios_left: u64,
 }
@@ -165,7 +165,7 @@ impl Workload {
             writes: stream(Op::Write)?,
             trims: stream(Op::Deallocate)?,
             chooser,
-            next_sequence: [0; 3],
+            next_sequence: PerOp::default(),
             bytes_left: spec.limit.bytes.unwrap_or(u64::MAX),
             ios_left: spec.limit.ios.unwrap_or(u64::MAX),
         })
@@ -179,27 +179,45 @@ impl Workload {
             return None;
         }
         let (op, place) = match &mut self.chooser {
-            Chooser::Only(op) => (*op, None),
-            Chooser::Mixed(rule) => (rule.next(), None),
-            Chooser::TrimThenWrite { trimmed: Some(place) } => (Op::Write, Some(*place)),
-            Chooser::TrimThenWrite { trimmed: None } => (Op::Deallocate, None),
+            Chooser::Only(op) => {
+                let op = *op;
+                (op, self.stream(op)?.next()?)
+            }
+            _ => self.choose()?,
         };
-        let place = match place {
-            Some(place) => place,
-            None => match op {
-                Op::Read => self.reads.as_mut()?.next()?,
-                Op::Write | Op::Flush => self.writes.as_mut()?.next()?,
-                Op::Deallocate => self.trims.as_mut()?.next()?,
-            },
-        };
-        if let Chooser::TrimThenWrite { trimmed } = &mut self.chooser {
-            *trimmed = if op == Op::Deallocate { Some(place) } else { None };
-        }
-        let sequence = &mut self.next_sequence[op as usize];
-        *sequence += 1;
         self.bytes_left = self.bytes_left.saturating_sub(u64::from(place.len));
         self.ios_left -= 1;
-        Some(Step { offset: place.offset, sequence: *sequence - 1, len: place.len, target: place.target, op })
+        let next = self.next_sequence.get_mut(op);
+        *next += 1;
+        let sequence = *next - 1;
+        Some(Step { offset: place.offset, sequence, len: place.len, target: place.target, op })
+    }
+
+    #[inline(always)]
+    fn stream(&mut self, op: Op) -> Option<&mut Stream> {
+        match op {
+            Op::Read => self.reads.as_mut(),
+            Op::Write | Op::Flush => self.writes.as_mut(),
+            Op::Deallocate => self.trims.as_mut(),
+        }
+    }
+
+    /// The command and place of a workload with several commands.
+    #[inline(never)]
+    fn choose(&mut self) -> Option<(Op, Place)> {
+        let op = match &mut self.chooser {
+            Chooser::Only(op) => *op,
+            Chooser::Mixed(rule) => rule.next(),
+            Chooser::TrimThenWrite { trimmed } => match trimmed.take() {
+                Some(place) => return Some((Op::Write, place)),
+                None => Op::Deallocate,
+            },
+        };
+        let place = self.stream(op)?.next()?;
+        if let Chooser::TrimThenWrite { trimmed } = &mut self.chooser {
+            *trimmed = Some(place);
+        }
+        Some((op, place))
     }
 }
 

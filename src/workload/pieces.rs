@@ -23,6 +23,8 @@ pub struct Pieces {
     /// Where each piece of the row begins in its cell; one more entry with the length of the cell.
     starts: Box<[u64]>,
     smallest: u32,
+    /// Where all pieces are alike, the distance from one to the next; else 0.
+    only_stride: u64,
     align: u64,
     hole: u64,
     cells: u64,
@@ -43,6 +45,7 @@ impl Pieces {
             starts: vec![0; sizes.len() + 1].into_boxed_slice(),
             sizes,
             smallest,
+            only_stride: 0,
             align: align.max(1),
             hole,
             cells: 0,
@@ -50,6 +53,9 @@ impl Pieces {
             tail_small: 0,
         };
         pieces.shuffle(key);
+        if pieces.row.len() == 1 {
+            pieces.only_stride = pieces.starts[1];
+        }
         pieces
     }
 
@@ -87,7 +93,7 @@ impl Pieces {
     #[inline(always)]
     #[must_use]
     pub fn at(&self, index: u64) -> (u64, u32) {
-        if self.row.len() == 1 { (index * self.starts[1], self.row[0]) } else { self.at_mixed(index) }
+        if self.only_stride > 0 { (index * self.only_stride, self.smallest) } else { self.at_mixed(index) }
     }
 
     #[inline(never)]

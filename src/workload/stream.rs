@@ -99,6 +99,17 @@ impl Stream {
     /// The next place; `None` when all passes are done.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Place> {
+        if let [only] = &mut *self.regions
+            && let Some(place) = only.next()
+        {
+            return Some(place);
+        }
+        self.next_of_several()
+    }
+
+    /// The next place where regions take turns, or where the only one has finished its pass.
+    #[inline(never)]
+    fn next_of_several(&mut self) -> Option<Place> {
         loop {
             for _ in 0..self.regions.len() {
                 let turn = self.turn;
@@ -201,14 +212,20 @@ impl RegionStream {
                 self.index += 1;
                 self.pieces.at(self.index - 1)
             }
+            Order::Permuted { groups, run: 1 } => {
+                if self.index == self.count {
+                    return None;
+                }
+                self.index += 1;
+                self.pieces.at(groups.at(self.index - 1))
+            }
             Order::Permuted { groups, run } => loop {
-                let (group, within) =
-                    if *run == 1 { (self.index, 0) } else { (self.index / *run, self.index % *run) };
+                let (group, within) = (self.index / *run, self.index % *run);
                 if group >= groups.len() {
                     return None;
                 }
                 self.index += 1;
-                let piece = if *run == 1 { groups.at(group) } else { groups.at(group) * *run + within };
+                let piece = groups.at(group) * *run + within;
                 // Only the group at the end of the region can be short.
                 if piece < self.count {
                     break self.pieces.at(piece);
