@@ -463,7 +463,7 @@ fn what_was_measured_is_reported_although_a_later_stage_cannot_start() {
     lab.file(
         "stages.toml",
         "[global]\nsize='64k'\nrw='write'\n[[job]]\nname='one'\nfilename='data'\n\
-         [[job]]\nname='two'\nstonewall=true\nfilename='data/two'\n",
+         [[job]]\nname='two'\nstonewall=true\nfilename='data'\nioengine='io_uring'\niodepth=40000\nbs=512\n",
     );
     let done = lab.run(&["stages.toml", "--output-format=json"]).expect(4).says("two");
     let json = done.json();

@@ -40,7 +40,7 @@ const UNSAFE_ALLOWED: &[(&str, &str)] = &[
 const LONG_FILES: &[(&str, &str)] = &[
     ("src/job/options.rs", "one table, an entry an option: a list to look things up in, not to read through"),
     ("src/reactor/worker.rs", "every decision of one I/O, inlined into one loop"),
-    ("tests/conformance.rs", "one contract, its trials in the order of its sentences"),
+    ("tests/device_safety.rs", "one guard, its trials and the devices they attach"),
 ];
 
 /// Functions of more than [`MOST_LINES_FUNCTION`] lines, and why they are not cut.

@@ -43,7 +43,14 @@ pub fn main() -> ExitCode {
 }
 
 fn print_devices(json: bool) -> u8 {
-    output::print(&devices::of_this_machine(json))
+    let text = if json { devices::json().map(|json| format!("{json:#}\n")) } else { devices::table() };
+    match text {
+        Ok(text) => output::print(&text),
+        Err(why) => {
+            eprintln!("error: the devices cannot be listed: {why}");
+            EXIT_IO
+        }
+    }
 }
 
 fn run_jobs(invocation: &Invocation) -> u8 {

@@ -337,10 +337,10 @@ impl<Q: Queue> Worker<Q> {
     #[inline]
     fn free_buffer(&mut self, op: Op, buffer: Buffer) {
         let id = buffer.id() as usize;
-        if op == Op::Read {
-            if let Some(dirty) = self.dirty.get_mut(id) {
-                *dirty = true;
-            }
+        if op == Op::Read
+            && let Some(dirty) = self.dirty.get_mut(id)
+        {
+            *dirty = true;
         }
         if self.config.serialize {
             self.ranges[id] = None;
@@ -399,7 +399,12 @@ impl<Q: Queue> Worker<Q> {
         self.fail(Op::Flush, error.status);
         let mut done = std::mem::take(&mut self.done);
         self.queue.stop(STOP_WAIT_NS, &mut done);
-        self.take_back(&mut done);
+        // What ended well before the queue died counts; what was cancelled for it is no error of its own.
+        done.iter().filter(|completion| is_usual(completion)).for_each(|completion| self.count(completion));
+        Op::ADDRESSED.into_iter().for_each(|op| self.count_run(op));
+        for completion in done.drain(..) {
+            self.free_buffer(completion.io.op, completion.io.buffer);
+        }
         self.done = done;
         while let Some(io) = self.batch.pop() {
             self.free_buffer(io.op, io.buffer);

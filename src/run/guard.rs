@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::base::host::target::{self, Consent, GuardOptions};
+use crate::base::host::target::{RefusalKind, TargetKind};
+use crate::base::host::{Consent, Guard, WriteOptions};
 
 use super::plan::JobPlan;
 use super::{ErrorKind, RunError, RunOptions};
@@ -13,16 +14,19 @@ pub struct Consents {
     /// What will be overwritten, for the user.
     pub sentences: Vec<String>,
     /// Keeps block devices claimed, so that nobody mounts them meanwhile.
-    _held: Vec<Consent>,
+    _held: (Guard, Vec<Consent>),
 }
 
 /// Asks for all targets; every refusal is told, not only the first.
 pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunError> {
-    let mut held = Vec::new();
+    let mut guard = Guard::default();
+    let mut held: Vec<Consent> = Vec::new();
     let mut refused = Vec::new();
+    let mut is_unsafe = false;
     let mut seen: Vec<PathBuf> = Vec::new();
     for plan in plans.iter().filter(|plan| plan.modifies()) {
         if options.readonly || plan.spec.readonly {
+            is_unsafe = true;
             refused.push(format!(
                 "job `{}` would change its targets, and {} forbids that",
                 plan.spec.name,
@@ -40,19 +44,36 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
                 continue;
             }
             seen.push(canonical);
-            let guard = GuardOptions {
+            let options = WriteOptions {
                 allow_mounted_write: plan.spec.allow_mounted_write,
-                destroy: options.destroy.clone(),
+                destroy: &options.destroy,
             };
-            match target::check_writable(path, &guard) {
+            match guard.check_writable(path, &options) {
                 Ok(consent) => held.push(consent),
-                Err(refusal) => refused.push(format!("job `{}`: {refusal}", plan.spec.name)),
+                Err(refusal) => {
+                    is_unsafe |= refusal.kind != RefusalKind::CannotTell;
+                    refused.push(format!("job `{}`: {refusal}", plan.spec.name));
+                }
             }
         }
     }
     if !refused.is_empty() {
-        return Err(RunError { kind: ErrorKind::Unsafe, message: refused.join("\n") });
+        let kind = if is_unsafe { ErrorKind::Unsafe } else { ErrorKind::Environment };
+        return Err(RunError { kind, message: refused.join("\n") });
     }
-    let sentences = held.iter().filter_map(|consent| consent.sentence.clone()).collect();
-    Ok(Consents { sentences, _held: held })
+    let sentences = held
+        .iter()
+        .filter(|consent| loses_something(consent))
+        .map(|consent| consent.sentence.clone())
+        .collect();
+    Ok(Consents { sentences, _held: (guard, held) })
+}
+
+/// A file that is empty or new, and a sink such as /dev/null, lose nothing.
+fn loses_something(consent: &Consent) -> bool {
+    match consent.kind {
+        TargetKind::Block => true,
+        TargetKind::File => std::fs::metadata(&consent.canonical).is_ok_and(|metadata| metadata.len() > 0),
+        TargetKind::NewFile | TargetKind::Sink => false,
+    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::base::clock::Clock;
-use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
+use crate::base::host::{Sysfs, affinity};
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
 use crate::engine::TargetFacts;
@@ -157,7 +157,10 @@ fn prepare(
         ));
     }
     for fact in facts.iter().filter(|_| plan.uses_files()) {
-        let device = crate::base::host::block::lookup(&fact.path);
+        let device = crate::base::host::block::lookup(&Sysfs::default(), &fact.path)
+            .ok()
+            .flatten()
+            .map(|device| device.summary());
         outcome.add_target(fact.path.display().to_string(), fact.size_bytes, device);
     }
     Ok((opened, regions))

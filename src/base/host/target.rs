@@ -1,240 +1,574 @@
-//! The guard: whether a target may be written to, and what will be lost if it is.
+//! The guard: what may be written to, and what the user must say first.
+//!
+//! A benchmark destroys what it writes to. In doubt the answer is no, with the reason and with what
+//! to do about it.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::ErrorKind;
+use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
+use super::block::{self, BlockDevice, DeviceNumber};
+use super::claims::{self, Claim, ClaimKind, Claims};
+use super::signature::{self, Found};
+use super::{DeviceSummary, Sysfs, printable};
 use crate::base::units::format_size;
 
-use super::claims::{self, Claim, ClaimKind, Tables, numbers_of};
-use super::{block, signature};
-
-/// Character devices that lose nothing.
-const HARMLESS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
-
-/// What the user has allowed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GuardOptions {
-    /// `allow_mounted_write`: a mounted target is no reason to refuse. Every other use is.
+/// What the user allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions<'a> {
+    /// fio's `allow_mounted_write`: a mounted file system is no reason to refuse. All other
+    /// reasons stay.
     pub allow_mounted_write: bool,
-    /// `--destroy`: serial numbers or paths of block devices whose contents may go.
-    pub destroy: Vec<String>,
+    /// `--destroy`: serial numbers or paths of devices whose data may be destroyed.
+    pub destroy: &'a [String],
 }
 
-/// The target may be written to.
-#[derive(Debug)]
-pub struct Consent {
-    /// What will be lost, for the user; `None` where there is nothing yet.
-    pub sentence: Option<String>,
-    /// Claims a block device as long as it is held, so that nobody mounts it meanwhile.
-    _claim: Option<File>,
+/// What kind of reason a refusal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Somebody uses it.
+    InUse,
+    /// It holds data, and the user has not said that it may be destroyed.
+    HoldsData,
+    /// It cannot be written to.
+    ReadOnly,
+    /// It is nothing that a run can write to: a directory, a FIFO, a file of the kernel.
+    NotATarget,
+    /// It cannot be told whether writing is safe: permission, errors of the machine.
+    CannotTell,
 }
 
-/// The target must not be written to.
+/// Why a target is refused, who uses it and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The target.
-    pub path: PathBuf,
-    /// Why, and what to do.
-    pub why: String,
+    /// What kind of reason.
+    pub kind: RefusalKind,
+    /// The target, as `/dev/disk/by-id/x → /dev/sda (1TiB, serial S1)`.
+    pub target: String,
+    /// One sentence each.
+    pub reasons: Vec<String>,
+    /// What to do.
+    pub advice: String,
+    /// Who uses it, where somebody does.
+    pub claims: Vec<Claim>,
 }
 
 impl fmt::Display for Refusal {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} must not be written: {}", self.path.display(), self.why)
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = printable(&self.reasons.join("; "));
+        write!(f, "refusing to write to {}: {reasons}", printable(&self.target))?;
+        if self.advice.is_empty() { Ok(()) } else { write!(f, "\n  {}", printable(&self.advice)) }
     }
 }
 
-/// Asks whether `path` may be written to. Writes nothing.
+impl std::error::Error for Refusal {}
+
+/// What a consent is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A block device.
+    Block,
+    /// A regular file that exists.
+    File,
+    /// A regular file that does not exist yet.
+    NewFile,
+    /// `/dev/null`, `/dev/zero`, `/dev/full`.
+    Sink,
+}
+
+/// The guard's yes. Keep it for as long as the target is written to.
+#[derive(Clone, Debug)]
+pub struct Consent {
+    /// What is destroyed, for the user: `/dev/loop0 (64MiB, holds ext4) will be overwritten`.
+    pub sentence: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// The path without symbolic links.
+    pub canonical: PathBuf,
+    /// The device, if it is one.
+    pub device: Option<DeviceSummary>,
+    /// What was looked at: device number, or file system and inode.
+    identity: Option<Identity>,
+    /// What is on it, if something is.
+    pub holds: Option<String>,
+    /// While this is open nobody can mount the device. `None` for files, and for a device that is
+    /// mounted already (`allow_mounted_write`).
+    pub claim: Option<Arc<File>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    Device(u64),
+    File(u64, u64),
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Identity {
+        let kind = metadata.file_type();
+        if kind.is_block_device() || kind.is_char_device() {
+            Identity::Device(metadata.rdev())
+        } else {
+            Identity::File(metadata.dev(), metadata.ino())
+        }
+    }
+}
+
+impl Consent {
+    /// Whether an open file is what the consent is about. A path may lead elsewhere by the time it is
+    /// opened for writing: whoever opens it asks this before the first write.
+    ///
+    /// # Errors
+    /// If the file cannot be looked at.
+    pub fn covers(&self, file: &File) -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        Ok(match self.identity {
+            Some(identity) => Identity::of(&metadata) == identity,
+            // The file did not exist; that it is one now is all that can be asked.
+            None => metadata.is_file(),
+        })
+    }
+}
+
+/// Checks one target. A run with several should use one [`Guard`]: two checks of one device would
+/// find each other's claim.
 ///
 /// # Errors
-/// If it is in use, holds something that `--destroy` does not name, or is nothing to write to.
-pub fn check_writable(path: &Path, options: &GuardOptions) -> Result<Consent, Refusal> {
-    let refuse = |why: String| Refusal { path: path.to_owned(), why };
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        // Who lays the file out says what is wrong with a path that leads through a file.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            // A dangling link would create a file where nobody expects it.
-            if path.symlink_metadata().is_ok() {
-                return Err(refuse("it is a symbolic link to nothing".to_owned()));
+/// A [`Refusal`].
+pub fn check_writable(path: &Path, options: &WriteOptions<'_>) -> Result<Consent, Refusal> {
+    Guard::default().check_writable(path, options)
+}
+
+/// Checks the targets of a run. Several jobs may name the same one.
+#[derive(Debug, Default)]
+pub struct Guard {
+    sysfs: Sysfs,
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: DeviceNumber,
+    name: String,
+    /// The disk, itself if it is one.
+    disk: String,
+    claim: Option<Arc<File>>,
+}
+
+impl Guard {
+    /// A guard of the machine that `sysfs` describes.
+    #[must_use]
+    pub fn new(sysfs: Sysfs) -> Guard {
+        Guard { sysfs, held: Vec::new() }
+    }
+
+    /// Whether `path` may be written to.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn check_writable(&mut self, path: &Path, options: &WriteOptions<'_>) -> Result<Consent, Refusal> {
+        if path == OsStr::new("") {
+            return Err(refusal(RefusalKind::NotATarget, "``".to_owned(), "the name is empty".to_owned()));
+        }
+        match fs::metadata(path) {
+            Ok(metadata) => {
+                let canonical = fs::canonicalize(path)
+                    .map_err(|error| cannot_tell(path.display(), "resolve it", &error))?;
+                let subject = Subject { path: path.to_owned(), canonical };
+                let kind = metadata.file_type();
+                if kind.is_block_device() {
+                    self.block(&subject, &metadata, options)
+                } else if kind.is_file() {
+                    self.file(&subject, &metadata)
+                } else {
+                    other(&subject, &metadata)
+                }
             }
-            return Ok(Consent { sentence: None, _claim: None });
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.new_file(path),
+            Err(error) => Err(cannot_tell(path.display(), "look at it", &error)),
         }
-        Err(error) => return Err(refuse(format!("it cannot be looked at: {error}"))),
-    };
-    let kind = metadata.file_type();
-    if kind.is_block_device() {
-        check_device(path, &metadata, options).map_err(refuse)
-    } else if kind.is_file() {
-        check_file(path, &metadata).map_err(refuse)
-    } else if kind.is_char_device() && HARMLESS.iter().any(|known| is_same_device(known, &metadata)) {
-        Ok(Consent { sentence: None, _claim: None })
-    } else {
-        let what = if kind.is_dir() {
-            "a directory: name a file in it, or use directory ="
-        } else if kind.is_char_device() {
-            "a character device"
+    }
+
+    fn block(
+        &mut self,
+        subject: &Subject,
+        metadata: &Metadata,
+        options: &WriteOptions<'_>,
+    ) -> Result<Consent, Refusal> {
+        let number = DeviceNumber::from_raw(metadata.rdev());
+        let device = block::by_number(&self.sysfs, number).ok_or_else(|| Refusal {
+            advice: "The node is stale, or sysfs is not mounted.".to_owned(),
+            ..refusal(
+                RefusalKind::CannotTell,
+                subject.title(""),
+                format!("the kernel has no block device {number}"),
+            )
+        })?;
+        let title = subject.title(&facts(&device));
+        let claims =
+            Claims::read(&self.sysfs).map_err(|error| cannot_tell(&title, "see who uses it", &error))?;
+        let mut claims = claims.of_device(&device);
+        let mounted = claims.iter().any(|claim| claim.kind == ClaimKind::Mounted);
+        if options.allow_mounted_write {
+            claims.retain(|claim| claim.kind != ClaimKind::Mounted);
+        }
+        if claims.is_empty() {
+            let writers = claims::openers(&self.sysfs, &device).into_iter().filter(|opener| opener.writes);
+            claims.extend(writers.map(|opener| Claim {
+                kind: ClaimKind::OpenElsewhere,
+                sentence: format!("open for writing in {opener}"),
+            }));
+        }
+        if !claims.is_empty() {
+            return Err(in_use(title, claims));
+        }
+        self.not_overlapping(&device, &title)?;
+        if device.read_only {
+            return Err(Refusal {
+                advice: "Make it writable first (blockdev --setrw), or only read from it.".to_owned(),
+                ..refusal(RefusalKind::ReadOnly, title, "the device is read-only".to_owned())
+            });
+        }
+        if device.size_bytes == 0 {
+            return Err(refusal(
+                RefusalKind::NotATarget,
+                title,
+                "it has no size: nothing is behind it".to_owned(),
+            ));
+        }
+        let (claim, reader) = self.open(subject, &device, &title, mounted && options.allow_mounted_write)?;
+        let found = read_signatures(&reader, device.size_bytes);
+        let holds = holds_data(&device, &found);
+        if let Some(holds) = &holds
+            && !destroy_covers(options.destroy, device.serial.as_deref(), &subject.names(), Some(number))
+        {
+            return Err(Refusal {
+                advice: format!(
+                    "If its data may be destroyed, say so: --destroy={}",
+                    device.serial.as_deref().map_or_else(|| subject.canonical.display().to_string(), quoted)
+                ),
+                ..refusal(RefusalKind::HoldsData, title, format!("it {holds}"))
+            });
+        }
+        self.hold(&device, claim.clone());
+        let detail = holds.as_deref().map(|holds| format!(", {holds}")).unwrap_or_default();
+        Ok(Consent {
+            sentence: format!(
+                "{} will be overwritten",
+                subject.title(&format!("{}{detail}", facts(&device)))
+            ),
+            kind: TargetKind::Block,
+            canonical: subject.canonical.clone(),
+            device: Some(device.summary()),
+            identity: Some(Identity::of(metadata)),
+            holds,
+            claim,
+        })
+    }
+
+    /// A handle to read with, and where the device is not mounted it is a claim too.
+    fn open(
+        &self,
+        subject: &Subject,
+        device: &BlockDevice,
+        title: &str,
+        shared: bool,
+    ) -> Result<(Option<Arc<File>>, Arc<File>), Refusal> {
+        if let Some(held) = self.held.iter().find(|held| held.number == device.number)
+            && let Some(claim) = &held.claim
+        {
+            return Ok((Some(claim.clone()), claim.clone()));
+        }
+        let opened = if shared {
+            File::open(&subject.canonical)
         } else {
-            "neither a file nor a block device"
+            claims::open_exclusively(&subject.canonical)
         };
-        Err(refuse(format!("it is {what}")))
+        let file = opened.map_err(|error| {
+            if error.kind() != io::ErrorKind::ResourceBusy {
+                return cannot_tell(title, "open it", &error);
+            }
+            let who: Vec<String> =
+                claims::openers(&self.sysfs, device).iter().map(ToString::to_string).collect();
+            let who =
+                if who.is_empty() { "another program or the kernel".to_owned() } else { who.join(", ") };
+            let sentence = format!("open exclusively by {who}");
+            in_use(title.to_owned(), vec![Claim { kind: ClaimKind::OpenElsewhere, sentence }])
+        })?;
+        // The path could have been given to another device since it was looked at.
+        let same = file.metadata().is_ok_and(|now| {
+            now.file_type().is_block_device() && DeviceNumber::from_raw(now.rdev()) == device.number
+        });
+        if !same {
+            let reason = "the path now leads to something else than a moment ago".to_owned();
+            return Err(refusal(RefusalKind::CannotTell, title.to_owned(), reason));
+        }
+        let file = Arc::new(file);
+        Ok(((!shared).then(|| file.clone()), file))
     }
-}
 
-fn is_same_device(known: &str, metadata: &Metadata) -> bool {
-    std::fs::metadata(known).is_ok_and(|known| known.rdev() == metadata.rdev())
-}
-
-fn check_file(path: &Path, metadata: &Metadata) -> Result<Consent, String> {
-    let claims = claims::of_file(&Tables::default(), path);
-    if !claims.is_empty() {
-        return Err(format!("it is {}: detach that first", join(&claims)));
-    }
-    let size = format_size(metadata.len());
-    let sentence =
-        (metadata.len() > 0).then(|| format!("{} (existing file, {size}) will be overwritten", shown(path)));
-    Ok(Consent { sentence, _claim: None })
-}
-
-fn check_device(path: &Path, metadata: &Metadata, options: &GuardOptions) -> Result<Consent, String> {
-    let (major, minor) = numbers_of(metadata.rdev());
-    let found = claims::of_device(&Tables::default(), major, minor);
-    let lifted = |claim: &Claim| options.allow_mounted_write && claim.kind == ClaimKind::Mounted;
-    let standing: Vec<Claim> = found.iter().filter(|claim| !lifted(claim)).cloned().collect();
-    if !standing.is_empty() {
-        let mounted = standing.iter().all(|claim| claim.kind == ClaimKind::Mounted);
-        let hint = if mounted {
-            "unmount it first (or, if you must, allow_mounted_write = true)"
-        } else {
-            "release it first"
+    /// A disk and its partition are the same bytes; two targets that overlap are a mistake.
+    fn not_overlapping(&self, device: &BlockDevice, title: &str) -> Result<(), Refusal> {
+        let disk = device.disk.as_ref().unwrap_or(&device.name);
+        let whole = |name: &str| name == disk;
+        let Some(held) = self.held.iter().find(|held| {
+            held.disk == *disk && held.number != device.number && (whole(&held.name) || whole(&device.name))
+        }) else {
+            return Ok(());
         };
-        return Err(format!("it is {}: {hint}", join(&standing)));
+        Err(Refusal {
+            advice: "Write to the disk or to its partitions, not to both.".to_owned(),
+            ..refusal(
+                RefusalKind::InUse,
+                title.to_owned(),
+                format!("this run already writes to {}", held.name),
+            )
+        })
     }
-    let claim = match rustix::fs::open(path, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(fd) => Some(File::from(fd)),
-        // The file system that may be mounted holds the device itself.
-        Err(Errno::BUSY) if !found.is_empty() => None,
-        Err(Errno::BUSY) => {
-            return Err(
-                "it is open exclusively by another program (see `fuser -v`): stop that first".to_owned()
-            );
+
+    fn hold(&mut self, device: &BlockDevice, claim: Option<Arc<File>>) {
+        if self.held.iter().any(|held| held.number == device.number) {
+            return;
         }
-        Err(Errno::ACCESS | Errno::PERM) => {
-            return Err("it may not be opened by this user: use sudo, or the device's group".to_owned());
+        let disk = device.disk.clone().unwrap_or_else(|| device.name.clone());
+        self.held.push(Held { number: device.number, name: device.name.clone(), disk, claim });
+    }
+
+    fn file(&self, subject: &Subject, metadata: &Metadata) -> Result<Consent, Refusal> {
+        let facts = format!("existing file, {}", format_size(metadata.len()));
+        let title = subject.title(&facts);
+        if let Some(kernel) = kernel_file_system(&subject.canonical) {
+            return Err(refusal(
+                RefusalKind::NotATarget,
+                title,
+                format!("it is a file of the kernel ({kernel})"),
+            ));
         }
-        Err(error) => return Err(format!("it cannot be opened: {error}")),
-    };
-    let reader = match &claim {
-        Some(file) => file.try_clone().map_err(|error| error.to_string())?,
-        None => File::open(path).map_err(|error| error.to_string())?,
-    };
-    let size = rustix::fs::seek(&reader, rustix::fs::SeekFrom::End(0)).map_err(|error| error.to_string())?;
-    if size == 0 {
-        return Err("it has no size: nothing is attached to it".to_owned());
+        if self.is_device_directory(subject.canonical.parent()) {
+            return Err(Refusal {
+                advice: "Somebody wrote to a device that was not there. Remove the file.".to_owned(),
+                ..refusal(
+                    RefusalKind::NotATarget,
+                    title,
+                    "it is an ordinary file among the device nodes".to_owned(),
+                )
+            });
+        }
+        let claims =
+            Claims::read(&self.sysfs).map_err(|error| cannot_tell(&title, "see who uses it", &error))?;
+        let claims = claims.of_file(&subject.canonical);
+        if !claims.is_empty() {
+            let advice = "Detach it first (losetup -d, swapoff), or choose another file.".to_owned();
+            return Err(Refusal { advice, ..in_use(title, claims) });
+        }
+        Ok(consent(TargetKind::File, subject, Some(metadata), format!("{title} will be overwritten")))
     }
-    if is_read_only(major, minor) {
-        return Err("it is read-only".to_owned());
+
+    fn new_file(&self, path: &Path) -> Result<Consent, Refusal> {
+        // A symbolic link to nothing: the file is made where it points.
+        let mut real = path.to_owned();
+        for _ in 0..40 {
+            let Ok(next) = fs::read_link(&real) else { break };
+            real = real.parent().unwrap_or(Path::new("")).join(next);
+        }
+        let parent = match real.parent() {
+            Some(parent) if parent == OsStr::new("") => Path::new("."),
+            Some(parent) => parent,
+            None => Path::new("/"),
+        };
+        let parent = fs::canonicalize(parent).map_err(|error| Refusal {
+            advice: format!("The directory {} must exist.", parent.display()),
+            ..cannot_tell(path.display(), "create it", &error)
+        })?;
+        if self.is_device_directory(Some(&parent)) {
+            return Err(Refusal {
+                advice: "Look at the name: a file made there would fill the memory. `fio-spdk devices` lists devices."
+                    .to_owned(),
+                ..refusal(RefusalKind::NotATarget, path.display().to_string(), "there is no such device".to_owned())
+            });
+        }
+        if let Some(kernel) = kernel_file_system(&parent) {
+            let reason = format!("its directory is the kernel's ({kernel})");
+            return Err(refusal(RefusalKind::NotATarget, path.display().to_string(), reason));
+        }
+        let canonical = real.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
+        let subject = Subject { path: path.to_owned(), canonical };
+        let sentence = format!("{} will be created", subject.title(""));
+        Ok(consent(TargetKind::NewFile, &subject, None, sentence))
     }
-    let holds = signature::find(size, &mut |offset, bytes| reader.read_at(bytes, offset));
-    let serial = block::lookup(path).and_then(|device| device.serial);
-    check_contents(path, holds, serial.as_deref(), options)?;
-    let mut facts = vec![format_size(size)];
-    facts.extend(serial.map(|serial| format!("serial {serial}")));
-    facts.extend(holds.map(|name| format!("holds {name}")));
-    let sentence = format!("{} ({}) will be overwritten", shown(path), facts.join(", "));
-    Ok(Consent { sentence: Some(sentence), _claim: claim })
+
+    /// Whether a directory is one of device nodes; memory file systems below it are not.
+    fn is_device_directory(&self, directory: Option<&Path>) -> bool {
+        let Some(directory) = directory else { return false };
+        let Ok(root) = fs::canonicalize(&self.sysfs.dev) else { return false };
+        let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+        directory.starts_with(&root)
+            && !directory.starts_with(root.join("shm"))
+            && device(directory) == device(&root)
+    }
 }
 
-/// A device that holds something is named by the user, by serial number or path, or left alone.
-fn check_contents(
-    path: &Path,
-    holds: Option<&str>,
+/// A target as it was named and as it is.
+struct Subject {
+    path: PathBuf,
+    canonical: PathBuf,
+}
+
+impl Subject {
+    /// `/dev/disk/by-id/x → /dev/sda (facts)`.
+    fn title(&self, facts: &str) -> String {
+        let mut title = self.path.display().to_string();
+        if self.path != self.canonical {
+            title = format!("{title} → {}", self.canonical.display());
+        }
+        if facts.is_empty() { title } else { format!("{title} ({facts})") }
+    }
+
+    fn names(&self) -> [&Path; 2] {
+        [&self.path, &self.canonical]
+    }
+}
+
+/// Whether one of the names that the user gave with `--destroy` is this device: its serial number,
+/// a path by which it is known, or any path that leads to the same device.
+#[must_use]
+pub fn destroy_covers(
+    destroy: &[String],
     serial: Option<&str>,
-    options: &GuardOptions,
-) -> Result<(), String> {
-    let Some(holds) = holds else { return Ok(()) };
-    let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let named = options.destroy.iter().any(|name| {
-        let as_path = Path::new(name);
-        Some(name.as_str()) == serial || as_path == path || as_path == canonical
-    });
-    if named {
-        return Ok(());
-    }
-    let name = serial.map_or_else(|| path.display().to_string(), str::to_owned);
-    Err(format!("it holds {holds}: to overwrite that, say --destroy={name}"))
+    names: &[&Path],
+    number: Option<DeviceNumber>,
+) -> bool {
+    destroy.iter().map(|given| given.trim()).filter(|given| !given.is_empty()).any(|given| {
+        serial.is_some_and(|serial| serial.trim() == given)
+            || names.contains(&Path::new(given))
+            || (number.is_some()
+                && given.contains('/')
+                && DeviceNumber::of_block_path(Path::new(given)) == number)
+    })
 }
 
-fn is_read_only(major: u32, minor: u32) -> bool {
-    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|text| text.trim() == "1")
+/// The signatures on an open block device.
+#[must_use]
+pub fn read_signatures(file: &File, size_bytes: u64) -> Found {
+    let found = signature::detect(size_bytes, &mut |offset, buffer| file.read_at(buffer, offset));
+    // What was read for this must not answer the reads of the run from memory. It is a wish only.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    found
 }
 
-fn join(claims: &[Claim]) -> String {
-    let sentences: Vec<&str> = claims.iter().map(|claim| claim.sentence.as_str()).collect();
-    sentences.join(", and ")
+/// `holds ext4`, `has the partitions sda1, sda2`, …
+fn holds_data(device: &BlockDevice, found: &Found) -> Option<String> {
+    if let Some(sentence) = found.sentence() {
+        return Some(format!("holds {sentence}"));
+    }
+    if !device.partitions.is_empty() {
+        return Some(format!("has the partitions {}", device.partitions.join(", ")));
+    }
+    let error = found.unreadable.as_ref()?;
+    Some(format!("may hold anything: reading it failed ({error})"))
 }
 
-/// The path, and where it leads if it is a link.
-fn shown(path: &Path) -> String {
-    match std::fs::canonicalize(path) {
-        Ok(canonical) if canonical != path && path.is_symlink() => {
-            format!("{} -> {}", path.display(), canonical.display())
-        }
-        _ => path.display().to_string(),
+fn facts(device: &BlockDevice) -> String {
+    let mut parts = vec![format_size(device.size_bytes)];
+    parts.extend(device.model.clone());
+    parts.extend(device.serial.as_ref().map(|serial| format!("serial {serial}")));
+    parts.join(", ")
+}
+
+fn quoted(serial: &str) -> String {
+    if serial.contains(char::is_whitespace) { format!("'{serial}'") } else { serial.to_owned() }
+}
+
+fn consent(kind: TargetKind, subject: &Subject, seen: Option<&Metadata>, sentence: String) -> Consent {
+    Consent {
+        sentence,
+        kind,
+        canonical: subject.canonical.clone(),
+        device: None,
+        identity: seen.map(Identity::of),
+        holds: None,
+        claim: None,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn refusal(kind: RefusalKind, target: String, reason: String) -> Refusal {
+    Refusal { kind, target, reasons: vec![reason], advice: String::new(), claims: Vec::new() }
+}
 
-    fn refusal(path: &Path) -> String {
-        check_writable(path, &GuardOptions::default()).unwrap_err().to_string()
-    }
+fn cannot_tell(target: impl fmt::Display, what: &str, error: &io::Error) -> Refusal {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => "Run as a user who may (root, or the group `disk` for devices).",
+        _ => "",
+    };
+    let reason = format!("cannot {what}: {error}");
+    Refusal { advice: advice.to_owned(), ..refusal(RefusalKind::CannotTell, target.to_string(), reason) }
+}
 
-    #[test]
-    fn a_file_that_holds_something_is_named_and_a_new_one_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        let consent = check_writable(&file, &GuardOptions::default()).unwrap();
-        assert_eq!(consent.sentence, None);
-        std::fs::write(&file, [1; 4096]).unwrap();
-        let consent = check_writable(&file, &GuardOptions::default()).unwrap();
-        assert!(consent.sentence.unwrap().ends_with("(existing file, 4KiB) will be overwritten"));
+fn in_use(target: String, claims: Vec<Claim>) -> Refusal {
+    let has = |kind| claims.iter().any(|claim| claim.kind == kind);
+    let advice = if has(ClaimKind::Mounted) {
+        "Unmount it first, or choose another device."
+    } else if has(ClaimKind::Swap) {
+        "Switch it off first (swapoff), or choose another device."
+    } else if has(ClaimKind::Holder) {
+        "Stop what is made of it first (mdadm --stop, vgchange -an, dmsetup remove), or choose another device."
+    } else if has(ClaimKind::LoopBacking) {
+        "Detach the loop device first (losetup -d), or choose another device."
+    } else {
+        "End that program first, or choose another device."
+    };
+    Refusal {
+        kind: RefusalKind::InUse,
+        target,
+        reasons: claims.iter().map(|claim| claim.sentence.clone()).collect(),
+        advice: advice.to_owned(),
+        claims,
     }
+}
 
-    #[test]
-    fn what_is_neither_a_file_nor_a_block_device_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(refusal(directory.path()).contains("directory"));
-        let link = directory.path().join("link");
-        std::os::unix::fs::symlink(directory.path().join("nothing"), &link).unwrap();
-        assert!(refusal(&link).contains("link to nothing"));
-        assert!(refusal(Path::new("/dev/tty")).contains("character device"));
-        let fifo = directory.path().join("fifo");
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
-        assert!(refusal(&fifo).contains("neither"));
-        assert!(check_writable(Path::new("/dev/null"), &GuardOptions::default()).is_ok());
+/// What is neither a file nor a block device.
+fn other(subject: &Subject, metadata: &Metadata) -> Result<Consent, Refusal> {
+    let kind = metadata.file_type();
+    let number = DeviceNumber::from_raw(metadata.rdev());
+    // null, zero and full swallow what is written.
+    if kind.is_char_device() && number.major == 1 && [3, 5, 7].contains(&number.minor) {
+        let sentence = format!("{} swallows what is written", subject.title(""));
+        return Ok(consent(TargetKind::Sink, subject, Some(metadata), sentence));
     }
+    let (what, advice) = if kind.is_dir() {
+        ("a directory", "Name a file in it (fio's `directory` and `filename`).")
+    } else if kind.is_fifo() {
+        ("a FIFO", "Name a file or a block device.")
+    } else if kind.is_socket() {
+        ("a socket", "Name a file or a block device.")
+    } else {
+        ("a character device", "Name its block device (/dev/nvme0n1 for /dev/ng0n1).")
+    };
+    let reason = format!("it is {what}");
+    Err(Refusal { advice: advice.to_owned(), ..refusal(RefusalKind::NotATarget, subject.title(""), reason) })
+}
 
-    #[test]
-    fn contents_are_lost_only_by_name() {
-        let path = Path::new("/dev/disk-of-a-test");
-        let options = |name: &str| GuardOptions { destroy: vec![name.to_owned()], ..GuardOptions::default() };
-        let check = |serial, name| check_contents(path, Some("ext2/3/4"), serial, &options(name));
-        assert!(check(Some("S1"), "S1").is_ok());
-        assert!(check(None, "/dev/disk-of-a-test").is_ok());
-        assert_eq!(
-            check(Some("S1"), "S2").unwrap_err(),
-            "it holds ext2/3/4: to overwrite that, say --destroy=S1"
-        );
-        assert!(check(None, "").unwrap_err().ends_with("--destroy=/dev/disk-of-a-test"));
-        assert!(check_contents(path, None, None, &GuardOptions::default()).is_ok());
-    }
+/// The name of the kernel's own file system that a path lies on. Writing there sets switches of the
+/// machine; efivarfs can make it unbootable.
+fn kernel_file_system(path: &Path) -> Option<&'static str> {
+    const KERNEL: &[(u64, &str)] = &[
+        (0x9fa0, "procfs"),
+        (0x6265_6572, "sysfs"),
+        (0x0027_e0eb, "cgroup"),
+        (0x6367_7270, "cgroup2"),
+        (0x6462_6720, "debugfs"),
+        (0x7472_6163, "tracefs"),
+        (0x7363_6673, "securityfs"),
+        (0x6265_6570, "configfs"),
+        (0xde5e_81e4, "efivarfs"),
+        (0xcafe_4a11, "bpf"),
+        (0x6165_676c, "pstore"),
+        (0xf97c_ff8c, "selinuxfs"),
+        (0x1cd1, "devpts"),
+    ];
+    let magic = u64::try_from(rustix::fs::statfs(path).ok()?.f_type).ok()? & 0xffff_ffff;
+    KERNEL.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
 }
