@@ -50,7 +50,7 @@ pub struct IoUringQueue {
     /// I/Os in flight, by the number that is their `user_data`.
     slots: Box<[Option<Io>]>,
     free_slots: Vec<u32>,
-    /// What completed within `submit`: deallocates of block devices.
+    /// What completed within `submit`.
     immediate: Vec<Completion>,
     uncommitted: u32,
     iopoll: bool,
@@ -87,26 +87,15 @@ impl Engine for IoUring {
             )));
         }
         let mut notes = Vec::new();
-        let ring = self.ring(config.depth, &mut notes)?;
+        let iopoll = self.options.iopoll && self.can_iopoll(&mut notes)?;
+        let ring = self.ring(config.depth, iopoll, &mut notes)?;
         let registered_files = self.options.registered_files && self.register_files(&ring, &mut notes);
         let fixed = if self.options.fixed_buffers {
             register_buffers(&ring, buffers, &mut notes)
         } else {
             Box::default()
         };
-        let depth = config.depth as usize;
-        let queue = IoUringQueue {
-            ring,
-            files: Arc::clone(&self.files),
-            registered_files,
-            fixed,
-            slots: (0..depth).map(|_| None).collect(),
-            free_slots: (0..config.depth).rev().collect(),
-            immediate: Vec::with_capacity(depth),
-            uncommitted: 0,
-            iopoll: self.options.iopoll,
-            sqpoll: self.options.sqpoll,
-        };
+        let queue = self.queue_on(ring, config.depth, iopoll, registered_files, fixed);
         Ok((queue, notes))
     }
 }
@@ -114,11 +103,11 @@ impl Engine for IoUring {
 impl IoUring {
     /// A ring with what this kernel offers. Completions are run by the worker's own calls
     /// (DEFER_TASKRUN, Linux 6.1) instead of by interrupting it.
-    fn ring(&self, depth: u32, notes: &mut Vec<String>) -> Result<Ring, EngineError> {
+    fn ring(&self, depth: u32, iopoll: bool, notes: &mut Vec<String>) -> Result<Ring, EngineError> {
         let build = |modern: bool| {
             let mut builder = Ring::builder();
             builder.setup_clamp();
-            if self.options.iopoll {
+            if iopoll {
                 builder.setup_iopoll();
             }
             if self.options.sqpoll {
@@ -154,6 +143,62 @@ impl IoUring {
             };
             EngineError { message: format!("cannot make an io_uring: {error}{hint}"), errno: error.raw_os_error() }
         })
+    }
+
+    fn queue_on(
+        &self,
+        ring: Ring,
+        depth: u32,
+        iopoll: bool,
+        registered_files: bool,
+        fixed: Box<[usize]>,
+    ) -> IoUringQueue {
+        IoUringQueue {
+            ring,
+            files: Arc::clone(&self.files),
+            registered_files,
+            fixed,
+            slots: (0..depth).map(|_| None).collect(),
+            free_slots: (0..depth).rev().collect(),
+            immediate: Vec::with_capacity(depth as usize),
+            uncommitted: 0,
+            iopoll,
+            sqpoll: self.options.sqpoll,
+        }
+    }
+
+    /// Whether every target can be polled: a ring with IOPOLL is accepted for any file, and the
+    /// first I/O then says EOPNOTSUPP. So one block of each is read.
+    fn can_iopoll(&self, notes: &mut Vec<String>) -> Result<bool, EngineError> {
+        let ring = self.ring(1, true, &mut Vec::new())?;
+        let mut queue = self.queue_on(ring, 1, true, false, Box::default());
+        for (target, fact) in (0..).zip(&self.facts) {
+            let len = fact.lba_bytes.max(512);
+            let mut area = BufferArea::new(1, len).map_err(EngineError::new)?;
+            let Some(buffer) = area.take() else { return Ok(true) };
+            let (op, data_only) = (Op::Read, false);
+            let io =
+                Io { buffer, offset: 0, sequence: 0, submit_ns: 0, len, moved: 0, target, op, data_only };
+            let mut done = Vec::with_capacity(1);
+            queue.submit(&mut vec![io]);
+            let dead = |error: QueueError| EngineError::new(format!("io_uring with hipri: {}", error.status));
+            queue.commit().map_err(dead)?;
+            let end_ns = Clock::get().now_ns() + SECOND_NS;
+            while done.is_empty() && Clock::get().now_ns() < end_ns {
+                queue.poll(Wait { min: 1, timeout_ns: SECOND_NS }, 1, &mut done).map_err(dead)?;
+            }
+            for completion in done {
+                if completion.status.errno() == libc::EOPNOTSUPP {
+                    let path = fact.path.display();
+                    notes.push(format!(
+                        "io_uring: {path} cannot be polled: hipri is left out, completions interrupt"
+                    ));
+                    return Ok(false);
+                }
+                area.give_back(completion.io.buffer);
+            }
+        }
+        Ok(true)
     }
 
     fn register_files(&self, ring: &Ring, notes: &mut Vec<String>) -> bool {
@@ -256,7 +301,7 @@ impl Queue for IoUringQueue {
         let room = batch.len().min(self.free_slots.len()).min(queue.capacity() - queue.len());
         drop(queue);
         let mut count = 0;
-        while count < room && !self.is_discard(&batch[count]) {
+        while count < room && !self.completes_here(&batch[count]) {
             count += 1;
         }
         for io in batch.drain(..count) {
@@ -275,7 +320,7 @@ impl Queue for IoUringQueue {
             self.uncommitted += 1;
         }
         if count < room {
-            self.discard(batch);
+            self.complete_here(batch);
         }
     }
 
@@ -342,23 +387,32 @@ impl Queue for IoUringQueue {
 }
 
 impl IoUringQueue {
+    /// What no ring takes: block devices discard by ioctl only, as far as kernels before 6.12 go, and
+    /// a ring that polls has reads and writes alone.
     #[inline]
-    fn is_discard(&self, io: &Io) -> bool {
+    fn completes_here(&self, io: &Io) -> bool {
         let file = || self.files.get(usize::from(io.target));
-        io.op == Op::Deallocate && file().is_some_and(KernelFile::is_block_device)
+        match io.op {
+            Op::Read | Op::Write => false,
+            Op::Flush => self.iopoll,
+            Op::Deallocate => self.iopoll || file().is_some_and(KernelFile::is_block_device),
+        }
     }
 
-    /// Block devices discard by ioctl only, as far as kernels before 6.12 go: it completes here.
+    /// Does in place what the ring does not take.
     #[cold]
-    fn discard(&mut self, batch: &mut Vec<Io>) {
+    fn complete_here(&mut self, batch: &mut Vec<Io>) {
         while self.immediate.len() < self.immediate.capacity() {
-            if !batch.first().is_some_and(|io| self.is_discard(io)) {
+            if !batch.first().is_some_and(|io| self.completes_here(io)) {
                 return;
             }
             let io = batch.remove(0);
             let bytes = io.len - io.moved;
             let file = &self.files[usize::from(io.target)];
-            let result = file.deallocate(io.offset + u64::from(io.moved), u64::from(bytes));
+            let result = match io.op {
+                Op::Flush => file.flush(io.data_only),
+                _ => file.deallocate(io.offset + u64::from(io.moved), u64::from(bytes)),
+            };
             let (status, bytes) = outcome(result.map(|()| bytes as usize));
             self.immediate.push(Completion { io, status, bytes, done_ns: 0 });
         }

@@ -33,8 +33,9 @@ impl KernelFile {
         let mut flags = OFlags::CLOEXEC
             | match (options.reads, options.writes) {
                 (_, false) => OFlags::RDONLY,
-                (false, true) => OFlags::WRONLY,
-                (true, true) => OFlags::RDWR,
+                // Whether a file can be polled is found out by reading it.
+                (false, true) if !options.iopoll => OFlags::WRONLY,
+                (_, true) => OFlags::RDWR,
             };
         for (wanted, flag) in
             [(options.direct, OFlags::DIRECT), (options.sync, OFlags::SYNC), (options.dsync, OFlags::DSYNC)]
