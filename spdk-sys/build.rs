@@ -6,7 +6,8 @@ use std::process::Command;
 const HELP: &str = "the `spdk` feature needs SPDK's static libraries and pkg-config files.\n\
      Build SPDK (24.01 LTS or newer) as its documentation says, then point pkg-config at it:\n    \
      PKG_CONFIG_PATH=<spdk>/build/lib/pkgconfig cargo build --release --features spdk\n\
-     or build without `--features spdk`: every other engine works without it.";
+     This version looks for SPDK but cannot bind it yet: build without `--features spdk`, every other \
+     engine works without it.";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
