@@ -507,7 +507,7 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         &[],
         "0",
         Kind::Integer { min: 0, max: u32::MAX as u64, field: Number::U32(|job| &mut job.fsync) },
-        "Flushes after this many writes (fsync); 0 never.",
+        "Flushes after this many writes (fsync); 0 never. A flush does not wait for writes in flight: what had come back before it was issued is what it makes durable.",
     ),
     entry(
         DURABLE,

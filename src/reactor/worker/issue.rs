@@ -1,0 +1,188 @@
+//! Issuing: asking the workload, filling buffers, submitting and ringing the doorbell.
+
+use super::*;
+
+impl<Q: Queue> Worker<Q> {
+    /// Submits what there is room for; true if it was anything.
+    #[inline]
+    pub(super) fn issue(&mut self) -> bool {
+        if self.draining_to_low {
+            if self.in_flight > self.config.depth_low {
+                // Short transfers go on: they are in flight, and without them nothing would drain.
+                return !self.batch.is_empty() && self.submit();
+            }
+            self.draining_to_low = false;
+        }
+        if self.batch.is_empty() && self.flush_due.is_none() {
+            let room = (self.config.depth - self.in_flight).min(self.config.batch_submit);
+            self.prepare(room);
+        }
+        self.submit()
+    }
+
+    /// Asks the workload for up to `room` I/Os and gives them their buffers, filled.
+    #[inline]
+    fn prepare(&mut self, room: u32) {
+        if self.exhausted {
+            return;
+        }
+        for _ in 0..room {
+            let next = if self.held.is_some() { self.held.take() } else { self.workload.next() };
+            let Some(step) = next else {
+                self.exhausted = true;
+                return;
+            };
+            let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
+            let mut flush_due = false;
+            if self.tracks_buffers {
+                if self.config.serialize && self.is_busy(&step) {
+                    self.held = Some(step);
+                    self.free.push(buffer);
+                    return;
+                }
+                if step.op == Op::Write {
+                    self.fill(&mut buffer, &step);
+                    flush_due = self.write_makes_flush_due();
+                }
+                if self.config.serialize {
+                    let end = step.offset + u64::from(step.len);
+                    self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+                }
+            }
+            self.in_flight += 1;
+            self.batch.push(Io {
+                buffer,
+                offset: step.offset,
+                sequence: step.sequence,
+                submit_ns: 0,
+                len: step.len,
+                moved: 0,
+                target: step.target,
+                op: step.op,
+                data_only: false,
+            });
+            if flush_due {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn fill(&mut self, buffer: &mut Buffer, step: &Step) {
+        let id = buffer.id() as usize;
+        if self.dirty[id] {
+            self.dirty[id] = false;
+            self.content.prepare(buffer);
+        }
+        self.content.update(&mut buffer[..step.len as usize], step);
+    }
+
+    /// Whether an I/O on its way touches the bytes of `step`.
+    #[cold]
+    fn is_busy(&self, step: &Step) -> bool {
+        let end = step.offset + u64::from(step.len);
+        let meets = |target: u16, from: u64, to: u64| target == step.target && from < end && step.offset < to;
+        self.ranges.iter().flatten().any(|&(target, from, to)| meets(target, from, to))
+    }
+
+    #[inline]
+    fn write_makes_flush_due(&mut self) -> bool {
+        let mut due = false;
+        if self.config.fdatasync > 0 {
+            self.writes_since_fdatasync += 1;
+            if self.writes_since_fdatasync == self.config.fdatasync {
+                self.writes_since_fdatasync = 0;
+                self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: true });
+                due = true;
+            }
+        }
+        if self.config.fsync > 0 {
+            self.writes_since_fsync += 1;
+            if self.writes_since_fsync == self.config.fsync {
+                self.writes_since_fsync = 0;
+                self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: false });
+                due = true;
+            }
+        }
+        due
+    }
+
+    /// Hands the batch and due flushes to the queue and rings the doorbell; true if anything went.
+    #[inline]
+    pub(super) fn submit(&mut self) -> bool {
+        if self.flush_due.is_some() {
+            self.prepare_flushes();
+        }
+        let prepared = self.batch.len();
+        if prepared == 0 {
+            return false;
+        }
+        let issue_ns = if Q::BLOCKING { 0 } else { self.clock.now_ns() };
+        self.batch_ids.clear();
+        for io in &mut self.batch {
+            if io.moved == 0 {
+                io.submit_ns = issue_ns;
+            }
+            if Q::HAS_DOORBELL {
+                self.batch_ids.push(io.buffer.id());
+            }
+        }
+        self.queue.submit(&mut self.batch);
+        let submitted = (prepared - self.batch.len()) as u32;
+        if submitted == 0 {
+            return false;
+        }
+        let depth = self.in_flight - self.batch.len() as u32;
+        self.account_depth(depth - submitted, depth);
+        self.stats.batch_submit.record(submitted);
+        if let Err(error) = self.queue.commit() {
+            self.queue_died(error);
+            return true;
+        }
+        if !Q::BLOCKING && Q::HAS_DOORBELL {
+            let slat_ns = self.clock.now_ns() - issue_ns;
+            for &id in &self.batch_ids {
+                self.slat_ns[id as usize] = slat_ns;
+            }
+        }
+        if self.in_flight == self.config.depth && self.config.depth_low < self.config.depth {
+            self.draining_to_low = true;
+        }
+        true
+    }
+
+    /// Adds one flush a target to the batch, as far as there are buffers.
+    #[cold]
+    fn prepare_flushes(&mut self) {
+        let end = self.config.first_target + self.config.targets;
+        while let Some(due) = self.flush_due {
+            let Some(buffer) = self.free.pop() else { return };
+            self.in_flight += 1;
+            self.batch.push(Io {
+                buffer,
+                offset: 0,
+                sequence: 0,
+                submit_ns: 0,
+                len: 0,
+                moved: 0,
+                target: due.next_target,
+                op: Op::Flush,
+                data_only: due.data_only,
+            });
+            let next_target = due.next_target + 1;
+            self.flush_due = (next_target < end).then_some(FlushDue { next_target, ..due });
+        }
+    }
+
+    /// Depths `before + 1` to `after` were each reached once.
+    #[inline]
+    fn account_depth(&mut self, before: u32, after: u32) {
+        let mut depth = before + 1;
+        while depth <= after {
+            let level = depth_level(depth);
+            let last = if level + 1 == DEPTH_LEVELS { after } else { ((2 << level) - 1).min(after) };
+            self.stats.depth_at_submit[level] += u64::from(last - depth + 1);
+            depth = last + 1;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! One worker: its queue, its workload, its buffers and its counts.
+//!
+//! Invariants: every buffer of the area is in exactly one place (`free`, `batch`, or in the queue);
+//! `in_flight` counts those that are not in `free`; an I/O is counted when it comes back, once.
+
+mod issue;
+mod reap;
+
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::base::{Op, Status};
+use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
+use crate::stats::{DEPTH_LEVELS, WorkerStats, depth_level};
+use crate::workload::{Content, Step, Workload};
+
+use super::live::{Live, Tap, WorkerState};
+use super::{Turn, Turning};
+
+/// How long the engine may sleep at most when there is nothing to do but wait: requests to stop
+/// and to publish are looked at in between.
+const MAX_WAIT_NS: u64 = 5_000_000;
+/// How long a worker waits for its last I/Os when its queue has died.
+const STOP_WAIT_NS: u64 = 100_000_000;
+/// Housekeepings between two looks at the 99th percentile.
+const P99_EVERY: u32 = 250;
+
+/// The options of one worker's loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// I/Os in flight at most.
+    pub depth: u32,
+    /// I/Os a doorbell at most.
+    pub batch_submit: u32,
+    /// Completions to wait for when nothing can be issued; 0 polls.
+    pub batch_complete_min: u32,
+    /// Completions taken at once at most.
+    pub batch_complete_max: u32,
+    /// Once full, drain to this depth before issuing again.
+    pub depth_low: u32,
+    /// Flush after this many writes; 0 never.
+    pub fsync: u32,
+    /// The same, data only; 0 never.
+    pub fdatasync: u32,
+    /// Flush at the end.
+    pub end_fsync: bool,
+    /// The first of the targets to flush.
+    pub first_target: u16,
+    /// How many targets there are to flush.
+    pub targets: u16,
+    /// Run, but do not count, for this long.
+    pub ramp_ns: u64,
+    /// Then issue for this long.
+    pub runtime_ns: Option<u64>,
+    /// Failed reads do not end the worker.
+    pub continue_on_read: bool,
+    /// Failed writes, deallocates and flushes do not end the worker.
+    pub continue_on_write: bool,
+    /// A full target ends the worker without an error.
+    pub fill_device: bool,
+    /// Hold an I/O back while another to the same bytes is in flight.
+    pub serialize: bool,
+}
+
+/// What a worker is made of.
+pub struct WorkerParts<Q> {
+    /// Options.
+    pub config: WorkerConfig,
+    /// The queue, made on this thread.
+    pub queue: Q,
+    /// The memory: at least `config.depth` buffers of the largest length.
+    pub buffers: BufferArea,
+    /// What to do.
+    pub workload: Workload,
+    /// What to write.
+    pub content: Content,
+    /// Whether it writes at all.
+    pub writes: bool,
+    /// Numbers that others read meanwhile.
+    pub live: Arc<Live>,
+    /// Requests for full statistics.
+    pub tap: Tap,
+}
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub struct WorkerOutcome {
+    /// Its counts.
+    pub stats: Box<WorkerStats>,
+    /// The error that ended it, if one did.
+    pub error: Option<(Op, Status)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Ramp,
+    Run,
+    /// Nothing more is issued.
+    Drain,
+    /// The last flushes are in flight.
+    EndFlush,
+    Done,
+}
+
+/// I/Os of one command that were submitted at one moment and come back at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    submit_ns: u64,
+    slat_ns: u64,
+    ios: u64,
+    bytes: u64,
+}
+
+/// One worker on its reactor.
+pub struct Worker<Q: Queue> {
+    config: WorkerConfig,
+    queue: Q,
+    area: BufferArea,
+    workload: Workload,
+    content: Content,
+    live: Arc<Live>,
+    tap: Tap,
+    clock: Clock,
+    now_ns: u64,
+    phase: Phase,
+    phase_end_ns: u64,
+    /// The ramp is over.
+    counting: bool,
+    stats: Box<WorkerStats>,
+    error: Option<(Op, Status)>,
+    free: Vec<Buffer>,
+    in_flight: u32,
+    draining_to_low: bool,
+    exhausted: bool,
+    /// What the next doorbell is for: new I/Os, short ones that go on, and those for which the
+    /// queue had no room.
+    batch: Vec<Io>,
+    /// A step that waits for an I/O to the same bytes.
+    held: Option<Step>,
+    done: Vec<Completion>,
+    runs: [Run; 3],
+    batch_ids: Vec<u32>,
+    /// By buffer: from before `submit` to after the doorbell.
+    slat_ns: Box<[u64]>,
+    /// Something is kept by buffer: which reads went through it, or which bytes are in flight.
+    tracks_buffers: bool,
+    /// By buffer: a read has gone through it, so that it must be filled again before a write. Empty
+    /// where nothing is written.
+    dirty: Box<[bool]>,
+    /// By buffer: the bytes in flight, kept only to serialize.
+    ranges: Box<[Option<(u16, u64, u64)>]>,
+    writes_since_fsync: u32,
+    writes_since_fdatasync: u32,
+    flush_due: Option<FlushDue>,
+    looks: u32,
+}
+
+/// A flush of every target, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct FlushDue {
+    next_target: u16,
+    data_only: bool,
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// Puts the parts together and fills the buffers.
+    ///
+    /// # Panics
+    /// If there are fewer buffers than `config.depth`.
+    #[must_use]
+    pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
+        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap } = parts;
+        let depth = config.depth as usize;
+        let mut free = Vec::with_capacity(depth);
+        for _ in 0..config.depth {
+            let mut buffer = buffers.take().expect("a buffer for every I/O in flight");
+            if writes {
+                content.prepare(&mut buffer);
+            }
+            free.push(buffer);
+        }
+        Worker {
+            config,
+            queue,
+            area: buffers,
+            workload,
+            content,
+            live,
+            tap,
+            clock: Clock::get(),
+            now_ns: 0,
+            phase: Phase::Ramp,
+            phase_end_ns: 0,
+            counting: false,
+            stats: Box::default(),
+            error: None,
+            free,
+            in_flight: 0,
+            draining_to_low: false,
+            exhausted: false,
+            batch: Vec::with_capacity(depth),
+            held: None,
+            done: Vec::with_capacity(depth),
+            runs: [Run::default(); 3],
+            batch_ids: Vec::with_capacity(depth),
+            slat_ns: vec![0; depth].into(),
+            tracks_buffers: writes || config.serialize,
+            dirty: if writes { vec![false; depth].into() } else { Box::default() },
+            ranges: if config.serialize { vec![None; depth].into() } else { Box::default() },
+            writes_since_fsync: 0,
+            writes_since_fdatasync: 0,
+            flush_due: None,
+            looks: 0,
+        }
+    }
+
+    /// Moves from phase to phase.
+    #[inline]
+    fn steer(&mut self) {
+        match self.phase {
+            Phase::Ramp | Phase::Run => {
+                if self.now_ns >= self.phase_end_ns {
+                    if self.phase == Phase::Ramp {
+                        self.begin_counting();
+                    } else {
+                        self.enter(Phase::Drain);
+                    }
+                }
+                if self.exhausted {
+                    self.enter(Phase::Drain);
+                }
+            }
+            Phase::Drain | Phase::EndFlush => {
+                if self.in_flight == 0 {
+                    self.advance_end();
+                }
+            }
+            Phase::Done => {}
+        }
+    }
+
+    #[cold]
+    fn begin_counting(&mut self) {
+        self.counting = true;
+        self.stats.restart(self.now_ns);
+        self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
+        self.enter(Phase::Run);
+    }
+
+    #[cold]
+    fn advance_end(&mut self) {
+        if self.phase == Phase::Drain && self.config.end_fsync && self.flush_due.is_none() {
+            self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: false });
+            self.enter(Phase::EndFlush);
+        } else if self.flush_due.is_none() {
+            self.enter(Phase::Done);
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        if self.phase == Phase::Run {
+            self.stats.end_ns = self.now_ns;
+        }
+        self.phase = phase;
+        if matches!(phase, Phase::Drain) {
+            self.flush_due = None;
+            self.held = None;
+        }
+        if phase == Phase::Done {
+            self.stats.end_ns = self.now_ns;
+            if !self.counting {
+                // Ended within the ramp: what it did, to its last I/O, is no result.
+                self.stats.restart(self.now_ns);
+            }
+        }
+        self.live.set_state(match phase {
+            Phase::Ramp => WorkerState::Ramping,
+            Phase::Run => WorkerState::Running,
+            Phase::Drain | Phase::EndFlush => WorkerState::Draining,
+            Phase::Done => WorkerState::Done,
+        });
+    }
+}
+
+impl<Q: Queue> Worker<Q> {
+    #[inline]
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        if self.phase == Phase::Done {
+            // A dead queue may hold I/Os for ever: it is not asked again.
+            return Turn::Done;
+        }
+        let reaped = self.reap(may_wait);
+        self.steer();
+        let issued = match self.phase {
+            Phase::Ramp | Phase::Run => self.issue(),
+            Phase::Drain | Phase::EndFlush => self.submit(),
+            Phase::Done => return Turn::Done,
+        };
+        if reaped || issued {
+            self.stats.busy_turns += 1;
+            Turn::Busy
+        } else {
+            self.stats.idle_turns += 1;
+            Turn::Idle
+        }
+    }
+}
+
+impl<Q: Queue> Turning for Worker<Q> {
+    fn turns(&mut self, count: u32, until_ns: u64, may_wait: bool) -> Turn {
+        let mut last = Turn::Idle;
+        for _ in 0..count {
+            last = self.turn(may_wait);
+            if last == Turn::Done || self.now_ns >= until_ns {
+                break;
+            }
+        }
+        last
+    }
+
+    fn housekeep(&mut self) {
+        self.live.publish(&self.stats);
+        self.tap.serve(&self.stats);
+        if self.live.stop_requested() && matches!(self.phase, Phase::Ramp | Phase::Run) {
+            self.enter(Phase::Drain);
+        }
+        self.looks += 1;
+        if self.looks >= P99_EVERY {
+            self.looks = 0;
+            let busiest = self.stats.ops.iter().max_by_key(|(_, op)| op.ios).map(|(op, _)| op);
+            let clat = &self.stats.ops.get(busiest.unwrap_or(Op::Read)).latency.clat;
+            self.live.p99_ns.store(clat.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn start(&mut self) {
+        self.now_ns = self.clock.now_ns();
+        self.stats.start_ns = self.now_ns;
+        self.phase_end_ns = self.now_ns.saturating_add(self.config.ramp_ns);
+        self.enter(Phase::Ramp);
+        if self.config.ramp_ns == 0 {
+            self.begin_counting();
+        }
+    }
+
+    fn finish(self: Box<Self>) -> WorkerOutcome {
+        let Worker { free, mut area, stats, error, .. } = *self;
+        for buffer in free {
+            area.give_back(buffer);
+        }
+        WorkerOutcome { stats, error }
+    }
+}

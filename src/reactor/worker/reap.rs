@@ -1,0 +1,214 @@
+//! Taking back what has completed: counting it, and deciding what an unusual end means.
+
+use super::*;
+
+impl<Q: Queue> Worker<Q> {
+    /// Takes what has completed; true if there was anything.
+    #[inline]
+    pub(super) fn reap(&mut self, may_wait: bool) -> bool {
+        if self.in_flight == 0 {
+            self.now_ns = self.clock.now_ns();
+            return false;
+        }
+        let wait = if may_wait && !Q::BLOCKING { self.wait() } else { Wait::default() };
+        let mut done = std::mem::take(&mut self.done);
+        let polled = self.queue.poll(wait, self.config.batch_complete_max as usize, &mut done);
+        if !Q::BLOCKING {
+            self.now_ns = self.clock.now_ns();
+        }
+        let count = done.len() as u32;
+        self.take_back(&mut done);
+        self.done = done;
+        if count > 0 {
+            self.stats.batch_complete.record(count);
+        }
+        if let Err(error) = polled {
+            self.queue_died(error);
+        }
+        count > 0
+    }
+
+    /// How long the engine may sleep: not at all while something can be issued.
+    #[inline]
+    fn wait(&self) -> Wait {
+        let can_issue = matches!(self.phase, Phase::Ramp | Phase::Run)
+            && !self.exhausted
+            && self.in_flight < self.config.depth
+            && !self.draining_to_low
+            && self.held.is_none();
+        let can_issue = can_issue || !self.batch.is_empty();
+        if can_issue || self.config.batch_complete_min == 0 {
+            return Wait::default();
+        }
+        let min = self.config.batch_complete_min.min(self.in_flight) as usize;
+        let left_ns = match self.phase {
+            Phase::Ramp | Phase::Run => self.phase_end_ns.saturating_sub(self.now_ns).max(1000),
+            _ => MAX_WAIT_NS,
+        };
+        Wait { min, timeout_ns: left_ns.min(MAX_WAIT_NS) }
+    }
+
+    /// Counts what has come back and takes the buffers. Counted in place and moved afterwards: of
+    /// the usual ones only the buffer is moved at all.
+    #[inline]
+    fn take_back(&mut self, done: &mut Vec<Completion>) {
+        let mut all_usual = true;
+        for completion in &*done {
+            if is_usual(completion) {
+                self.count(completion);
+            } else {
+                all_usual = false;
+            }
+        }
+        if !Q::BLOCKING {
+            for op in Op::ADDRESSED {
+                self.count_run(op);
+            }
+        }
+        if all_usual && !self.tracks_buffers {
+            self.in_flight -= done.len() as u32;
+            self.free.extend(done.drain(..).map(|completion| completion.io.buffer));
+        } else {
+            self.take_back_mixed(done);
+        }
+    }
+
+    fn take_back_mixed(&mut self, done: &mut Vec<Completion>) {
+        for completion in done.drain(..) {
+            if is_usual(&completion) {
+                self.free_buffer(completion.io.op, completion.io.buffer);
+            } else {
+                self.take_back_unusual(completion);
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, completion: &Completion) {
+        let io = &completion.io;
+        let (op, bytes) = (io.op, u64::from(io.len));
+        if Q::BLOCKING {
+            self.now_ns = completion.done_ns;
+            let counts = self.stats.ops.get_mut(op);
+            counts.latency.clat.record(completion.done_ns - io.submit_ns);
+            counts.latency.lat.record(completion.done_ns - io.submit_ns);
+            counts.ios += 1;
+            counts.bytes += bytes;
+            return;
+        }
+        if self.runs[op as usize].submit_ns != io.submit_ns {
+            self.count_run(op);
+            let slat_ns = self.slat_ns[io.buffer.id() as usize];
+            self.runs[op as usize] = Run { submit_ns: io.submit_ns, slat_ns, ios: 0, bytes: 0 };
+        }
+        let run = &mut self.runs[op as usize];
+        run.ios += 1;
+        run.bytes += bytes;
+    }
+
+    /// Counts what has come back together: one entry in the histograms for all of it.
+    #[inline]
+    fn count_run(&mut self, op: Op) {
+        let run = &mut self.runs[op as usize];
+        if run.ios == 0 {
+            return;
+        }
+        let lat_ns = self.now_ns.saturating_sub(run.submit_ns);
+        let slat_ns = run.slat_ns.min(lat_ns);
+        let counts = self.stats.ops.get_mut(op);
+        counts.ios += run.ios;
+        counts.bytes += run.bytes;
+        if Q::HAS_DOORBELL {
+            counts.latency.slat.record_n(slat_ns, run.ios);
+        }
+        counts.latency.clat.record_n(lat_ns - slat_ns, run.ios);
+        counts.latency.lat.record_n(lat_ns, run.ios);
+        *run = Run::default();
+    }
+
+    #[inline]
+    fn free_buffer(&mut self, op: Op, buffer: Buffer) {
+        let id = buffer.id() as usize;
+        if op == Op::Read
+            && let Some(dirty) = self.dirty.get_mut(id)
+        {
+            *dirty = true;
+        }
+        if self.config.serialize {
+            self.ranges[id] = None;
+        }
+        self.free.push(buffer);
+        self.in_flight -= 1;
+    }
+
+    /// Errors, short transfers and flushes.
+    #[cold]
+    fn take_back_unusual(&mut self, completion: Completion) {
+        let Completion { mut io, status, bytes, done_ns } = completion;
+        if Q::BLOCKING {
+            self.now_ns = done_ns;
+        }
+        if status.is_ok() && io.op == Op::Flush {
+            self.stats.flush.record(self.now_ns.saturating_sub(io.submit_ns));
+            self.free_buffer(io.op, io.buffer);
+            return;
+        }
+        if status.is_ok() && bytes > 0 {
+            io.moved += bytes;
+            self.stats.ops.get_mut(io.op).short_ios += 1;
+            self.batch.push(io);
+            return;
+        }
+        let status = match (status.is_ok(), io.op) {
+            (false, _) => status,
+            (true, Op::Read) => Status::from_errno(rustix::io::Errno::NODATA.raw_os_error()),
+            (true, _) => Status::from_errno(rustix::io::Errno::IO.raw_os_error()),
+        };
+        let full = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT].map(|e| e.raw_os_error());
+        if self.config.fill_device && io.op == Op::Write && full.contains(&status.errno()) {
+            self.exhausted = true;
+        } else {
+            self.stats.record_error(io.op, status, io.offset);
+            let goes_on =
+                if io.op == Op::Read { self.config.continue_on_read } else { self.config.continue_on_write };
+            if !goes_on {
+                self.fail(io.op, status);
+            }
+        }
+        self.free_buffer(io.op, io.buffer);
+    }
+
+    #[cold]
+    fn fail(&mut self, op: Op, status: Status) {
+        self.error.get_or_insert((op, status));
+        self.exhausted = true;
+        self.config.end_fsync = false;
+    }
+
+    #[cold]
+    pub(super) fn queue_died(&mut self, error: QueueError) {
+        self.stats.record_error(Op::Flush, error.status, 0);
+        self.fail(Op::Flush, error.status);
+        let mut done = std::mem::take(&mut self.done);
+        self.queue.stop(STOP_WAIT_NS, &mut done);
+        // What ended well before the queue died counts; what was cancelled for it is no error of its own.
+        done.iter().filter(|completion| is_usual(completion)).for_each(|completion| self.count(completion));
+        Op::ADDRESSED.into_iter().for_each(|op| self.count_run(op));
+        for completion in done.drain(..) {
+            self.free_buffer(completion.io.op, completion.io.buffer);
+        }
+        self.done = done;
+        while let Some(io) = self.batch.pop() {
+            self.free_buffer(io.op, io.buffer);
+        }
+        // What did not come back stays with the device: its memory is never freed.
+        self.enter(Phase::Done);
+    }
+}
+
+/// Whether all that is left to do is to count it: it moved all it should.
+#[inline]
+fn is_usual(completion: &Completion) -> bool {
+    let io = &completion.io;
+    completion.status.is_ok() && completion.bytes == io.len - io.moved && io.op != Op::Flush
+}
