@@ -44,7 +44,13 @@ impl KernelFile {
                 flags |= flag;
             }
         }
-        let file = match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+        // Access times would be written for reads; only the owner may leave them out.
+        let quiet = rustix::fs::open(path, flags | OFlags::NOATIME, rustix::fs::Mode::empty());
+        let opened = match quiet {
+            Err(Errno::PERM) => rustix::fs::open(path, flags, rustix::fs::Mode::empty()),
+            other => other,
+        };
+        let file = match opened {
             Ok(fd) => File::from(fd),
             Err(Errno::INVAL) if options.direct => {
                 return Err(EngineError {
