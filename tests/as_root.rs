@@ -21,7 +21,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let tmpfs = why_not(&["mount", "umount"], None);
     let loops = why_not(&["losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"], Some("/dev/loop-control"));
-    let trials: [(&str, Check, &Option<String>); 9] = [
+    let trials: [(&str, Check, &Option<String>); 10] = [
         ("a_full_target_ends_a_job_that_fills_it", fill_device, &tmpfs),
         ("a_full_target_is_an_error_to_any_other_job", no_space, &tmpfs),
         ("a_layout_that_does_not_fit_leaves_nothing_behind", layout_without_space, &tmpfs),
@@ -30,6 +30,7 @@ fn main() {
         ("blocks_that_a_device_cannot_do_are_explained", logical_blocks, &loops),
         ("regions_beyond_a_device_are_explained", beyond_the_end, &loops),
         ("a_device_is_read_written_and_trimmed_in_its_region_only", whole_device, &loops),
+        ("a_run_asks_before_it_overwrites_a_file_system", asks_first, &loops),
         ("clones_share_a_device_in_percent", percent_of_a_device, &loops),
     ];
     let trials = trials.map(|(name, check, why)| {
@@ -265,6 +266,21 @@ fn logical_blocks() {
     }
     let json = lab.json(&["--direct=1", "--rw=randread", &device.name()]);
     assert_eq!(first(&json, "/read/io_bytes"), 4 * MIB, "the whole device");
+}
+
+/// The guard has trials of its own; this one is that a run asks it.
+fn asks_first() {
+    let lab = Lab::new();
+    let device = Device::new(&lab, 32 * MIB, "512");
+    command("mkfs.ext4", &["-q", "-F", &device.path]).expect("a file system");
+    command("blockdev", &["--flushbufs", &device.path]).expect("written to the image");
+    let before = lab.bytes("image");
+    lab.run(&[&device.name(), "--rw=write"]).expect(6).says(&format!("--destroy={}", device.path));
+    lab.run(&["--filename=image", "--rw=write", "--size=1m"]).expect(6).says("loop");
+    assert!(lab.bytes("image") == before, "a refused run has written");
+    let destroy = format!("--destroy={}", device.path);
+    lab.run(&[&device.name(), "--rw=write", "--size=1m", "--end_fsync", &destroy]).expect(0);
+    assert!(lab.bytes("image") != before);
 }
 
 fn beyond_the_end() {
