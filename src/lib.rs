@@ -11,4 +11,5 @@ pub mod reactor;
 pub mod report;
 pub mod run;
 pub mod stats;
+pub mod verify;
 pub mod workload;

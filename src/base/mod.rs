@@ -8,6 +8,7 @@ pub mod random;
 pub mod shape;
 pub mod status;
 pub mod units;
+pub mod verify;
 
 pub use op::{Op, PerOp};
 pub use status::Status;

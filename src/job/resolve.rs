@@ -8,6 +8,7 @@ use super::value::Value;
 use super::{checks, shapes};
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::verify::VerifySpec;
 
 /// The options that set `JobSpec::bs`.
 const BLOCK_SIZES: [&str; 3] = ["bs", "bsrange", "bssplit"];
@@ -263,6 +264,9 @@ fn unfinished() -> JobSpec {
         create_only: false,
         fallocate: Fallocate::Native,
         invalidate: true,
+        verify: VerifySpec::default(),
+        serialize_overlap: false,
+        reap_timeout_ns: 300 * crate::base::units::SECOND_NS,
         io_uring: IoUringSpec {
             hipri: false,
             sqthread_poll: false,

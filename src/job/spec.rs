@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::verify::VerifySpec;
 
 /// One `[[job]]` with the defaults of `[global]` and the overrides of the command line applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +110,13 @@ pub struct JobSpec {
     pub fallocate: Fallocate,
     /// `invalidate`: drop the target's pages from the page cache before the start.
     pub invalidate: bool,
+    /// `verify` and its like.
+    pub verify: VerifySpec,
+    /// `serialize_overlap`: hold an I/O back while another to the same bytes is in flight.
+    pub serialize_overlap: bool,
+    /// `reap_timeout` in nanoseconds: how long a device may answer nothing at all before what it
+    /// has in flight is given up.
+    pub reap_timeout_ns: u64,
     /// Options of io_uring alone.
     pub io_uring: IoUringSpec,
     /// The options that were set, as `(name, value in TOML)`, in table order: what reports embed

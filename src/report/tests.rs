@@ -78,6 +78,9 @@ fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
         create_only: false,
         fallocate: Fallocate::Native,
         invalidate: true,
+        verify: crate::base::verify::VerifySpec::default(),
+        serialize_overlap: false,
+        reap_timeout_ns: 0,
         io_uring: IoUringSpec {
             hipri: false,
             sqthread_poll: false,
