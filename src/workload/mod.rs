@@ -7,6 +7,7 @@
 
 mod content;
 mod distribution;
+mod history;
 mod pieces;
 mod stream;
 
@@ -17,6 +18,7 @@ use crate::base::shape::{BlockSizes, Distribution, Mix};
 use crate::base::{Op, PerOp, random};
 
 pub use content::{Content, ContentShape};
+pub use history::{History, Issued, Mutation, Mutations};
 pub use pieces::Pieces;
 use stream::{Place, Stream, StreamSpec};
 
@@ -62,6 +64,31 @@ pub struct WorkloadSpec {
     pub seed: u64,
     /// When it ends.
     pub limit: Limit,
+}
+
+impl WorkloadSpec {
+    /// The places of `op`, if it has a stream of its own: a write that follows a trim has none.
+    fn stream(&self, op: Op) -> Result<Option<Stream>, WorkloadError> {
+        let wanted = self.mix.issues(op) && !(self.mix == Mix::TrimWrite && op == Op::Write);
+        if !wanted {
+            return Ok(None);
+        }
+        // A trim that precedes a write has the write's shape.
+        let shape = if self.mix == Mix::TrimWrite { Op::Write } else { op };
+        Stream::new(&StreamSpec {
+            regions: &self.regions,
+            random: self.random,
+            coverage: self.coverage,
+            modifier: self.modifier,
+            sizes: self.sizes.get(shape),
+            align: *self.align.get(shape),
+            distribution: self.distribution.get(shape),
+            percentage_random: *self.percentage_random.get(shape),
+            key: random::derive(self.seed, op as u64),
+            max_passes: self.limit.passes,
+        })
+        .map(Some)
+    }
 }
 
 /// When a workload ends, if time does not end it before.
@@ -130,27 +157,6 @@ impl Workload {
     /// # Errors
     /// If a region holds no block.
     pub fn new(spec: &WorkloadSpec) -> Result<Workload, WorkloadError> {
-        let stream = |op: Op| -> Result<Option<Stream>, WorkloadError> {
-            let wanted = spec.mix.issues(op) && !(spec.mix == Mix::TrimWrite && op == Op::Write);
-            if !wanted {
-                return Ok(None);
-            }
-            // A trim that precedes a write has the write's shape.
-            let shape = if spec.mix == Mix::TrimWrite { Op::Write } else { op };
-            Stream::new(&StreamSpec {
-                regions: &spec.regions,
-                random: spec.random,
-                coverage: spec.coverage,
-                modifier: spec.modifier,
-                sizes: spec.sizes.get(shape),
-                align: *spec.align.get(shape),
-                distribution: spec.distribution.get(shape),
-                percentage_random: *spec.percentage_random.get(shape),
-                key: random::derive(spec.seed, op as u64),
-                max_passes: spec.limit.passes,
-            })
-            .map(Some)
-        };
         let chooser = match spec.mix {
             Mix::Read => Chooser::Only(Op::Read),
             Mix::Write => Chooser::Only(Op::Write),
@@ -161,9 +167,9 @@ impl Workload {
             Mix::TrimWrite => Chooser::TrimThenWrite { trimmed: None },
         };
         Ok(Workload {
-            reads: stream(Op::Read)?,
-            writes: stream(Op::Write)?,
-            trims: stream(Op::Deallocate)?,
+            reads: spec.stream(Op::Read)?,
+            writes: spec.stream(Op::Write)?,
+            trims: spec.stream(Op::Deallocate)?,
             chooser,
             next_sequence: PerOp::default(),
             bytes_left: spec.limit.bytes.unwrap_or(u64::MAX),
