@@ -6,13 +6,16 @@
 //! Where offsets repeat, it is gone through once, into eight bytes a block. Knows nothing of what
 //! became of the I/Os, but for a list of those that may not have happened.
 
+mod at_end;
 mod passes;
 mod replay;
+mod trimmed;
 
 use crate::base::shape::Mix;
 use crate::base::{Op, shape::Distribution};
 
 use super::stream::Order;
+use super::trim::TrimPlan;
 use super::{Limit, Region, Step, Workload, WorkloadError, WorkloadSpec};
 use passes::{Passes, Visit};
 use replay::Replay;
@@ -55,6 +58,8 @@ pub struct History {
     block_bytes: u64,
     issued: Issued,
     rule: Rule,
+    /// With [`Rule::Trimmed`], no write from this one on has been trimmed.
+    trims_end: u64,
     source: Source,
 }
 
@@ -65,6 +70,8 @@ enum Rule {
     Trims,
     /// The k-th trim, then the k-th write of the same place.
     Paired,
+    /// Each write; some of them trimmed a while after.
+    Trimmed(Box<TrimPlan>),
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +98,7 @@ impl History {
         let block_bytes = u64::from(block_bytes.max(1));
         check_overlap(&spec.regions)?;
         let rule = match spec.mix {
+            Mix::Write | Mix::ReadWrite if let Some(plan) = spec.trim_plan() => Rule::Trimmed(Box::new(plan)),
             Mix::Read | Mix::Write | Mix::ReadWrite => Rule::Writes,
             Mix::Trim => Rule::Trims,
             Mix::TrimWrite => Rule::Paired,
@@ -101,7 +109,7 @@ impl History {
             Mix::Trim | Mix::TrimWrite => spec.stream(Op::Deallocate)?,
         };
         let visits = match rule {
-            Rule::Writes => issued.writes,
+            Rule::Writes | Rule::Trimmed(_) => issued.writes,
             Rule::Trims | Rule::Paired => issued.trims,
         };
         let source = match places {
@@ -116,7 +124,11 @@ impl History {
             Some(stream) => Source::Passes(Box::new(Passes::new(stream, visits))),
             None => Source::Nothing,
         };
-        Ok(History { regions: spec.regions.clone().into(), block_bytes, issued, rule, source })
+        let trims_end = match &rule {
+            Rule::Trimmed(plan) if issued.trims > 0 => plan.write_of(issued.trims - 1) + 1,
+            _ => 0,
+        };
+        Ok(History { regions: spec.regions.clone().into(), block_bytes, issued, rule, trims_end, source })
     }
 
     /// The most bytes of memory that the history of a worker takes, beyond a few kilobytes.
@@ -175,6 +187,9 @@ impl History {
                     Rule::Trims => Op::Deallocate,
                     Rule::Paired if visit.index < self.issued.writes => Op::Write,
                     Rule::Paired => Op::Deallocate,
+                    Rule::Trimmed(plan) => {
+                        return trimmed::below(plan, passes, (region, offset), u64::MAX, self.trims_end);
+                    }
                 };
                 Some(Mutation::of(op, &visit))
             }
@@ -193,6 +208,11 @@ impl History {
             Source::Passes(passes) => {
                 if matches!(self.rule, Rule::Paired) && than.op == Op::Write {
                     return Some(Mutation { op: Op::Deallocate, ..*than });
+                }
+                if let Rule::Trimmed(plan) = &self.rule {
+                    let (writes, trims) = trimmed::bounds(plan, than);
+                    let trims = trims.min(self.trims_end);
+                    return trimmed::below(plan, passes, (region, offset), writes, trims);
                 }
                 let visit = passes.before(region, offset, than.sequence)?;
                 let op = if matches!(self.rule, Rule::Trims) { Op::Deallocate } else { Op::Write };

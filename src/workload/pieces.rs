@@ -113,8 +113,7 @@ impl Pieces {
     /// The piece that holds byte `offset` of the region; `None` in holes and behind the last piece.
     #[must_use]
     pub fn holding(&self, offset: u64) -> Option<u64> {
-        if self.only_stride > 0 {
-            let index = offset / self.only_stride;
+        if let Some(index) = offset.checked_div(self.only_stride) {
             let inside = offset - index * self.only_stride < u64::from(self.smallest);
             return (inside && index < self.count()).then_some(index);
         }
@@ -140,8 +139,8 @@ impl Pieces {
     /// is easily known.
     #[must_use]
     pub fn end_of(&self, offset: u64) -> u64 {
-        if self.only_stride > 0 {
-            return (offset / self.only_stride + 1).saturating_mul(self.only_stride);
+        if let Some(index) = offset.checked_div(self.only_stride) {
+            return (index + 1).saturating_mul(self.only_stride);
         }
         self.holding(offset).map_or(offset + 1, |index| {
             let (start, len) = self.at(index);
