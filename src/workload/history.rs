@@ -9,6 +9,7 @@
 mod at_end;
 mod passes;
 mod replay;
+mod single;
 mod trimmed;
 
 use crate::base::shape::Mix;
@@ -19,6 +20,7 @@ use super::trim::TrimPlan;
 use super::{Limit, Region, Step, Workload, WorkloadError, WorkloadSpec};
 use passes::{Passes, Visit};
 use replay::Replay;
+use single::Single;
 
 /// How many mutations were issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub struct History {
     /// With [`Rule::Trimmed`], no write from this one on has been trimmed.
     trims_end: u64,
     source: Source,
+    single: Option<Single>,
 }
 
 /// How writes and trims of one place follow each other.
@@ -128,7 +131,15 @@ impl History {
             Rule::Trimmed(plan) if issued.trims > 0 => plan.write_of(issued.trims - 1) + 1,
             _ => 0,
         };
-        Ok(History { regions: spec.regions.clone().into(), block_bytes, issued, rule, trims_end, source })
+        Ok(History {
+            regions: spec.regions.clone().into(),
+            block_bytes,
+            issued,
+            rule,
+            trims_end,
+            source,
+            single: None,
+        })
     }
 
     /// The most bytes of memory that the history of a worker takes, beyond a few kilobytes.
@@ -147,7 +158,13 @@ impl History {
     pub fn prepare(&mut self, budget: u64) -> bool {
         match &mut self.source {
             Source::Nothing => true,
-            Source::Passes(passes) => passes.prepare(budget),
+            Source::Passes(passes) => {
+                let ready = passes.prepare(budget);
+                if ready && matches!(self.rule, Rule::Writes) && self.single.is_none() {
+                    self.single = passes.single(self.regions[0]);
+                }
+                ready
+            }
             Source::Replay(replay) => replay.prepare(budget),
         }
     }
@@ -170,6 +187,11 @@ impl History {
     /// The newest mutation of the block of `target` that begins at `offset`.
     #[inline]
     pub fn newest(&mut self, target: u16, offset: u64) -> Option<Mutation> {
+        if let Some(single) = &self.single {
+            let Region { target: on, start, bytes } = single.region;
+            let inside = target == on && offset >= start && offset - start < bytes;
+            return if inside { single.newest(offset - start) } else { None };
+        }
         let region = region_of(&self.regions, 0, target, offset)?;
         self.newest_in(region, offset - self.regions[region].start)
     }
@@ -247,6 +269,10 @@ impl History {
                 return Some(Touched { offset: self.regions[region].start + at, newest });
             }
             let Source::Passes(passes) = &self.source else { return None };
+            if let Some(single) = &self.single {
+                at = single.next_written(at + 1, end)?;
+                continue;
+            }
             at = passes.behind(region, at).div_ceil(self.block_bytes) * self.block_bytes;
         }
         None

@@ -154,6 +154,12 @@ impl Pieces {
         self.only_stride > 0
     }
 
+    /// The length of all pieces, if it is one and they follow each other without a gap.
+    #[must_use]
+    pub fn only_length(&self) -> Option<u32> {
+        (self.only_stride == u64::from(self.smallest)).then_some(self.smallest)
+    }
+
     /// The lengths that there are, each once, rising.
     #[must_use]
     pub fn lengths(&self) -> Box<[u32]> {

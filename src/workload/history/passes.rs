@@ -7,7 +7,10 @@
 
 use crate::base::permutation::Inverse;
 
+use super::super::Region;
 use super::super::stream::{Order, RegionStream, Stream};
+
+use super::single::Single;
 
 /// One visit of a byte: the `index`-th I/O of the stream, as it lies on the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,26 @@ impl Passes {
             self.newest.load(number + 1, base + total);
         }
         false
+    }
+
+    /// The short way to the same answers, where there is one. Must be ready.
+    pub(super) fn single(&self, region: Region) -> Option<Single> {
+        let [only] = &*self.newest.regions else { return None };
+        let len = only.stream.pieces.only_length()?;
+        let (Back::Single(newest), true) = (&only.order, self.issued > 0) else { return None };
+        let second = match &self.second.regions[0].order {
+            Back::Single(inverse) if self.newest.number > 0 => Some(inverse.clone()),
+            _ => None,
+        };
+        Some(Single {
+            region,
+            len,
+            count: only.stream.count,
+            newest: newest.clone(),
+            base: self.newest.base,
+            of_newest: self.issued - self.newest.base,
+            second,
+        })
     }
 
     pub(super) fn is_ready(&self) -> bool {
