@@ -154,7 +154,7 @@ fn check(spec: &WorkloadSpec, issued: Issued, model: &Model, unsettled: &[(Op, u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 100 } else { 3000 }))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_history_answers_as_one_who_remembers_everything(
