@@ -64,14 +64,44 @@ impl Permutation {
     }
 
     /// The position at which `value` stands: `at(position_of(v)) == v`. `value` must be below `len()`.
+    /// Who asks more than once keeps [`Permutation::inverse`].
     #[must_use]
     pub fn position_of(&self, value: u64) -> u64 {
+        self.inverse().at(value)
+    }
+
+    /// The way back, made ready once: `inverse().at(at(i)) == i`.
+    #[must_use]
+    pub fn inverse(&self) -> Inverse {
+        let mut rounds = self.rounds;
+        rounds.reverse();
+        for (_, multiply) in &mut rounds {
+            *multiply = inverse_of_odd(*multiply);
+        }
+        Inverse { n: self.n, mask: self.mask, shift: self.shift, rounds }
+    }
+}
+
+/// The inverse of a [`Permutation`].
+#[derive(Clone, Debug)]
+pub struct Inverse {
+    n: u64,
+    mask: u64,
+    shift: u32,
+    rounds: [(u64, u64); ROUNDS],
+}
+
+impl Inverse {
+    /// The position at which `value`, which must be below the permutation's length, stands.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, value: u64) -> u64 {
         debug_assert!(value < self.n, "value {value} of a permutation of {}", self.n);
         let mut x = value;
         loop {
-            for &(add, multiply) in self.rounds.iter().rev() {
+            for &(add, multiply) in &self.rounds {
                 x ^= x >> self.shift;
-                x = (x.wrapping_mul(inverse_of_odd(multiply)) ^ add) & self.mask;
+                x = (x.wrapping_mul(multiply) ^ add) & self.mask;
             }
             if x < self.n {
                 return x;

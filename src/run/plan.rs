@@ -353,6 +353,7 @@ pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpe
         align: spec.blockalign.clone(),
         distribution: spec.random_distribution.clone(),
         percentage_random: spec.percentage_random.clone(),
+        trim: None,
         seed: random::derive(plan.seed, u64::from(clone)),
     }
 }

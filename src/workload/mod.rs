@@ -7,8 +7,10 @@
 
 mod content;
 mod distribution;
+mod history;
 mod pieces;
 mod stream;
+mod trim;
 
 use std::fmt;
 
@@ -17,8 +19,10 @@ use crate::base::shape::{BlockSizes, Distribution, Mix};
 use crate::base::{Op, PerOp, random};
 
 pub use content::{Content, ContentShape};
+pub use history::{History, Issued, Mutation, Mutations, Touched};
 pub use pieces::Pieces;
 use stream::{Place, Stream, StreamSpec};
+use trim::{TrimPlan, Trimmer};
 
 /// I/Os over which a mix keeps its percentage exactly.
 const MIX_GROUP: u64 = 100;
@@ -58,16 +62,63 @@ pub struct WorkloadSpec {
     pub distribution: PerOp<Distribution>,
     /// Percent of the I/Os of a random workload that jump; the others follow the one before.
     pub percentage_random: PerOp<u32>,
+    /// Trims of what was written, with [`Mix::Write`] and [`Mix::ReadWrite`].
+    pub trim: Option<TrimRule>,
     /// The seed.
     pub seed: u64,
     /// When it ends.
     pub limit: Limit,
 }
 
+/// Which writes are trimmed some time after, and when. These trims count for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrimRule {
+    /// How many of every hundred writes.
+    pub percent: u32,
+    /// Writes issued, from the first of a group on, before the group is trimmed. A group that is
+    /// longer is trimmed when it is complete.
+    pub backlog: u64,
+    /// Writes of a group; 0 for `backlog`. If that is 0 too, each trim follows its write.
+    pub batch: u64,
+}
+
+impl WorkloadSpec {
+    /// When which writes are trimmed, if they are.
+    fn trim_plan(&self) -> Option<TrimPlan> {
+        let rule = self.trim.filter(|rule| rule.percent > 0)?;
+        let writes = matches!(self.mix, Mix::Write | Mix::ReadWrite);
+        writes.then(|| TrimPlan::new(&rule, random::derive(self.seed, 9)))
+    }
+
+    /// The places of `op`, if it has a stream of its own: a write that follows a trim has none.
+    fn stream(&self, op: Op) -> Result<Option<Stream>, WorkloadError> {
+        let wanted = self.mix.issues(op) && !(self.mix == Mix::TrimWrite && op == Op::Write);
+        if !wanted {
+            return Ok(None);
+        }
+        // A trim that precedes a write has the write's shape.
+        let shape = if self.mix == Mix::TrimWrite { Op::Write } else { op };
+        Stream::new(&StreamSpec {
+            regions: &self.regions,
+            random: self.random,
+            coverage: self.coverage,
+            modifier: self.modifier,
+            sizes: self.sizes.get(shape),
+            align: *self.align.get(shape),
+            distribution: self.distribution.get(shape),
+            percentage_random: *self.percentage_random.get(shape),
+            key: random::derive(self.seed, op as u64),
+            max_passes: self.limit.passes,
+        })
+        .map(Some)
+    }
+}
+
 /// When a workload ends, if time does not end it before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limit {
-    /// After this many bytes, all commands together (a trim that precedes a write counts too).
+    /// After this many bytes, all commands together (a trim that precedes a write counts too, a trim
+    /// by [`TrimRule`] does not).
     pub bytes: Option<u64>,
     /// After this many I/Os.
     pub ios: Option<u64>,
@@ -108,6 +159,7 @@ pub struct Workload {
     reads: Option<Stream>,
     writes: Option<Stream>,
     trims: Option<Stream>,
+    trimmer: Option<Box<Trimmer>>,
     chooser: Chooser,
     next_sequence: PerOp<u64>,
     bytes_left: u64,
@@ -117,6 +169,8 @@ pub struct Workload {
 #[derive(Clone, Debug)]
 enum Chooser {
     Only(Op),
+    /// Writes, and trims by a [`TrimRule`].
+    WriteAndTrim,
     Mixed(MixRule),
     /// A trim, then a write of the same place.
     TrimThenWrite {
@@ -130,40 +184,24 @@ impl Workload {
     /// # Errors
     /// If a region holds no block.
     pub fn new(spec: &WorkloadSpec) -> Result<Workload, WorkloadError> {
-        let stream = |op: Op| -> Result<Option<Stream>, WorkloadError> {
-            let wanted = spec.mix.issues(op) && !(spec.mix == Mix::TrimWrite && op == Op::Write);
-            if !wanted {
-                return Ok(None);
-            }
-            // A trim that precedes a write has the write's shape.
-            let shape = if spec.mix == Mix::TrimWrite { Op::Write } else { op };
-            Stream::new(&StreamSpec {
-                regions: &spec.regions,
-                random: spec.random,
-                coverage: spec.coverage,
-                modifier: spec.modifier,
-                sizes: spec.sizes.get(shape),
-                align: *spec.align.get(shape),
-                distribution: spec.distribution.get(shape),
-                percentage_random: *spec.percentage_random.get(shape),
-                key: random::derive(spec.seed, op as u64),
-                max_passes: spec.limit.passes,
-            })
-            .map(Some)
+        let writes = spec.stream(Op::Write)?;
+        let trimmer = match (spec.trim_plan(), &writes) {
+            (Some(plan), Some(places)) => Some(Box::new(Trimmer::new(plan, places.clone()))),
+            _ => None,
         };
         let chooser = match spec.mix {
+            Mix::Write if trimmer.is_some() => Chooser::WriteAndTrim,
             Mix::Read => Chooser::Only(Op::Read),
             Mix::Write => Chooser::Only(Op::Write),
             Mix::Trim => Chooser::Only(Op::Deallocate),
-            Mix::ReadWrite => {
-                Chooser::Mixed(MixRule::new(u64::from(spec.read_percent), random::derive(spec.seed, 8)))
-            }
+            Mix::ReadWrite => Chooser::Mixed(MixRule::of(spec)),
             Mix::TrimWrite => Chooser::TrimThenWrite { trimmed: None },
         };
         Ok(Workload {
-            reads: stream(Op::Read)?,
-            writes: stream(Op::Write)?,
-            trims: stream(Op::Deallocate)?,
+            reads: spec.stream(Op::Read)?,
+            writes,
+            trims: spec.stream(Op::Deallocate)?,
+            trimmer,
             chooser,
             next_sequence: PerOp::default(),
             bytes_left: spec.limit.bytes.unwrap_or(u64::MAX),
@@ -176,14 +214,21 @@ impl Workload {
     #[expect(clippy::should_implement_trait, reason = "an iterator's adapters have no place in the loop")]
     pub fn next(&mut self) -> Option<Step> {
         if self.bytes_left == 0 || self.ios_left == 0 {
-            return None;
+            return self.due_trim();
         }
         let (op, place) = match &mut self.chooser {
             Chooser::Only(op) => {
                 let op = *op;
                 (op, self.stream(op)?.next()?)
             }
-            _ => self.choose()?,
+            _ => {
+                if self.trimmer.is_some()
+                    && let Some(trim) = self.due_trim()
+                {
+                    return Some(trim);
+                }
+                self.choose()?
+            }
         };
         self.bytes_left = self.bytes_left.saturating_sub(u64::from(place.len));
         self.ios_left -= 1;
@@ -191,6 +236,21 @@ impl Workload {
         *next += 1;
         let sequence = *next - 1;
         Some(Step { offset: place.offset, sequence, len: place.len, target: place.target, op })
+    }
+
+    /// The trim that must come before the next write, if one is left. It counts for no limit.
+    #[inline(never)]
+    fn due_trim(&mut self) -> Option<Step> {
+        let place = self.trimmer.as_mut()?.next(self.next_sequence.write)?;
+        let sequence = self.next_sequence.trim;
+        self.next_sequence.trim += 1;
+        Some(Step {
+            offset: place.offset,
+            sequence,
+            len: place.len,
+            target: place.target,
+            op: Op::Deallocate,
+        })
     }
 
     #[inline(always)]
@@ -207,6 +267,7 @@ impl Workload {
     fn choose(&mut self) -> Option<(Op, Place)> {
         let op = match &mut self.chooser {
             Chooser::Only(op) => *op,
+            Chooser::WriteAndTrim => Op::Write,
             Chooser::Mixed(rule) => rule.next(),
             Chooser::TrimThenWrite { trimmed } => match trimmed.take() {
                 Some(place) => return Some((Op::Write, place)),
@@ -232,6 +293,18 @@ struct MixRule {
 }
 
 impl MixRule {
+    fn of(spec: &WorkloadSpec) -> MixRule {
+        MixRule::new(u64::from(spec.read_percent), random::derive(spec.seed, 8))
+    }
+
+    /// How many of the first `steps` are writes. `self` must be at its beginning.
+    fn writes_of_first(mut self, steps: u64) -> u64 {
+        let hundreds = steps / MIX_GROUP;
+        self.index = hundreds * MIX_GROUP;
+        let rest = (0..steps % MIX_GROUP).filter(|_| self.next() == Op::Write).count() as u64;
+        hundreds * (MIX_GROUP - self.read_percent.min(MIX_GROUP)) + rest
+    }
+
     fn new(read_percent: u64, key: u64) -> MixRule {
         MixRule { read_percent, key, index: 0, order: Permutation::new(random::derive(key, 0), MIX_GROUP) }
     }

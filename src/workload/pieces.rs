@@ -113,6 +113,10 @@ impl Pieces {
     /// The piece that holds byte `offset` of the region; `None` in holes and behind the last piece.
     #[must_use]
     pub fn holding(&self, offset: u64) -> Option<u64> {
+        if let Some(index) = offset.checked_div(self.only_stride) {
+            let inside = offset - index * self.only_stride < u64::from(self.smallest);
+            return (inside && index < self.count()).then_some(index);
+        }
         let width = self.row.len() as u64;
         let cell_bytes = self.starts[self.row.len()];
         let cell = offset / cell_bytes;
@@ -129,6 +133,40 @@ impl Pieces {
         }
         let (start, len) = self.at(index);
         (offset - start < u64::from(len)).then_some(index)
+    }
+
+    /// Where the piece that holds `offset` ends, with what belongs to no piece behind it as far as it
+    /// is easily known.
+    #[must_use]
+    pub fn end_of(&self, offset: u64) -> u64 {
+        if let Some(index) = offset.checked_div(self.only_stride) {
+            return (index + 1).saturating_mul(self.only_stride);
+        }
+        self.holding(offset).map_or(offset + 1, |index| {
+            let (start, len) = self.at(index);
+            start + u64::from(len)
+        })
+    }
+
+    /// Whether all pieces have one length: then they are the same in every pass.
+    #[must_use]
+    pub fn is_uniform(&self) -> bool {
+        self.only_stride > 0
+    }
+
+    /// The length of all pieces, if it is one and they follow each other without a gap.
+    #[must_use]
+    pub fn only_length(&self) -> Option<u32> {
+        (self.only_stride == u64::from(self.smallest)).then_some(self.smallest)
+    }
+
+    /// The lengths that there are, each once, rising.
+    #[must_use]
+    pub fn lengths(&self) -> Box<[u32]> {
+        let mut lengths = self.sizes.to_vec();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths.into_boxed_slice()
     }
 
     /// The length that random bits choose, by share.

@@ -38,26 +38,29 @@ pub(super) struct Place {
 /// A region that has finished its pass waits for the others.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
-    regions: Box<[RegionStream]>,
+    pub(super) regions: Box<[RegionStream]>,
     turn: usize,
     pass: u64,
     max_passes: Option<u64>,
 }
 
+/// The part of one region.
 #[derive(Clone, Debug)]
-struct RegionStream {
+pub(super) struct RegionStream {
     target: u16,
-    start: u64,
+    pub(super) start: u64,
     bytes: u64,
     key: u64,
-    pieces: Pieces,
-    count: u64,
+    pub(super) pieces: Pieces,
+    /// Pieces of this pass.
+    pub(super) count: u64,
     index: u64,
-    order: Order,
+    pub(super) order: Order,
 }
 
+/// In which order the pieces of a region come.
 #[derive(Clone, Debug)]
-enum Order {
+pub(super) enum Order {
     Sequential,
     /// Groups of `run` neighbours in permuted order.
     Permuted {
@@ -69,7 +72,7 @@ enum Order {
 
 /// Positions with repeats.
 #[derive(Clone, Debug)]
-struct Drawn {
+pub(super) struct Drawn {
     draw: Draw,
     unit: u64,
     size_key: u64,
@@ -188,7 +191,7 @@ impl RegionStream {
         Ok(stream)
     }
 
-    fn begin_pass(&mut self, pass: u64) {
+    pub(super) fn begin_pass(&mut self, pass: u64) {
         if let Order::Drawn(drawn) = &mut self.order {
             // The draws go on: those of a pass are none of another's.
             drawn.left_in_pass = drawn.pass_bytes.unwrap_or(u64::MAX);
