@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use fio_spdk::base::Op;
 use fio_spdk::base::clock::Clock;
-use fio_spdk::base::sim::{Fault, FaultRates};
 use fio_spdk::engine::{
     Buffer, BufferArea, Completion, Engine, EngineOptions, EngineVisitor, Io, NAMES, Null, Psync, Queue,
     QueueConfig, Sim, Target, Wait, with_engine,
@@ -29,6 +28,8 @@ const ROUNDS: u32 = 400;
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECOND: Wait = Wait { min: 1, timeout_ns: 1_000_000_000 };
 
+#[path = "conformance/drive.rs"]
+mod drive;
 #[path = "conformance/player.rs"]
 mod player;
 
@@ -250,7 +251,7 @@ fn short<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
         return Ok(Verdict::Completed);
     }
     if E::NAME == Sim::NAME {
-        return short_of_a_drive::<E>(&rig.paths, options);
+        return drive::short::<E>(&rig.paths, options);
     }
     let tail = if options.direct { 0 } else { 1000 };
     let file: Vec<u8> = (0..2 * BLOCK + tail).map(|at| (at % 251) as u8 | 1).collect();
@@ -267,34 +268,6 @@ fn short<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
         assert_eq!((done.status.errno(), done.bytes), (0, 0), "end of file");
         assert_eq!((done.io.moved, done.io.submit_ns), (bytes, 77), "it began when it began");
         assert!(done.io.buffer[..file.len()] == file);
-    }
-    Ok(Verdict::Completed)
-}
-
-/// A drive has no end to read up to; it gives less than was asked for when it is told to.
-fn short_of_a_drive<E: Engine>(paths: &[PathBuf], mut options: EngineOptions) -> Outcome {
-    options.sim.faults.set(Fault::Short, FaultRates::WHOLE);
-    let engine = open::<E>(paths, options)?;
-    let mut hand = Hand::new(&engine, 4, 4)?;
-    for op in [Op::Write, Op::Read] {
-        let mut io = hand.io(op, 0, 4 * BLOCK);
-        let byte = if op == Op::Write { 9 } else { 0 };
-        io.buffer.fill(byte);
-        let mut parts = 0;
-        while io.moved < io.len {
-            io.submit_ns = 77;
-            hand.submit(vec![io]);
-            let done = hand.wait_for(1).pop().unwrap();
-            assert!(done.status.is_ok() && done.bytes > 0 && done.io.submit_ns == 77, "{done:?}");
-            let end = (done.io.moved + done.bytes) as usize;
-            assert!(done.io.buffer[..end].iter().all(|&byte| byte == 9), "as far as it went");
-            assert!(done.io.buffer[end..].iter().all(|&seen| seen == byte), "and no further");
-            io = done.io;
-            io.moved += done.bytes;
-            parts += 1;
-        }
-        assert!(parts > 1, "{op:?}");
-        hand.free.push(io.buffer);
     }
     Ok(Verdict::Completed)
 }

@@ -89,3 +89,67 @@ pub(crate) fn show_faults(job: &JobSpec) -> Option<String> {
     let list: Vec<String> = job.sim.faults.iter().map(show).collect();
     (!list.is_empty()).then(|| format!("{{ {} }}", list.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::sim::{Fault, FaultRates, SimOptions};
+    use crate::job::{parse, print};
+
+    fn jobs(lines: &str) -> Result<Vec<crate::job::JobSpec>, String> {
+        let text = format!("[global]\nsize = \"1g\"\n[[job]]\n{lines}\n");
+        parse(&[("job.toml".to_owned(), text)], &[]).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn each_rule_has_its_message() {
+        for (lines, word) in [
+            ("ioengine = \"sim\"\nsize = \"10%\"", "percentage"),
+            ("sim_cache = false", "needs ioengine"),
+            ("sim_faults = { torn = 0.5 }", "needs ioengine"),
+            ("ioengine = \"sim\"\nsim_lba = 1024", "512 or 4096"),
+            ("ioengine = \"sim\"\nsim_lba = \"4k\"\nsim_atomic_unit = 512", "multiple"),
+            ("ioengine = \"sim\"\nsim_faults = \"torn:60%,lost:41%\"", "more than 100%"),
+            ("sim_faults = { torm = 0.1 }", "no fault"),
+            ("sim_faults = \"torn\"", "no rate"),
+            ("sim_faults = \"torn:101%\"", "no rate from"),
+            ("sim_faults = { lost = nan }", "no rate from"),
+            ("sim_faults = { lost = -0.5 }", "no rate from"),
+            ("sim_faults = { lost = 1e-12 }", "one in a billion"),
+            ("sim_faults = \"lost:1%,lost:2%\"", "twice"),
+            ("sim_faults = [1]", "a table of rates"),
+        ] {
+            let why = jobs(lines).unwrap_err();
+            assert!(why.contains(word), "{lines}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_drive_is_described_and_prints_back() {
+        let lines = "ioengine = \"sim\"\nsim_seed = 3\nsim_lba = 4096\nsim_cache = false\n\
+                     sim_atomic_unit = \"16k\"\nsim_latency = \"10us\"\nsim_cut_after = 7\n\
+                     sim_fault_after = 2\nsim_fault_limit = 1\n";
+        let faults = FaultRates::default()
+            .with(Fault::Lost, 100)
+            .with(Fault::Torn, 10_000_000)
+            .with(Fault::StalledRead, FaultRates::WHOLE);
+        let expected = SimOptions {
+            seed: 3,
+            lba: 4096,
+            cache: false,
+            atomic_unit: Some(16384),
+            latency_ns: 10_000,
+            cut_after: Some(7),
+            faults,
+            fault_after: 2,
+            fault_limit: 1,
+        };
+        for rates in [
+            "{ lost = 0.0000001, torn = \"1%\", stalled_read = 1 }",
+            "\"lost:1e-7, torn:1%,stalled_read:100%\"",
+        ] {
+            let jobs = jobs(&format!("{lines}sim_faults = {rates}")).unwrap();
+            assert_eq!(jobs[0].sim, expected);
+            assert_eq!(parse(&[("printed".to_owned(), print(&jobs))], &[]).unwrap(), jobs);
+        }
+    }
+}

@@ -183,12 +183,6 @@ fn each_rule_between_options_has_its_message() {
         ("time_based = true\nruntime = 0", "needs `runtime`"),
         ("ioengine = \"null\"", "no size of its own"),
         ("ioengine = \"null\"\nsize = \"10%\"", "percentage"),
-        ("ioengine = \"sim\"", "no size of its own"),
-        ("sim_cache = false", "needs ioengine"),
-        ("sim_faults = { torn = 0.5 }", "needs ioengine"),
-        ("ioengine = \"sim\"\nsize = \"1g\"\nsim_lba = 1024", "512 or 4096"),
-        ("ioengine = \"sim\"\nsize = \"1g\"\nsim_lba = \"4k\"\nsim_atomic_unit = 512", "multiple"),
-        ("ioengine = \"sim\"\nsize = \"1g\"\nsim_faults = \"torn:60%,lost:41%\"", "more than 100%"),
         ("bs = 4096\nbsrange = \"4k-8k\"", "sets the same as `bs`"),
         ("rwmixread = 70\nrwmixwrite = 70", "sets the same as `rwmixread`"),
         ("iodepth = 4\niodepth_low = 5", "above the `iodepth` of 4"),
@@ -258,14 +252,6 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("direct = \"maybe\"", "neither true nor false"),
         ("sync = \"maybe\"", "none of the choices"),
         ("ioengine = \"libaio\"", "is an engine of fio"),
-        ("sim_faults = { torm = 0.1 }", "no fault"),
-        ("sim_faults = \"torn\"", "no rate"),
-        ("sim_faults = \"torn:101%\"", "no rate from"),
-        ("sim_faults = { lost = nan }", "no rate from"),
-        ("sim_faults = { lost = -0.5 }", "no rate from"),
-        ("sim_faults = { lost = 1e-12 }", "one in a billion"),
-        ("sim_faults = \"lost:1%,lost:2%\"", "twice"),
-        ("sim_faults = [1]", "a table of rates"),
         ("buffer_pattern = 0xff", "how many bytes"),
         ("continue_on_error = \"reads\"", "no kind of error"),
         ("verify = \"md5\"", "is an option of fio that this version does not support yet"),
@@ -457,12 +443,10 @@ fn marks_survive_tabs_wide_letters_and_long_lines() {
 // There and back.
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 62] = [
+const LINES: [&str; 60] = [
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",
-    "ioengine = \"sim\"\nsim_seed = 3\nsim_lba = 4096\nsim_cache = false\nsim_atomic_unit = \"16k\"\nsim_latency = \"10us\"",
-    "ioengine = \"sim\"\nsim_faults = { lost = 0.0000001, torn = \"1%\", bit_flip = 1e-1 }\nsim_cut_after = 7\nsim_fault_limit = 1",
     "filename = \"/tmp/a\"",
     "filename = [\"/tmp/a:b\", 'c\\d']",
     "filename = ['c\\d']",

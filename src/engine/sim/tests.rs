@@ -67,6 +67,9 @@ fn content(version: u64, len: u32) -> Vec<u8> {
     (0..u64::from(len) / 8).flat_map(|k| random::at(version, k).to_le_bytes()).collect()
 }
 
+/// A command in flight: its bytes, block and version, or what a flush promises.
+type Flying = ((Ticket, Span), Vec<u8>, usize, u64, Vec<u64>);
+
 /// Writes, flushes and a power cut by chance: for each block the version that must have survived
 /// and the newest that was issued, and the bench after the cut.
 fn seeded_cut(seed: u64, options: SimOptions) -> (Bench, Vec<(u64, u64)>) {
@@ -75,7 +78,7 @@ fn seeded_cut(seed: u64, options: SimOptions) -> (Bench, Vec<(u64, u64)>) {
     let mut bench = Bench::new(SimOptions { seed, cut_after: Some(cut_after), ..options });
     let mut blocks = vec![(0, 0); 8];
     let mut completed = vec![0; 8];
-    let mut flying: Vec<((Ticket, Span), Vec<u8>, usize, u64, Vec<u64>)> = Vec::new();
+    let mut flying: Vec<Flying> = Vec::new();
     for k in 1..=cut_after {
         let block = usize::try_from(draw(3 * k, 8)).unwrap();
         let busy = flying.iter().any(|(command, _, other, ..)| *other == block && command.1.op == Op::Write);
