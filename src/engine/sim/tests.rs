@@ -158,6 +158,52 @@ fn what_was_promised_stands_after_a_cut_and_nothing_is_torn() {
 }
 
 #[test]
+fn what_no_flush_covers_may_vanish_but_small_writes_not_in_part() {
+    let (mut old, mut new) = (0, 0);
+    for seed in 0..200 {
+        let options =
+            SimOptions { seed, atomic_unit: Some(BLOCK), cut_after: Some(4), ..SimOptions::default() };
+        let mut bench = Bench::new(options);
+        let early = bench.admit(Op::Flush, 0, 0).unwrap();
+        // Across the border of two units.
+        assert_eq!(bench.write(2048, &content(1, BLOCK)), 0);
+        assert_eq!(bench.write(at(8), &content(2, BLOCK)), 0);
+        assert_eq!(bench.finish(early, &mut []), 0, "it was submitted before they completed");
+        let late = bench.admit(Op::Flush, 0, 0).unwrap();
+        assert_eq!(bench.finish(late, &mut []), ENODEV);
+        for (offset, version) in [(2048, 1), (at(8), 2)] {
+            let found = bench.read(offset, BLOCK).1;
+            let is_new = found == content(version, BLOCK);
+            assert!(is_new || found.iter().all(|&byte| byte == 0), "seed {seed}: in part");
+            old += u32::from(!is_new);
+            new += u32::from(is_new);
+        }
+    }
+    assert!(old > 50 && new > 50, "{old} {new}: both happen");
+}
+
+/// Also where an older write to the same bytes is in the cache, and a newer one.
+#[test]
+fn what_is_written_through_is_durable_when_it_completes() {
+    for seed in 0..100 {
+        let mut bench = Bench::new(SimOptions { seed, ..SimOptions::default() });
+        let options = SimOptions { cut_after: Some(2), ..SimOptions::default() };
+        let cached = bench.session;
+        let through = bench.drive.open(&options, true, 0, SIZE).unwrap();
+        assert_eq!(bench.write(0, &content(1, BLOCK)), 0);
+        bench.session = through;
+        assert_eq!(bench.write(0, &content(2, BLOCK)), 0);
+        bench.session = cached;
+        assert_eq!(bench.write(512, &content(3, BLOCK)[512..1024]), 0);
+        bench.session = through;
+        assert_eq!(bench.write(at(9), &content(4, BLOCK)), ENODEV);
+        let found = bench.read(0, BLOCK).1;
+        let found = versions(&found, 512, 2, 3).unwrap();
+        assert!(found.iter().enumerate().all(|(n, &version)| version == 2 || n == 1), "{seed}: {found:?}");
+    }
+}
+
+#[test]
 fn a_flush_that_lies_loses_what_was_promised() {
     let faults = FaultRates::default().with(Fault::LyingFlush, FaultRates::WHOLE);
     let broken = (0..100).filter(|&seed| {
