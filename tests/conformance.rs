@@ -16,7 +16,7 @@ use fio_spdk::base::Op;
 use fio_spdk::base::clock::Clock;
 use fio_spdk::engine::{
     Buffer, BufferArea, Completion, Engine, EngineOptions, EngineVisitor, Io, NAMES, Null, Psync, Queue,
-    QueueConfig, Target, Wait, with_engine,
+    QueueConfig, Sim, Target, Wait, with_engine,
 };
 use libtest_mimic::{Arguments, Completion as Verdict, Failed, Trial};
 
@@ -28,6 +28,8 @@ const ROUNDS: u32 = 400;
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECOND: Wait = Wait { min: 1, timeout_ns: 1_000_000_000 };
 
+#[path = "conformance/drive.rs"]
+mod drive;
 #[path = "conformance/player.rs"]
 mod player;
 
@@ -248,6 +250,9 @@ fn short<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
         assert_eq!(hand.with_byte(Op::Read, 1 << 40, 4 * BLOCK, 1).1, 4 * BLOCK, "null completes all");
         return Ok(Verdict::Completed);
     }
+    if E::NAME == Sim::NAME {
+        return drive::short::<E>(&rig.paths, options);
+    }
     let tail = if options.direct { 0 } else { 1000 };
     let file: Vec<u8> = (0..2 * BLOCK + tail).map(|at| (at % 251) as u8 | 1).collect();
     std::fs::write(&rig.paths[0], &file).unwrap();
@@ -291,6 +296,9 @@ fn errors<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
     assert_eq!(reader.with_byte(Op::Read, 0, BLOCK, 7), (0, BLOCK, vec![0; BLOCK as usize]));
     assert_eq!(writer.with_byte(Op::Write, 0, BLOCK, 9).0, 0);
     assert_eq!(hand.with_byte(Op::Read, 0, BLOCK, 7), (0, BLOCK, vec![9; BLOCK as usize]));
+    if !E::USES_FILES {
+        return Ok(Verdict::Completed);
+    }
     let missing = open::<E>(&[PathBuf::from("/nowhere/at/all")], options).err().unwrap_or_default();
     assert!(
         missing.contains("/nowhere/at/all") && missing.contains("ENOENT") | missing.contains("No such"),
@@ -322,6 +330,9 @@ impl Drop for SmallDisk {
 fn full_disk<E: Engine>(options: EngineOptions) -> Outcome {
     if !moves_data::<E>() {
         return skipped("null has no disk");
+    }
+    if !E::USES_FILES {
+        return skipped("a simulated drive is never full");
     }
     if options.direct {
         return skipped("neither /dev/full nor every tmpfs has O_DIRECT");
@@ -374,6 +385,9 @@ fn flush_and_deallocate<E: Engine>(rig: &Rig<E>) {
             hand.with_byte(Op::Read, 0, 2 * BLOCK, 1).2,
             [[5; BLOCK as usize], [0; BLOCK as usize]].concat()
         );
+        if !E::USES_FILES {
+            return;
+        }
         assert_eq!(blocks(&rig.paths[0]) + 4 * u64::from(BLOCK) / 512, before, "a hole");
         assert_eq!(std::fs::metadata(&rig.paths[0]).unwrap().len(), 256 * u64::from(BLOCK));
     }
@@ -523,6 +537,13 @@ fn variants(name: &str) -> Vec<(&'static str, EngineOptions)> {
     let both = EngineOptions { fixed_buffers: true, registered_files: true, ..plain };
     match name {
         Null::NAME => vec![("plain", plain)],
+        Sim::NAME => {
+            let mut big = EngineOptions { dsync: true, ..plain };
+            (big.sim.lba, big.sim.atomic_unit) = (4096, Some(16384));
+            let mut slow = plain;
+            (slow.sim.cache, slow.sim.latency_ns) = (false, 20_000);
+            vec![("plain", plain), ("dsync_4k", big), ("slow", slow)]
+        }
         Psync::NAME => vec![("plain", plain), ("direct", direct)],
         _ => vec![
             ("plain", plain),

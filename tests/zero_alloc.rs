@@ -12,7 +12,7 @@ use std::sync::Arc;
 use fio_spdk::base::PerOp;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
 use fio_spdk::engine::{
-    BufferArea, Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, Target, with_engine,
+    BufferArea, Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, Sim, Target, with_engine,
 };
 use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
 use fio_spdk::stats::WorkerStats;
@@ -227,7 +227,8 @@ fn the_loop_allocates_nothing() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, vec![0; REGION.try_into().unwrap()]).unwrap();
-    for name in NAMES {
+    // A simulated drive keeps what is written in memory; nobody measures it.
+    for name in NAMES.iter().filter(|&&name| name != Sim::NAME) {
         for shape in shapes() {
             let what = format!("{name}, {}", shape.name);
             let (calls, stats) = with_engine(name, Loop { shape, path: path.clone() }).unwrap();

@@ -6,6 +6,7 @@ pub mod op;
 pub mod permutation;
 pub mod random;
 pub mod shape;
+pub mod sim;
 pub mod status;
 pub mod units;
 pub mod verify;

@@ -83,7 +83,14 @@ impl KernelFile {
         } else {
             1
         };
-        let facts = TargetFacts { path: path.clone(), size_bytes, lba_bytes, is_block_device };
+        let facts = TargetFacts {
+            path: path.clone(),
+            size_bytes,
+            lba_bytes,
+            is_block_device,
+            volatile_cache: None,
+            atomic_bytes: 0,
+        };
         Ok((KernelFile { file, is_block_device }, facts))
     }
 

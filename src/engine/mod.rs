@@ -16,19 +16,22 @@ mod io_uring;
 mod kernel_file;
 mod null;
 mod psync;
+pub mod sim;
 
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::sim::SimOptions;
 use crate::base::{Op, Status};
 
 pub use buffer::{Buffer, BufferArea};
 pub use io_uring::{IoUring, IoUringQueue};
 pub use null::{Null, NullQueue};
 pub use psync::{Psync, PsyncQueue};
+pub use sim::{Sim, SimQueue};
 
 /// The engines, by the names of the job file's `ioengine`. [`with_engine`] makes one of them.
-pub const NAMES: &[&str] = &[Null::NAME, Psync::NAME, IoUring::NAME];
+pub const NAMES: &[&str] = &[Null::NAME, Psync::NAME, IoUring::NAME, Sim::NAME];
 
 /// Calls `visitor` with the engine type called `name`; `None` if there is none.
 pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output> {
@@ -36,6 +39,7 @@ pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output
         Null::NAME => Some(visitor.visit::<Null>()),
         Psync::NAME => Some(visitor.visit::<Psync>()),
         IoUring::NAME => Some(visitor.visit::<IoUring>()),
+        Sim::NAME => Some(visitor.visit::<Sim>()),
         _ => None,
     }
 }
@@ -193,6 +197,8 @@ pub struct EngineOptions {
     pub fixed_buffers: bool,
     /// io_uring: register files.
     pub registered_files: bool,
+    /// sim: the drive, and what it does wrong.
+    pub sim: SimOptions,
 }
 
 /// What a target is.
@@ -206,6 +212,10 @@ pub struct TargetFacts {
     pub lba_bytes: u32,
     /// Whether it is a block device.
     pub is_block_device: bool,
+    /// Whether it has a volatile write cache; `None` where that is not known.
+    pub volatile_cache: Option<bool>,
+    /// What is written whole or not at all if the power goes, in bytes; 0 where that is not known.
+    pub atomic_bytes: u32,
 }
 
 /// The size of a queue.

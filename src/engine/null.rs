@@ -31,6 +31,8 @@ impl Engine for Null {
             size_bytes: target.size_hint,
             lba_bytes: 1,
             is_block_device: false,
+            volatile_cache: None,
+            atomic_bytes: 0,
         });
         Ok(Null { facts: facts.collect() })
     }

@@ -2,7 +2,9 @@
 
 use super::diagnostic::{Issue, Place};
 use super::resolve::Draft;
+use crate::base::Op;
 use crate::base::shape::{Amount, Mix};
+use crate::base::sim::{FaultRates, SimOptions};
 
 /// Reports every rule that the job breaks, at the option that breaks it.
 pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
@@ -11,6 +13,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     content(draft, issues);
     safety(draft, issues);
     io_uring(draft, issues);
+    sim(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {
@@ -26,10 +29,11 @@ fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             "set for example runtime = \"30s\"",
         ));
     }
-    if job.ioengine == "null" && !matches!(job.size, Some(Amount::Bytes(_))) {
+    let engine = job.ioengine.as_str();
+    if matches!(engine, "null" | "sim") && !matches!(job.size, Some(Amount::Bytes(_))) {
         let (place, what) = match job.size {
-            None => ("ioengine", "the `null` engine has no size of its own"),
-            Some(_) => ("size", "the `null` engine has no size to take a percentage of"),
+            None => ("ioengine", format!("the `{engine}` engine has no size of its own")),
+            Some(_) => ("size", format!("the `{engine}` engine has no size to take a percentage of")),
         };
         issues.push(issue(draft.place(place), what, "set for example size = \"1g\""));
     }
@@ -89,7 +93,7 @@ fn safety(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         refused.refusal = true;
         issues.push(refused);
     }
-    if job.fill_device && !job.mix.issues(crate::base::Op::Write) {
+    if job.fill_device && !job.mix.issues(Op::Write) {
         issues.push(issue(
             draft.place("fill_device"),
             "`fill_device` needs a workload that writes",
@@ -122,5 +126,41 @@ fn io_uring(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             "`sqthread_poll_cpu` needs `sqthread_poll`",
             "set sqthread_poll = true",
         ));
+    }
+}
+
+fn sim(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let (job, sim, unset) = (&draft.job, &draft.job.sim, SimOptions::default());
+    if job.ioengine != "sim" {
+        let set = [
+            ("sim_seed", sim.seed != unset.seed),
+            ("sim_lba", sim.lba != unset.lba),
+            ("sim_cache", sim.cache != unset.cache),
+            ("sim_atomic_unit", sim.atomic_unit != unset.atomic_unit),
+            ("sim_latency", sim.latency_ns != unset.latency_ns),
+            ("sim_cut_after", sim.cut_after != unset.cut_after),
+            ("sim_faults", sim.faults != unset.faults),
+            ("sim_fault_after", sim.fault_after != unset.fault_after),
+            ("sim_fault_limit", sim.fault_limit != unset.fault_limit),
+        ];
+        for (name, _) in set.iter().filter(|(_, set)| *set) {
+            issues.push(issue(
+                draft.place(name),
+                format!("`{name}` needs ioengine = \"sim\": it says what the simulated drive does"),
+                "leave it out, or set ioengine = \"sim\"",
+            ));
+        }
+        return;
+    }
+    if let Some((name, why)) = sim.objection() {
+        issues.push(Issue::new(why).at(draft.place(name)));
+    }
+    for op in [Op::Read, Op::Write, Op::Deallocate, Op::Flush] {
+        let rates = sim.faults.iter().filter(|(fault, _)| fault.befalls(op));
+        let sum: u64 = rates.map(|(_, rate)| u64::from(rate)).sum();
+        if sum > u64::from(FaultRates::WHOLE) {
+            let message = format!("`sim_faults`: what can befall a {} adds up to more than 100%", op.name());
+            issues.push(issue(draft.place("sim_faults"), message, "a command suffers one fault at most"));
+        }
     }
 }

@@ -15,6 +15,7 @@ mod print;
 mod resolve;
 mod setters;
 mod shapes;
+mod sim;
 pub mod spec;
 mod syntax;
 mod table;

@@ -7,6 +7,7 @@ use super::setters::{
     ENGINES, set_description, set_directory, set_engine, set_filename, set_name, set_rwmixwrite,
 };
 use super::shapes::{self, MAX_BS};
+use super::sim;
 use super::spec::{CpusPolicy, Fallocate, SyncMode};
 use super::table::OptionDef;
 use super::value::{per_op, quote, show_per_op};
@@ -27,6 +28,7 @@ const CONTENT: &str = "Contents of buffers";
 const CPUS: &str = "CPUs";
 const SAFETY: &str = "Errors and safety";
 const URING: &str = "io_uring";
+const SIM: &str = "Simulated drive";
 
 const fn entry(
     section: &'static str,
@@ -112,14 +114,15 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         &[],
         "\"psync\"",
         Kind::Special {
-            form: "one of null, psync, io_uring",
+            form: "one of null, psync, io_uring, sim",
             words: &ENGINES,
             set: set_engine,
             show: |job| Some(quote(&job.ioengine)),
         },
         "How I/O reaches the target: `psync` by one blocking system call for each I/O, `io_uring` \
          through the ring of that name with many in flight, `null` not at all (to see what the \
-         machine itself costs; it needs `size`).",
+         machine itself costs; it needs `size`), `sim` to a drive in memory that `filename` names and \
+         that lives as long as the run (it needs `size`; see the options that begin with `sim_`).",
     ),
     entry(
         TARGET,
@@ -709,5 +712,98 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.io_uring.registerfiles),
         "Registers the files with the kernel once instead of looking them up for each I/O. Off by \
          default in fio.",
+    ),
+    entry(
+        SIM,
+        "sim_seed",
+        &[],
+        "1",
+        Kind::Integer { min: 0, max: u64::MAX, field: Number::U64(|job| &mut job.sim.seed) },
+        "What the drive of engine `sim` does by chance follows from this and the number of the command. \
+         With one worker and without `sim_latency` or a time limit, a run repeats exactly.",
+    ),
+    entry(
+        SIM,
+        "sim_lba",
+        &[],
+        "512",
+        Kind::Size { min: 512, max: 4096, field: Number::U32(|job| &mut job.sim.lba) },
+        "The logical block of the drive: 512 or 4096 bytes. Jobs that use one drive must agree on it, \
+         on `sim_cache` and on `sim_atomic_unit`.",
+    ),
+    entry(
+        SIM,
+        "sim_cache",
+        &[],
+        "true",
+        Kind::Flag(|job| &mut job.sim.cache),
+        "Gives the drive a volatile write cache: only a flush makes durable what had completed before \
+         it was submitted. Without it, and with `sync`, a write is durable when it completes.",
+    ),
+    entry(
+        SIM,
+        "sim_atomic_unit",
+        &[],
+        "one logical block",
+        Kind::Size { min: 512, max: 1 << 20, field: Number::MaybeU32(|job| &mut job.sim.atomic_unit) },
+        "What is written whole or not at all when the power goes: aligned units of this many bytes, and \
+         any write no longer than that.",
+    ),
+    entry(
+        SIM,
+        "sim_latency",
+        &[],
+        "\"0s\"",
+        Kind::Time(Number::U64(|job| &mut job.sim.latency_ns)),
+        "How long each command takes. With 0, commands complete a few polls after they were submitted, in \
+         an order of the drive's own.",
+    ),
+    entry(
+        SIM,
+        "sim_cut_after",
+        &[],
+        "",
+        Kind::Integer { min: 0, max: u64::MAX, field: Number::NonZeroU64(|job| &mut job.sim.cut_after) },
+        "Cuts the power, once, when the drive has taken this many commands of the job; 0 never. What is in \
+         flight and what is submitted then fails with ENODEV. Writes that are not durable survive, vanish, \
+         or leave some of their atomic units. The power comes back with the first read that is submitted \
+         when nothing is in flight any more, or when a later job opens the drive.",
+    ),
+    entry(
+        SIM,
+        "sim_faults",
+        &[],
+        "",
+        Kind::Special {
+            form: "table of rates such as { torn = 0.01, lost = \"1%\" }, or string \"torn:1%,lost:0.5%\"",
+            words: &sim::FAULT_NAMES,
+            set: sim::set_faults,
+            show: sim::show_faults,
+        },
+        "What the drive does wrong, as shares of the commands that each fault can befall. Writes: `lost` \
+         (acknowledged, and dropped), `torn` (ends inside a logical block), `torn_lba` (only some logical \
+         blocks land), `misplaced` (lands elsewhere), `rolled_back` (what stood there before comes back \
+         later), `bit_flip`, `blank` (zeros), `ones` (0xff), `shifted` (some bytes further on), \
+         `read_error` (cannot be read: ENODATA), `write_error` (fails with EIO; each logical block is old or \
+         new), `stalled` (never completes). Reads: `transient_read` (a flipped bit, once), `stalled_read`. \
+         Flushes: `lying_flush` (nothing becomes durable). Trims: `undead_trim` (the old data stay). \
+         `short` lets reads and writes come back short, which is no error.",
+    ),
+    entry(
+        SIM,
+        "sim_fault_after",
+        &[],
+        "0",
+        Kind::Integer { min: 0, max: u64::MAX, field: Number::U64(|job| &mut job.sim.fault_after) },
+        "The first commands of the job, this many on each drive, suffer no fault.",
+    ),
+    entry(
+        SIM,
+        "sim_fault_limit",
+        &[],
+        "0",
+        Kind::Integer { min: 0, max: u64::MAX, field: Number::U64(|job| &mut job.sim.fault_limit) },
+        "At most this many faults on each drive; 0 for any number. A fault that would leave no mark does \
+         not count, nor does `short`.",
     ),
 ];

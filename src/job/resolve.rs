@@ -8,6 +8,7 @@ use super::value::Value;
 use super::{checks, shapes};
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::sim::SimOptions;
 use crate::base::verify::VerifySpec;
 
 /// The options that set `JobSpec::bs`.
@@ -274,6 +275,7 @@ fn unfinished() -> JobSpec {
             fixedbufs: true,
             registerfiles: true,
         },
+        sim: SimOptions::default(),
         options: Vec::new(),
     }
 }

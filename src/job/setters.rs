@@ -6,7 +6,7 @@ use super::unsupported::FIO_ENGINES;
 use super::value::{Data, Outcome, Value};
 
 /// Names of the engines.
-pub(crate) const ENGINES: [&str; 3] = ["null", "psync", "io_uring"];
+pub(crate) const ENGINES: [&str; 4] = ["null", "psync", "io_uring", "sim"];
 
 /// `ioengine`.
 pub(crate) fn set_engine(job: &mut JobSpec, value: &Value) -> Outcome<()> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::sim::SimOptions;
 use crate::base::verify::VerifySpec;
 
 /// One `[[job]]` with the defaults of `[global]` and the overrides of the command line applied.
@@ -119,6 +120,8 @@ pub struct JobSpec {
     pub reap_timeout_ns: u64,
     /// Options of io_uring alone.
     pub io_uring: IoUringSpec,
+    /// Options of the simulated drive alone.
+    pub sim: SimOptions,
     /// The options that were set, as `(name, value in TOML)`, in table order: what reports embed
     /// so that a result can be run again. A value that is its option's default is left out.
     pub options: Vec<(String, String)>,

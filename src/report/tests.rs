@@ -88,6 +88,7 @@ fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
             fixedbufs: false,
             registerfiles: false,
         },
+        sim: crate::base::sim::SimOptions::default(),
         options: vec![("iodepth".to_owned(), "32".to_owned()), ("bs".to_owned(), "\"4k\"".to_owned())],
     }
 }

@@ -92,6 +92,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         sqpoll_cpu: spec.io_uring.sqthread_poll_cpu,
         fixed_buffers: spec.io_uring.fixedbufs,
         registered_files: spec.io_uring.registerfiles,
+        sim: spec.sim,
     };
     open_as(plan, size_hints, &options)
 }
