@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::shape::{BlockSizes, Mix};
+use super::{Op, PerOp};
+
 /// How a block is checked (fio: `verify`). The numbers are fio's, as they stand in headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -222,6 +225,119 @@ impl Default for VerifySpec {
     }
 }
 
+/// Length of the header that a block begins with, in bytes.
+pub const HEADER_BYTES: u32 = 48;
+/// Length of the tag behind header and digest, where no pattern fills the block, in bytes.
+pub const TAG_BYTES: u32 = 56;
+/// Blocks have this length where nothing is said, unless I/Os are shorter.
+const USUAL_INTERVAL: u64 = 4096;
+/// Lengths of blocks are multiples of this.
+const UNIT: u32 = 8;
+
+/// Why a job cannot be cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadInterval {
+    /// Not a multiple of 8.
+    Uneven,
+    /// Without room for what a block begins with.
+    TooSmall {
+        /// The length in question.
+        interval: u32,
+        /// The shortest that would do.
+        least: u32,
+        /// For a length that nobody chose: one that could be.
+        instead: Option<u32>,
+    },
+    /// It does not divide this length or distance of I/Os.
+    DoesNotDivide {
+        /// The length or distance.
+        length: u64,
+    },
+}
+
+impl VerifySpec {
+    /// How many bytes of a block belong to header, digest and tag.
+    #[must_use]
+    pub fn head_bytes(&self) -> u32 {
+        let Some(method) = self.method.filter(|method| method.has_header()) else { return 0 };
+        let tag = if self.pattern.is_some() { 0 } else { TAG_BYTES };
+        // A digest has 128 bytes at most.
+        HEADER_BYTES + u32::try_from(method.digest_bytes()).unwrap_or(0) + tag
+    }
+
+    /// The shortest block that has room for its beginning.
+    #[must_use]
+    pub fn least_interval(&self) -> u32 {
+        self.head_bytes().max(1).next_multiple_of(UNIT)
+    }
+
+    /// The length of a block: what `verify_interval` says, or else the longest, up to 4096 bytes,
+    /// that divides all of `lengths` (see [`lengths`]).
+    ///
+    /// # Errors
+    /// If that length cannot be.
+    pub fn effective_interval(&self, lengths: &[u64]) -> Result<u32, BadInterval> {
+        let least = self.least_interval();
+        let common = lengths.iter().copied().fold(0, gcd);
+        let Some(interval) = self.interval else {
+            let interval = u32::try_from(gcd(common, USUAL_INTERVAL)).unwrap_or(0);
+            if interval >= least {
+                return Ok(interval);
+            }
+            let instead = u32::try_from(common).ok().filter(|&whole| fits(whole, least));
+            return Err(BadInterval::TooSmall { interval, least, instead });
+        };
+        if !interval.is_multiple_of(UNIT) {
+            return Err(BadInterval::Uneven);
+        }
+        if interval < least {
+            return Err(BadInterval::TooSmall { interval, least, instead: None });
+        }
+        match lengths.iter().find(|length| !length.is_multiple_of(u64::from(interval))) {
+            Some(&length) => Err(BadInterval::DoesNotDivide { length }),
+            None => Ok(interval),
+        }
+    }
+}
+
+fn fits(interval: u32, least: u32) -> bool {
+    interval >= least && interval.is_multiple_of(UNIT)
+}
+
+/// What blocks must divide: lengths of the I/Os that are judged, and the distances between them.
+/// A job that writes is judged by its writes, one that does not by its reads or trims.
+#[must_use]
+pub fn lengths(
+    mix: Mix,
+    random: bool,
+    sizes: &PerOp<BlockSizes>,
+    align: &PerOp<u32>,
+    modifier: Option<u64>,
+) -> Vec<u64> {
+    let op = match mix {
+        Mix::Read => Op::Read,
+        Mix::Trim => Op::Deallocate,
+        Mix::Write | Mix::ReadWrite | Mix::TrimWrite => Op::Write,
+    };
+    let mut lengths: Vec<u64> = match sizes.get(op) {
+        // All of a range are multiples of its smallest.
+        BlockSizes::Fixed(size) | BlockSizes::Range { min: size, .. } => vec![u64::from(*size)],
+        BlockSizes::Split(list) => list.iter().map(|&(size, _)| u64::from(size)).collect(),
+    };
+    lengths.push(if random { u64::from(*align.get(op)) } else { modifier.unwrap_or(0) });
+    lengths.retain(|&length| length > 0);
+    lengths
+}
+
+/// The greatest common divisor; 0 divides nothing and is divided by all.
+#[must_use]
+pub const fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 /// Names one run that writes: random, new for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub u128);
@@ -369,6 +485,68 @@ mod tests {
         }
         assert_eq!(Method::from_name("crc32c-intel"), Some(Method::Crc32c));
         assert_eq!((Method::from_name("crc33"), Method::from_number(6)), (None, None));
+    }
+
+    fn asked(method: Method, interval: Option<u32>) -> VerifySpec {
+        VerifySpec { method: Some(method), interval, ..VerifySpec::default() }
+    }
+
+    #[test]
+    fn a_block_is_the_greatest_that_divides_all_and_4096() {
+        let crc = asked(Method::Crc32c, None);
+        for (lengths, interval) in [
+            (&[4096][..], 4096),
+            (&[512], 512),
+            (&[1 << 20], 4096),
+            (&[4096, 65536, 6144], 2048),
+            (&[12288], 4096),
+            (&[4096, 512], 512),
+        ] {
+            assert_eq!(crc.effective_interval(lengths), Ok(interval), "{lengths:?}");
+        }
+        let bad = |interval, instead| Err(BadInterval::TooSmall { interval, least: 128, instead });
+        assert_eq!(crc.effective_interval(&[1000]), bad(8, Some(1000)));
+        assert_eq!(crc.effective_interval(&[4097]), bad(1, None));
+        assert_eq!(crc.effective_interval(&[1000, 64]), bad(8, None));
+    }
+
+    #[test]
+    fn an_interval_that_was_chosen_holds_its_head_and_divides_all() {
+        let chosen = |interval| asked(Method::Crc32c, Some(interval));
+        assert_eq!(chosen(1000).effective_interval(&[1000, 3000]), Ok(1000));
+        assert_eq!(chosen(128).effective_interval(&[4096]), Ok(128));
+        assert_eq!(chosen(1001).effective_interval(&[1001]), Err(BadInterval::Uneven));
+        let small = BadInterval::TooSmall { interval: 120, least: 128, instead: None };
+        assert_eq!(chosen(120).effective_interval(&[1200]), Err(small));
+        assert_eq!(
+            chosen(4096).effective_interval(&[4096, 6144]),
+            Err(BadInterval::DoesNotDivide { length: 6144 })
+        );
+    }
+
+    #[test]
+    fn heads_have_room_for_header_digest_and_tag() {
+        let least = |method| asked(method, None).least_interval();
+        assert_eq!((least(Method::Meta), least(Method::Crc7), least(Method::Sha512)), (120, 128, 248));
+        assert_eq!(least(Method::Pattern), 8);
+        let pattern = Some(Pattern { bytes: vec![1], offsets: Vec::new() });
+        let with = VerifySpec { pattern, ..asked(Method::Md5, None) };
+        assert_eq!((with.head_bytes(), with.least_interval()), (64, 64));
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_judged_direction_and_its_distances() {
+        let sizes = PerOp {
+            read: BlockSizes::Fixed(512),
+            write: BlockSizes::Split(vec![(4096, 50), (8192, 50)]),
+            trim: BlockSizes::Range { min: 1024, max: 5000 },
+        };
+        let align = PerOp { read: 512, write: 2048, trim: 1024 };
+        let of = |mix, random, modifier| lengths(mix, random, &sizes, &align, modifier);
+        assert_eq!(of(Mix::Read, true, None), [512, 512]);
+        assert_eq!(of(Mix::ReadWrite, true, Some(8)), [4096, 8192, 2048]);
+        assert_eq!(of(Mix::TrimWrite, false, Some(65536)), [4096, 8192, 65536]);
+        assert_eq!(of(Mix::Trim, false, None), [1024]);
     }
 
     #[test]

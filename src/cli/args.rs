@@ -30,6 +30,7 @@ pub struct Invocation {
     pub destroy: Vec<String>,
     pub formats: Vec<&'static report::Format>,
     pub output: Option<String>,
+    pub verdicts: Option<String>,
     pub status_interval: Option<Duration>,
     pub eta: Eta,
 }
@@ -53,8 +54,9 @@ fn command() -> Command {
         .after_help(
             "Any option of a job can be given as --name=value and holds for all jobs: --runtime=30s, --bs=8k.\n\
              Without a job file, the options describe one job. `--cmdhelp` lists them, `--cmdhelp=bs` explains one.\n\n\
-             Exit codes: 0 all well, 2 job file or command line wrong, 4 I/O or device error, 6 unsafe target \
-             refused, 128+n ended by signal n.",
+             Exit codes: 0 all well, 1 a promise was broken (verification), 2 job file or command line wrong, \
+             4 I/O or device error, 5 inconclusive (nothing, or less than asked, could be verified), 6 unsafe \
+             target refused, 128+n ended by signal n.",
         )
         .args_conflicts_with_subcommands(true)
         .arg(Arg::new("files").value_name("JOB.toml").action(ArgAction::Append).help("Job files; - is standard input"))
@@ -74,6 +76,12 @@ fn command() -> Command {
                 .help("normal, json, json+, or several: normal,json"),
         )
         .arg(Arg::new("output").long("output").short('o').value_name("FILE").help("Write the report to a file"))
+        .arg(
+            Arg::new("verdicts")
+                .long("verdicts")
+                .value_name("FILE")
+                .help("Write every violation that verification finds to a file, one line of JSON each"),
+        )
         .arg(
             Arg::new("status-interval")
                 .long("status-interval")
@@ -168,6 +176,7 @@ fn invocation(
         destroy: strings("destroy"),
         formats,
         output: matches.get_one::<String>("output").cloned(),
+        verdicts: matches.get_one::<String>("verdicts").cloned(),
         status_interval,
         eta: match matches.get_one::<String>("eta").map(String::as_str) {
             Some("always") => Eta::Always,
@@ -271,6 +280,30 @@ mod tests {
         let pairs = [("bs", "4k"), ("time_based", "true"), ("runtime", "5")];
         assert_eq!(invocation.overrides, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert!(invocation.check);
+    }
+
+    #[test]
+    fn a_flag_alone_is_true_and_does_not_swallow_what_follows() {
+        let invocation = run(&["--verify_only", "a.toml", "--do_verify=0", "--experimental_verify"]);
+        assert_eq!(invocation.files, ["a.toml"]);
+        let pairs = [("verify_only", "true"), ("do_verify", "0"), ("experimental_verify", "true")];
+        assert_eq!(invocation.overrides, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        // Every flag of the table, by every name.
+        for option in job::table().iter().filter(|option| option.is_flag() && option.name != "readonly") {
+            for name in option.names() {
+                let invocation = run(&[&format!("--{name}"), "a.toml"]);
+                assert_eq!(invocation.overrides, [(name.to_owned(), "true".to_owned())]);
+                assert_eq!(invocation.files, ["a.toml"]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_for_verdicts_is_the_tools_own_option() {
+        let invocation = run(&["a.toml", "--verdicts", "found.jsonl"]);
+        assert_eq!(invocation.verdicts.as_deref(), Some("found.jsonl"));
+        assert!(invocation.overrides.is_empty());
+        assert_eq!(run(&["a.toml"]).verdicts, None);
     }
 
     #[test]

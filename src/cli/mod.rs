@@ -8,6 +8,7 @@ mod output;
 mod signals;
 mod terminal;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::job::{self, JobSpec};
@@ -90,6 +91,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         readonly: invocation.readonly,
         destroy: invocation.destroy.clone(),
         status_interval: invocation.status_interval,
+        verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
     };
     let mut terminal = Terminal::new(output, invocation.eta, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {

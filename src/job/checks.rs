@@ -1,5 +1,7 @@
 //! What must hold between the options of a job.
 
+mod verify;
+
 use super::diagnostic::{Issue, Place};
 use super::resolve::Draft;
 use crate::base::Op;
@@ -14,6 +16,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     safety(draft, issues);
     io_uring(draft, issues);
     sim(draft, issues);
+    verify::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {
@@ -27,6 +30,13 @@ fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             draft.place("time_based"),
             "`time_based` needs `runtime`, or the job would never end",
             "set for example runtime = \"30s\"",
+        ));
+    }
+    if job.reap_timeout_ns == 0 {
+        issues.push(issue(
+            draft.place("reap_timeout"),
+            "a `reap_timeout` of 0 would give up every I/O at once",
+            "to wait nearly for ever, set for example reap_timeout = \"365d\"",
         ));
     }
     let engine = job.ioengine.as_str();

@@ -29,12 +29,14 @@ pub(crate) enum Number {
 }
 
 /// A word that an option may be set to, and other ways to say it.
+#[derive(Clone, Copy)]
 pub(crate) struct Choice {
     pub name: &'static str,
     pub also: &'static [&'static str],
 }
 
 /// What an option takes.
+#[derive(Clone, Copy)]
 pub(crate) enum Kind {
     /// true or false.
     Flag(Field<bool>),

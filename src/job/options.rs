@@ -1,5 +1,7 @@
-//! The options, one entry each. A new option is an entry here, its field in [`JobSpec`], and the
-//! place that obeys it.
+//! The options, one entry each. A new option is an entry here or in a file below `options`, its
+//! field in [`JobSpec`](super::JobSpec), and the place that obeys it.
+
+mod verify;
 
 use super::kind::{Choice, Kind, Number, show_texts};
 use super::patterns::{set_buffer_pattern, show_buffer_pattern};
@@ -27,6 +29,7 @@ const DURABLE: &str = "Caching and durability";
 const CONTENT: &str = "Contents of buffers";
 const CPUS: &str = "CPUs";
 const SAFETY: &str = "Errors and safety";
+const VERIFICATION: &str = "Verification";
 const URING: &str = "io_uring";
 const SIM: &str = "Simulated drive";
 
@@ -41,8 +44,31 @@ const fn entry(
     OptionDef { name, aliases, section, default, doc, kind }
 }
 
-/// The option table.
-pub(crate) static OPTIONS: &[OptionDef] = &[
+/// The sections in the order of the reference.
+const PARTS: [&[OptionDef]; 3] = [GENERAL, verify::OPTIONS, OF_ENGINES];
+
+const COUNT: usize = GENERAL.len() + verify::OPTIONS.len() + OF_ENGINES.len();
+
+/// The option table: the parts one after the other.
+pub(crate) static OPTIONS: &[OptionDef] = &joined(PARTS);
+
+const fn joined(parts: [&[OptionDef]; 3]) -> [OptionDef; COUNT] {
+    let mut all = [GENERAL[0]; COUNT];
+    let (mut part, mut index, mut filled) = (0, 0, 0);
+    while part < parts.len() {
+        if index < parts[part].len() {
+            all[filled] = parts[part][index];
+            filled += 1;
+            index += 1;
+        } else {
+            part += 1;
+            index = 0;
+        }
+    }
+    all
+}
+
+const GENERAL: &[OptionDef] = &[
     entry(
         JOB,
         "name",
@@ -414,6 +440,15 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
          refills as soon as there is room; 0 stands for the default.",
     ),
     entry(
+        DEPTH,
+        "serialize_overlap",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.serialize_overlap),
+        "Holds an I/O back while another one to the same bytes, from the same worker, is in flight. \
+         Jobs that verify always do so with writes and trims.",
+    ),
+    entry(
         RANDOM,
         "norandommap",
         &[],
@@ -601,8 +636,11 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         Kind::Special {
             form: "CPU numbers such as \"0-3,5\", or array of them",
             words: &[],
-            set: shapes::set_cpus,
-            show: shapes::show_cpus,
+            set: |job, value| {
+                job.cpus_allowed = Some(shapes::cpus(value)?);
+                Ok(())
+            },
+            show: |job| job.cpus_allowed.as_deref().map(shapes::show_cpus),
         },
         "The CPUs that the workers of this job run on.",
     ),
@@ -665,6 +703,19 @@ pub(crate) static OPTIONS: &[OptionDef] = &[
         "Which failed I/Os do not end the job: `io` are reads and writes, `all` is everything. The \
          errors are counted and reported all the same. `0` and `1` are taken for `none` and `all`.",
     ),
+    entry(
+        SAFETY,
+        "reap_timeout",
+        &[],
+        "\"300s\"",
+        Kind::Time(Number::U64(|job| &mut job.reap_timeout_ns)),
+        "How long a device may answer nothing at all before what it has in flight is given up and \
+         the worker ends with an error. fio would wait for ever.",
+    ),
+];
+
+/// Options that one engine alone understands.
+const OF_ENGINES: &[OptionDef] = &[
     entry(
         URING,
         "hipri",

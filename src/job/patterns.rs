@@ -1,11 +1,12 @@
 //! fio's grammar of byte patterns: `0x` hexadecimal strings, decimals, `"text"` and `'file'`,
-//! one after the other without separators.
+//! one after the other without separators; in `verify_pattern` also `%o`, the offset of the I/O.
 
 use std::fs::File;
 use std::io::Read;
 
 use super::spec::JobSpec;
 use super::value::{Data, Outcome, Value, quote};
+use crate::base::verify::{Method, Pattern};
 
 /// Longest pattern. It stands in every report, so it is kept within reason.
 const MAX_BYTES: usize = 1 << 20;
@@ -21,26 +22,71 @@ pub(crate) fn set_buffer_pattern(job: &mut JobSpec, value: &Value) -> Outcome<()
         }
         _ => return Err(value.wrong("a string")),
     };
-    let bytes = parse(text).map_err(|why| value.bad(why))?;
-    job.content.buffer_pattern = Some(bytes);
+    let pattern = parse(text, false).map_err(|why| value.bad(why))?;
+    job.content.buffer_pattern = Some(pattern.bytes);
     Ok(())
 }
 
 /// `buffer_pattern` in TOML.
 pub(crate) fn show_buffer_pattern(job: &JobSpec) -> Option<String> {
+    job.content.buffer_pattern.as_deref().map(|bytes| quote(&show(bytes, &[])))
+}
+
+/// `verify_pattern`. Without a method to check by, the pattern is the method.
+pub(crate) fn set_verify_pattern(job: &mut JobSpec, value: &Value) -> Outcome<()> {
+    let pattern = match &value.data {
+        Data::Text(text) => parse(text, true).map_err(|why| value.bad(why))?,
+        Data::Integer(Some(number)) => match u8::try_from(*number) {
+            Ok(byte) => Pattern { bytes: vec![byte], offsets: Vec::new() },
+            // TOML does not tell `0xdeadbeef` from the same number in decimal, fio does.
+            Err(_) => {
+                return Err(value
+                    .bad("a number of more than one byte does not say in which order they come")
+                    .help("put the pattern in quotes, for example \"0xdeadbeef\""));
+            }
+        },
+        _ => return Err(value.wrong("a string, or a number from 0 to 255")),
+    };
+    job.verify.pattern = Some(pattern);
+    job.verify.method.get_or_insert(Method::Pattern);
+    Ok(())
+}
+
+/// `verify_pattern` in TOML.
+pub(crate) fn show_verify_pattern(job: &JobSpec) -> Option<String> {
+    job.verify.pattern.as_ref().map(|pattern| quote(&show(&pattern.bytes, &pattern.offsets)))
+}
+
+/// Length of what `%o` stands for.
+const OFFSET_BYTES: usize = 8;
+
+/// A text that [`parse`] makes these bytes of.
+fn show(bytes: &[u8], offsets: &[usize]) -> String {
+    let mut text = String::new();
+    let mut at = 0;
+    for &offset in offsets {
+        push_shown(&mut text, &bytes[at..offset]);
+        text.push_str("%o");
+        at = (offset + OFFSET_BYTES).min(bytes.len());
+    }
+    push_shown(&mut text, &bytes[at..]);
+    text
+}
+
+fn push_shown(text: &mut String, bytes: &[u8]) {
     use std::fmt::Write;
-    let bytes = job.content.buffer_pattern.as_ref()?;
-    let mut text = "0x".to_owned();
+    if !bytes.is_empty() {
+        text.push_str("0x");
+    }
     for byte in bytes {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
-    Some(quote(&text))
 }
 
-/// The bytes that `text` describes.
-pub(crate) fn parse(text: &str) -> Result<Vec<u8>, String> {
-    let mut out = Vec::new();
+/// The bytes that `text` describes, with the places of `%o` where that is allowed.
+pub(crate) fn parse(text: &str, formats: bool) -> Result<Pattern, String> {
+    let (mut out, mut offsets) = (Vec::new(), Vec::new());
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err("the pattern is empty".to_owned());
@@ -57,7 +103,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>, String> {
                 }
                 &body[end + 1..]
             }
-            '%' => return Err("formats such as %o are for `verify_pattern` only".to_owned()),
+            '%' if !formats => return Err("formats such as %o are for `verify_pattern` only".to_owned()),
+            '%' => {
+                let after = rest.strip_prefix("%o").ok_or("the only format is %o, the offset of the I/O")?;
+                offsets.push(out.len());
+                out.extend([0; OFFSET_BYTES]);
+                after
+            }
             _ => match hexadecimal(rest) {
                 Some(digits) => {
                     push_hex(&mut out, digits);
@@ -70,7 +122,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>, String> {
             return Err(format!("the pattern is longer than {MAX_BYTES} bytes"));
         }
     }
-    if out.is_empty() { Err("the pattern has no bytes".to_owned()) } else { Ok(out) }
+    if out.is_empty() {
+        Err("the pattern has no bytes".to_owned())
+    } else {
+        Ok(Pattern { bytes: out, offsets })
+    }
 }
 
 /// The digits after `0x`, up to where the next `0x` begins.
@@ -127,6 +183,10 @@ fn read_file(path: &str) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Vec<u8>, String> {
+        super::parse(text, false).map(|pattern| pattern.bytes)
+    }
+
     /// The examples of fio's lib/pattern.c that hold no format.
     #[test]
     fn patterns_mean_the_same_bytes_as_in_fio() {
@@ -173,5 +233,20 @@ mod tests {
         std::fs::write(file.path(), [1, 2, 0, 255]).unwrap();
         let text = format!("0x7'{}'9", file.path().display());
         assert_eq!(parse(&text), Ok(vec![7, 1, 2, 0, 255, 9]));
+    }
+
+    /// The examples of fio's lib/pattern.c and documentation that hold formats.
+    #[test]
+    fn offsets_stand_where_fio_puts_them() {
+        for (text, bytes, offsets) in [
+            ("%o", [0; 8].to_vec(), vec![0]),
+            ("0xff%o\"abcd\"-12", [&[0xff][..], &[0; 8], b"abcd\xf4\xff\xff\xff"].concat(), vec![1]),
+            ("%o%o1", [&[0; 16][..], &[1]].concat(), vec![0, 8]),
+        ] {
+            let pattern = super::parse(text, true).unwrap();
+            assert_eq!((&pattern.bytes, &pattern.offsets), (&bytes, &offsets), "{text}");
+            assert_eq!(super::parse(&show(&bytes, &offsets), true), Ok(pattern));
+        }
+        assert!(super::parse("%p", true).unwrap_err().contains("%o"));
     }
 }

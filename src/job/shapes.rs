@@ -332,8 +332,8 @@ pub(crate) fn show_distribution(distribution: &Distribution) -> String {
     })
 }
 
-/// `cpus_allowed`.
-pub(crate) fn set_cpus(job: &mut JobSpec, value: &Value) -> Outcome<()> {
+/// A set of CPUs, in rising order.
+pub(crate) fn cpus(value: &Value) -> Outcome<Vec<u32>> {
     let mut cpus = vec![false; MAX_CPU as usize + 1];
     let one = |value: &Value, text: &str| -> Outcome<u32> {
         text.trim()
@@ -363,13 +363,11 @@ pub(crate) fn set_cpus(job: &mut JobSpec, value: &Value) -> Outcome<()> {
         Data::List(items) => items.iter().try_for_each(&mut add)?,
         _ => add(value)?,
     }
-    job.cpus_allowed = Some((0..=MAX_CPU).filter(|&cpu| cpus[cpu as usize]).collect());
-    Ok(())
+    Ok((0..=MAX_CPU).filter(|&cpu| cpus[cpu as usize]).collect())
 }
 
-/// `cpus_allowed` in TOML.
-pub(crate) fn show_cpus(job: &JobSpec) -> Option<String> {
-    let cpus = job.cpus_allowed.as_ref()?;
+/// A set of CPUs in TOML.
+pub(crate) fn show_cpus(cpus: &[u32]) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for &cpu in cpus {
         match ranges.last_mut() {
@@ -381,7 +379,7 @@ pub(crate) fn show_cpus(job: &JobSpec) -> Option<String> {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     let parts: Vec<String> = ranges.iter().map(one).collect();
-    Some(quote(&parts.join(",")))
+    quote(&parts.join(","))
 }
 
 /// The words of `continue_on_error`.

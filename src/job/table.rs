@@ -7,6 +7,7 @@ use super::spec::JobSpec;
 use super::unsupported::{FIO_ONLY, NOTES};
 
 /// An option of job files and of the command line: everything that is known about it.
+#[derive(Clone, Copy)]
 pub struct OptionDef {
     /// Its name, as in fio.
     pub name: &'static str,

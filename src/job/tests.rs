@@ -1,11 +1,13 @@
 //! Tests of the whole way from text to jobs and back.
 
+mod round_trip;
+mod verify;
+
 use super::options::OPTIONS;
 use super::unsupported::{FIO_ONLY, NOTES};
-use super::{Diagnostics, JobSpec, OptionDef, parse, print};
+use super::{Diagnostics, JobSpec, OptionDef, parse};
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix, Zone};
-use proptest::prelude::*;
 
 fn parse_text(text: &str) -> Result<Vec<JobSpec>, Diagnostics> {
     parse(&[("job.toml".to_owned(), text.to_owned())], &[])
@@ -254,7 +256,7 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("ioengine = \"libaio\"", "is an engine of fio"),
         ("buffer_pattern = 0xff", "how many bytes"),
         ("continue_on_error = \"reads\"", "no kind of error"),
-        ("verify = \"md5\"", "is an option of fio that this version does not support yet"),
+        ("verify_state_save = true", "is an option of fio that this version does not support yet"),
         ("buffered = 1", "not an option here"),
     ] {
         assert!(message(lines).contains(word), "{lines}: {}", message(lines));
@@ -438,129 +440,4 @@ fn marks_survive_tabs_wide_letters_and_long_lines() {
     let found = errors(&long);
     assert_eq!(found.iter().next().unwrap().column, 100_017);
     assert!(found.render(false).len() < 1000);
-}
-
-// There and back.
-
-/// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 60] = [
-    "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
-    "ioengine = \"null\"",
-    "ioengine = \"io_uring\"",
-    "filename = \"/tmp/a\"",
-    "filename = [\"/tmp/a:b\", 'c\\d']",
-    "filename = ['c\\d']",
-    "directory = \"/tmp\"",
-    "nrfiles = 3",
-    "rw = \"randrw:16\"",
-    "rw = \"write:4097\"",
-    "rw = \"trimwrite\"",
-    "rwmixread = 71",
-    "rwmixwrite = 13",
-    "bs = \"4097,8k\"",
-    "bs = 1073741824",
-    "bsrange = \"1k-1m\"",
-    "bsrange = { read = \"512-4k\" }",
-    "bssplit = \"4k/:64k/50:3/\"",
-    "bssplit = \",8k/99:1\"",
-    "blockalign = 512",
-    "blockalign = { write = 3 }",
-    "size = 12345678901",
-    "size = \"33.3%\"",
-    "io_size = 18446744073709551615",
-    "io_size = \"50%\"",
-    "offset = \"1m\"",
-    "offset_increment = \"10%\"",
-    "number_ios = 1000",
-    "loops = 18446744073709551615",
-    "runtime = \"1500us\"",
-    "ramp_time = \"1h\"",
-    "numjobs = 17",
-    "iodepth = 256",
-    "iodepth_batch = 3",
-    "iodepth_batch_complete_min = 0",
-    "iodepth_batch_complete_max = 7",
-    "iodepth_low = 2",
-    "direct = false",
-    "sync = \"dsync\"",
-    "fsync = 32",
-    "fdatasync = 1",
-    "randseed = 18446744073709551615",
-    "randrepeat = false",
-    "random_distribution = \"zipf:0.999,normal:12.5\"",
-    "random_distribution = \"zoned:33.3/10::/20:/\"",
-    "percentage_random = \"50,100,0\"",
-    "cpus_allowed = \"0-3,9\"",
-    "cpus_allowed_policy = \"split\"",
-    "stonewall = true",
-    "zero_buffers = true",
-    "refill_buffers = true",
-    "scramble_buffers = 0",
-    "buffer_pattern = '0xabc\"x\"-12'",
-    "buffer_compress_percentage = 50",
-    "buffer_compress_chunk = \"4k\"",
-    "dedupe_percentage = 30",
-    "continue_on_error = [\"write\", \"verify\"]",
-    "fallocate = \"keep\"",
-    "registerfiles = false",
-    "sqthread_poll_cpu = 3",
-];
-
-const BASE: &str = "[global]\nsize = \"1g\"\nruntime = 5\niodepth = 64\nsqthread_poll = true\n";
-
-#[test]
-fn each_line_prints_and_parses_back() {
-    for line in LINES {
-        let jobs = parse_text(&format!("{BASE}[[job]]\n{line}\n"));
-        let jobs = jobs.unwrap_or_else(|why| panic!("{line}\n{why}"));
-        let printed = print(&jobs);
-        assert_eq!(parse_text(&printed).as_ref(), Ok(&jobs), "{line}\n{printed}");
-    }
-}
-
-#[test]
-fn every_option_that_can_be_set_is_kept() {
-    let lines = "[[job]]\nname = \"x\"\nbs = \"8k\"\nrw = \"read\"\ndirect = true\n";
-    let options = &parse_text(lines).unwrap()[0].options;
-    let expected = [("name", "\"x\""), ("bs", "\"8k\""), ("direct", "true")];
-    let expected: Vec<(String, String)> =
-        expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    assert_eq!(options, &expected);
-}
-
-proptest! {
-    #[test]
-    fn jobs_print_and_parse_back(picks in prop::collection::vec(prop::collection::vec(0..LINES.len(), 0..6), 1..5)) {
-        let mut text = BASE.to_owned();
-        for lines in picks {
-            text.push_str("[[job]]\n");
-            for line in lines {
-                text.push_str(&format!("{}\n", LINES[line]));
-            }
-        }
-        match parse_text(&text) {
-            Ok(jobs) => prop_assert_eq!(parse_text(&print(&jobs)), Ok(jobs)),
-            Err(why) => prop_assert!(why.iter().all(|one| one.line > 0)),
-        }
-    }
-
-    #[test]
-    fn any_text_is_a_value_or_a_mistake(name in 0..OPTIONS.len(), value in "\\PC*") {
-        let set = over(&[(OPTIONS[name].name, &value)]);
-        match parse(&[], &set) {
-            Ok(jobs) => prop_assert_eq!(parse_text(&print(&jobs)), Ok(jobs)),
-            Err(why) => prop_assert!(why.len() > 0 && !why.render(false).is_empty()),
-        }
-    }
-
-    #[test]
-    fn numbers_survive(size in 1_u64.., ns in 1_u64.., seed: u64, percent in 0.0..100.0_f64) {
-        let text = format!(
-            "size = \"{size}\"\nruntime = \"{ns}ns\"\nrandseed = \"{seed}\"\noffset = \"{percent}%\""
-        );
-        let job = job(&text);
-        prop_assert_eq!(job.size, Some(Amount::Bytes(size)));
-        prop_assert_eq!((job.runtime_ns, job.randseed), (Some(ns), Some(seed)));
-        prop_assert_eq!(parse_text(&print(std::slice::from_ref(&job))), Ok(vec![job]));
-    }
 }

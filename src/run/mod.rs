@@ -15,6 +15,7 @@ mod progress;
 mod stage;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct RunOptions {
     pub destroy: Vec<String>,
     /// Tell the observer the statistics so far, this often.
     pub status_interval: Option<Duration>,
+    /// Write violations of promises here, a line of JSON each.
+    pub verdicts: Option<PathBuf>,
 }
 
 /// Requests from outside, set by signal handlers.

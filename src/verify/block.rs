@@ -6,7 +6,7 @@ use super::checksum;
 use super::payload::{PatternFill, Payload, Writer};
 
 /// Length of fio's header (version 0x81, fio 3.41 and newer).
-pub const HEADER_BYTES: usize = 48;
+pub const HEADER_BYTES: usize = crate::base::verify::HEADER_BYTES as usize;
 /// Bytes of the header that its own crc covers.
 const HEADER_COVERED: usize = 44;
 /// fio's magic.
@@ -14,7 +14,7 @@ pub const MAGIC: u16 = 0xacca;
 /// fio's version of the header.
 pub const VERSION: u8 = 0x81;
 /// Length of the tag.
-pub const TAG_BYTES: usize = 56;
+pub const TAG_BYTES: usize = crate::base::verify::TAG_BYTES as usize;
 /// How a tag begins.
 pub const TAG_MAGIC: [u8; 8] = *b"fio-spdk";
 /// Version of the tag and of the payload.
