@@ -228,7 +228,7 @@ impl Default for VerifySpec {
 /// Length of the header that a block begins with, in bytes.
 pub const HEADER_BYTES: u32 = 48;
 /// Length of the tag behind header and digest, where no pattern fills the block, in bytes.
-pub const TAG_BYTES: u32 = 56;
+pub const TAG_BYTES: u32 = 72;
 /// Blocks have this length where nothing is said, unless I/Os are shorter.
 const USUAL_INTERVAL: u64 = 4096;
 /// Lengths of blocks are multiples of this.

@@ -184,6 +184,10 @@ pub struct Tag {
     pub pass: u64,
     /// Flushes that had completed when the write was prepared.
     pub flush_epoch: u64,
+    /// Where the whole write begins on the target.
+    pub io_offset: u64,
+    /// Length of the whole write.
+    pub io_len: u32,
 }
 
 impl Tag {
@@ -201,6 +205,8 @@ impl Tag {
             target: u64::from_le_bytes(part(bytes, 32)),
             pass: u64::from_le_bytes(part(bytes, 40)),
             flush_epoch: u64::from_le_bytes(part(bytes, 48)),
+            io_offset: u64::from_le_bytes(part(bytes, 56)),
+            io_len: u32::from_le_bytes(part(bytes, 64)),
         })
     }
 
@@ -214,6 +220,9 @@ impl Tag {
         out[32..40].copy_from_slice(&self.target.to_le_bytes());
         out[40..48].copy_from_slice(&self.pass.to_le_bytes());
         out[48..56].copy_from_slice(&self.flush_epoch.to_le_bytes());
+        out[56..64].copy_from_slice(&self.io_offset.to_le_bytes());
+        out[64..68].copy_from_slice(&self.io_len.to_le_bytes());
+        out[68..72].fill(0);
     }
 }
 
@@ -227,6 +236,8 @@ fn part<const LEN: usize, const OF: usize>(bytes: &[u8; OF], at: usize) -> [u8; 
 pub struct WriteFacts {
     /// Byte offset of the whole write on its target.
     pub io_offset: u64,
+    /// Length of the whole write.
+    pub io_len: u32,
     /// The worker's k-th write.
     pub sequence: u64,
     /// When it was prepared, nanoseconds since 1970.
@@ -305,8 +316,8 @@ impl Sealer {
         if self.format.has_tag()
             && let Some(tag) = block[front..].first_chunk_mut()
         {
-            let (pass, flush_epoch) = (facts.pass, facts.flush_epoch);
-            Tag { version: TAG_VERSION, run: self.run, target, pass, flush_epoch }.write(tag);
+            let WriteFacts { io_offset, io_len, pass, flush_epoch, .. } = *facts;
+            Tag { version: TAG_VERSION, run: self.run, target, pass, flush_epoch, io_offset, io_len }.write(tag);
         }
         let (head, covered) = block.split_at_mut(front);
         checksum::digest(self.format.method, covered, &mut head[HEADER_BYTES..]);
