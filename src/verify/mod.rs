@@ -1,2 +1,4 @@
 //! Is this right: blocks and what stands in them, checksums, the ledger of promises, and the judge.
 //! Knows neither engines nor workloads.
+
+pub mod checksum;
