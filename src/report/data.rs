@@ -3,7 +3,7 @@
 use crate::base::PerOp;
 use crate::base::host::DeviceSummary;
 use crate::job::JobSpec;
-use crate::stats::WorkerStats;
+use crate::stats::{VerifyTally, WorkerStats};
 
 /// The result of a run, or of a run so far.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct JobReport {
     pub cpu: CpuUse,
     /// Why the job ended early, if it did: an error that no `continue_on_error` covers.
     pub error: Option<JobError>,
+    /// What verification found, if the job verifies.
+    pub verify: Option<VerifyTally>,
 }
 
 /// Why a job failed.

@@ -104,6 +104,7 @@ fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
         intervals: PerOp::default(),
         cpu: CpuUse::default(),
         error: None,
+        verify: None,
     }
 }
 

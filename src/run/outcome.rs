@@ -10,7 +10,7 @@ use crate::reactor::Live;
 use crate::report::{
     CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
 };
-use crate::stats::WorkerStats;
+use crate::stats::{VerifyTally, WorkerStats};
 
 use super::plan::JobPlan;
 
@@ -24,6 +24,7 @@ pub struct Entry {
     pub samples: PerOp<Samples>,
     pub cpu: CpuUse,
     pub error: Option<JobError>,
+    pub verify: Option<VerifyTally>,
     /// The workers that are running now, for samples and statistics so far.
     pub live: Vec<Arc<Live>>,
 }
@@ -84,6 +85,7 @@ impl Outcome {
                 samples: PerOp::default(),
                 cpu: CpuUse::default(),
                 error: None,
+                verify: None,
                 live: Vec::new(),
             });
         }
@@ -142,6 +144,7 @@ impl Entry {
             }),
             cpu: self.cpu,
             error: self.error.clone(),
+            verify: self.verify.clone(),
         }
     }
 

@@ -24,9 +24,8 @@ pub struct VerifyTally {
     pub transient: u64,
     /// The first findings of each verdict.
     pub examples: Vec<Finding>,
-    /// Age of the oldest write among `allowed_loss`: how long before the freeze it had completed, in
-    /// nanoseconds.
-    pub oldest_loss_ns: u64,
+    /// How many writes before the last one the oldest write lost among `allowed_loss` was.
+    pub oldest_loss_writes: u64,
     /// Bytes read to judge, and how long that took in nanoseconds.
     pub read_bytes: u64,
     /// See `read_bytes`.
@@ -88,7 +87,7 @@ impl VerifyTally {
         self.transient += other.transient;
         self.read_bytes += other.read_bytes;
         self.read_ns = self.read_ns.max(other.read_ns);
-        self.oldest_loss_ns = self.oldest_loss_ns.max(other.oldest_loss_ns);
+        self.oldest_loss_writes = self.oldest_loss_writes.max(other.oldest_loss_writes);
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
             *mine += theirs;
         }

@@ -317,7 +317,8 @@ impl Sealer {
             && let Some(tag) = block[front..].first_chunk_mut()
         {
             let WriteFacts { io_offset, io_len, pass, flush_epoch, .. } = *facts;
-            Tag { version: TAG_VERSION, run: self.run, target, pass, flush_epoch, io_offset, io_len }.write(tag);
+            Tag { version: TAG_VERSION, run: self.run, target, pass, flush_epoch, io_offset, io_len }
+                .write(tag);
         }
         let (head, covered) = block.split_at_mut(front);
         checksum::digest(self.format.method, covered, &mut head[HEADER_BYTES..]);

@@ -257,7 +257,9 @@ impl Ledger {
     /// Whether everything issued has completed: then every block's newest mutation stands.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        [&self.writes, &self.trims].iter().all(|kind| kind.in_flight.is_empty() && kind.failed.runs.is_empty())
+        [&self.writes, &self.trims]
+            .iter()
+            .all(|kind| kind.in_flight.is_empty() && kind.failed.runs.is_empty())
     }
 
     /// An earlier run of a job that ran to its end: everything issued, everything completed.

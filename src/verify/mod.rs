@@ -1,4 +1,9 @@
 //! Is this right: blocks and what stands in them, checksums, the ledger of promises, and the judge.
 //! Knows neither engines nor workloads.
 
+pub mod block;
+pub mod checksum;
+mod diagnose;
+pub mod judge;
 pub mod ledger;
+pub mod payload;

@@ -1,0 +1,365 @@
+//! Holds a block against what the ledger says may stand there. Touches no device: bytes and promises
+//! in, one verdict out, in the order integrity, identity, age.
+
+use crate::base::Op;
+use crate::base::verify::{Finding, Method, RunId, Verdict};
+
+use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_VERSION, Tag, VERSION};
+use super::checksum;
+use super::diagnose;
+use super::ledger::State;
+
+/// Candidates of a block that are kept; older ones are summed up.
+pub const MOST_CANDIDATES: usize = 32;
+
+/// A mutation that may stand in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Write or deallocate.
+    pub op: Op,
+    /// Its number.
+    pub sequence: u64,
+    /// Where the whole I/O begins on the target.
+    pub io_offset: u64,
+    /// Length of the whole I/O.
+    pub io_len: u32,
+    /// What is known of it.
+    pub state: State,
+}
+
+/// What may stand in one block: the mutations that touched it, newest first, down to the newest that
+/// must have survived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Newest first. The last one is the floor, if there is one.
+    pub candidates: Vec<Candidate>,
+    /// Whether the last candidate must have survived: nothing older may stand. Otherwise whatever
+    /// stood there before the run may stand there still.
+    pub has_floor: bool,
+    /// Writes issued so far.
+    pub issued: u64,
+}
+
+impl Allowed {
+    /// Walks `chain` (newest first) down to the first mutation of which `survives` says that it must
+    /// stand or have been overwritten.
+    pub fn gather(
+        chain: impl Iterator<Item = Candidate>,
+        survives: impl Fn(&Candidate) -> bool,
+        issued: u64,
+    ) -> Allowed {
+        let mut allowed = Allowed { issued, ..Allowed::default() };
+        for candidate in chain {
+            let floor = survives(&candidate);
+            if allowed.candidates.len() < MOST_CANDIDATES || floor {
+                allowed.candidates.push(candidate);
+            }
+            if floor {
+                allowed.has_floor = true;
+                break;
+            }
+        }
+        allowed
+    }
+
+    /// What may stand there, in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut parts: Vec<String> = self.candidates.iter().map(describe_candidate).collect();
+        if !self.has_floor {
+            parts.push("what stood there before".to_owned());
+        }
+        parts.join(", or ")
+    }
+
+    /// The promise that must be kept, in words.
+    #[must_use]
+    pub fn promise(&self) -> String {
+        match self.candidates.last().filter(|_| self.has_floor) {
+            Some(floor) => {
+                let what = if floor.op == Op::Write { "write" } else { "trim" };
+                let how = match floor.state {
+                    State::Durable => "was made durable by a flush",
+                    _ => "had completed",
+                };
+                format!("{what} {} {how}", floor.sequence)
+            }
+            None => "none: nothing had been promised here".to_owned(),
+        }
+    }
+}
+
+fn describe_candidate(candidate: &Candidate) -> String {
+    let what = if candidate.op == Op::Write { "write" } else { "zeros of trim" };
+    let how = match candidate.state {
+        State::Unissued => "never issued",
+        State::InFlight => "in flight",
+        State::Failed => "failed",
+        State::Completed => "completed",
+        State::Durable => "durable",
+    };
+    format!("{what} {} ({how})", candidate.sequence)
+}
+
+/// What a target is, as far as judging goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetIdentity {
+    /// The identity in tags.
+    pub id: u64,
+    /// Logical block in bytes.
+    pub lba_bytes: u32,
+    /// What is written whole or not at all, in bytes; 0 for one logical block.
+    pub atomic_bytes: u32,
+}
+
+impl TargetIdentity {
+    pub(super) fn lba(&self) -> usize {
+        (self.lba_bytes as usize).max(super::payload::SECTOR)
+    }
+
+    pub(super) fn atomic(&self) -> usize {
+        (self.atomic_bytes as usize).max(self.lba())
+    }
+}
+
+/// Judges the blocks of one worker.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    pub(super) sealer: Sealer,
+    pub(super) targets: Box<[TargetIdentity]>,
+    /// Whether the run's id is known; an audit knows none.
+    pub(super) knows_run: bool,
+    compare_sequence: bool,
+    pub(super) compare_seed: bool,
+    must_be_zero: bool,
+    first_word: u64,
+    front: usize,
+}
+
+/// Where a block was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which of the worker's targets.
+    pub target: u16,
+    /// Byte offset on the target.
+    pub offset: u64,
+}
+
+impl Judge {
+    /// Judges what `sealer` makes, on `targets`.
+    #[must_use]
+    pub fn new(sealer: Sealer, targets: Box<[TargetIdentity]>, knows_run: bool) -> Judge {
+        let format = &sealer.format;
+        let first_word = u64::from(MAGIC)
+            | u64::from(VERSION) << 16
+            | u64::from(format.method as u8) << 24
+            | u64::from(format.interval) << 32;
+        let front = format.front_bytes();
+        Judge {
+            sealer,
+            targets,
+            knows_run,
+            compare_sequence: true,
+            compare_seed: true,
+            must_be_zero: false,
+            first_word,
+            front,
+        }
+    }
+
+    /// fio's `verify_write_sequence`, `verify_header_seed` and `trim_verify_zero`.
+    #[must_use]
+    pub fn comparing(mut self, sequence: bool, seed: bool, zeros: bool) -> Judge {
+        (self.compare_sequence, self.compare_seed, self.must_be_zero) = (sequence, seed, zeros);
+        self
+    }
+
+    /// Makes the run known that is judged.
+    pub fn adopt(&mut self, run: RunId) {
+        self.sealer.run = run;
+        self.knows_run = true;
+    }
+
+    /// The format of the blocks.
+    #[must_use]
+    pub fn format(&self) -> &BlockFormat {
+        &self.sealer.format
+    }
+
+    /// Whether trimmed blocks are judged at all.
+    #[must_use]
+    pub fn judges_trims(&self) -> bool {
+        self.must_be_zero
+    }
+
+    /// Whether plainly the write `sequence`, of the I/O at `io_offset`, stands in `block`: the usual
+    /// case, at the speed of the checksum. Where the header has a place of its own
+    /// ([`BlockFormat::unswap_front`]) it must have been put back.
+    #[inline]
+    #[must_use]
+    pub fn is_write(&self, block: &[u8], place: Place, sequence: u64, io_offset: u64) -> bool {
+        let format = &self.sealer.format;
+        if format.method == Method::Null {
+            return true;
+        }
+        if format.pattern.is_some() || !format.method.has_header() {
+            return self.is_patterned(block, place, sequence, io_offset);
+        }
+        let Some(header) = Header::read(block) else { return false };
+        let Some(tag) = block.get(self.front..).and_then(Tag::read) else { return false };
+        self.starts_well(&header, place)
+            && header.worker == self.sealer.worker
+            && (!self.compare_sequence || header.sequence == sequence)
+            && (!self.compare_seed || header.seed == self.sealer.seed(header.sequence))
+            && tag.run == self.sealer.run
+            && tag.target == self.targets[usize::from(place.target)].id
+            && Header::crc_of(block) == Some(header.crc)
+            && self.digest_fits(block)
+    }
+
+    #[inline]
+    fn starts_well(&self, header: &Header, place: Place) -> bool {
+        let word = u64::from(header.magic)
+            | u64::from(header.version) << 16
+            | u64::from(header.method) << 24
+            | u64::from(header.len) << 32;
+        word == self.first_word && header.offset == place.offset
+    }
+
+    #[inline]
+    pub(super) fn digest_fits(&self, block: &[u8]) -> bool {
+        let (front, covered) = block.split_at(self.front);
+        let mut digest = [0; 128];
+        let len = self.front - HEADER_BYTES;
+        checksum::digest(self.sealer.format.method, covered, &mut digest);
+        digest[..len] == front[HEADER_BYTES..]
+    }
+
+    #[inline(never)]
+    fn is_patterned(&self, block: &[u8], place: Place, sequence: u64, io_offset: u64) -> bool {
+        let format = &self.sealer.format;
+        if format.method.has_header() {
+            let Some(header) = Header::read(block) else { return false };
+            let good = self.starts_well(&header, place)
+                && header.worker == self.sealer.worker
+                && (!self.compare_sequence || header.sequence == sequence)
+                && Header::crc_of(block) == Some(header.crc)
+                && self.digest_fits(block);
+            if !good {
+                return false;
+            }
+        }
+        self.pattern_fits(block, place, io_offset)
+    }
+
+    /// Whether the pattern, if there is one, stands behind header and digest.
+    pub(super) fn pattern_fits(&self, block: &[u8], place: Place, io_offset: u64) -> bool {
+        let Some(pattern) = &self.sealer.format.pattern else { return true };
+        let mut expected = vec![0; block.len()];
+        pattern.fill(&mut expected, place.offset, io_offset);
+        expected[self.front..] == block[self.front..]
+    }
+
+    /// The verdict on a block of which [`Judge::is_write`] did not say that all is well.
+    #[must_use]
+    pub fn judge(&self, block: &[u8], place: Place, allowed: &Allowed) -> Finding {
+        let mut finding = diagnose::examine(self, block, place, allowed);
+        finding.allowed = allowed.describe();
+        finding.promise = allowed.promise();
+        finding
+    }
+
+    /// The verdict on a block about which no history is known, read as a part of an I/O at
+    /// `io_offset`; `None` if it is plainly `ok`.
+    #[must_use]
+    pub fn audit(&self, block: &[u8], place: Place, io_offset: u64) -> Option<Finding> {
+        if self.sealer.format.method == Method::Null || self.is_sound(block, place, io_offset) {
+            return None;
+        }
+        Some(diagnose::audit(self, block, place, io_offset))
+    }
+
+    /// Whether a block is intact and where it says it should be, whoever wrote it.
+    #[inline]
+    fn is_sound(&self, block: &[u8], place: Place, io_offset: u64) -> bool {
+        if !self.sealer.format.method.has_header() {
+            return self.pattern_fits(block, place, io_offset);
+        }
+        let Some(header) = Header::read(block) else { return false };
+        let target = self.targets[usize::from(place.target)].id;
+        let tag = block.get(self.front..).and_then(Tag::read);
+        self.starts_well(&header, place)
+            && Header::crc_of(block) == Some(header.crc)
+            && tag.is_none_or(|tag| tag.target == target && tag.version == TAG_VERSION)
+            && self.digest_fits(block)
+            && self.pattern_fits(block, place, io_offset)
+    }
+
+    /// The run that wrote an intact block of ours at its own place, and when it was written
+    /// (nanoseconds since 1970); for finding out which run there is to judge.
+    #[must_use]
+    pub fn run_of(&self, block: &[u8], place: Place) -> Option<(RunId, u64)> {
+        if !self.sealer.format.has_tag() {
+            return None;
+        }
+        let header = Header::read(block)?;
+        let tag = block.get(self.front..).and_then(Tag::read)?;
+        let ours = self.starts_well(&header, place)
+            && tag.target == self.targets[usize::from(place.target)].id
+            && header.worker == self.sealer.worker
+            && Header::crc_of(block) == Some(header.crc)
+            && self.digest_fits(block);
+        let time = u64::from(header.seconds) * 1_000_000_000 + u64::from(header.nanoseconds);
+        ours.then_some((tag.run, time))
+    }
+
+    /// Whether it is known which run is judged, or that makes no difference.
+    #[must_use]
+    pub fn knows_run(&self) -> bool {
+        self.knows_run || !self.sealer.format.has_tag()
+    }
+
+    /// What is said of an intact block of this run at its own place: the verdict by age.
+    pub(super) fn by_age(&self, sequence: u64, allowed: &Allowed) -> Verdict {
+        if !self.compare_sequence {
+            return Verdict::Ok;
+        }
+        if sequence >= allowed.issued {
+            return Verdict::FromTheFuture;
+        }
+        let stands = |candidate: &Candidate| candidate.op == Op::Write && candidate.sequence == sequence;
+        match allowed.candidates.iter().position(stands) {
+            Some(at) => Judge::at_candidate(at, allowed),
+            None => match allowed.candidates.last().filter(|_| allowed.has_floor) {
+                Some(floor) if floor.op == Op::Deallocate => Verdict::NotZero,
+                Some(floor) if floor.sequence > sequence => Verdict::Lost,
+                // Our function never put that write here.
+                Some(_) => Verdict::Corrupt,
+                None => Judge::before_all(allowed),
+            },
+        }
+    }
+
+    /// The verdict if the candidate at position `at` stands.
+    pub(super) fn at_candidate(at: usize, allowed: &Allowed) -> Verdict {
+        let newer = &allowed.candidates[..at];
+        if newer.iter().any(|candidate| candidate.state.is_settled()) {
+            Verdict::AllowedLoss
+        } else if at > 0 || !allowed.candidates[at].state.is_settled() {
+            Verdict::InFlight
+        } else {
+            Verdict::Ok
+        }
+    }
+
+    /// The verdict if what stood there before the run still stands, where that is allowed.
+    pub(super) fn before_all(allowed: &Allowed) -> Verdict {
+        if allowed.candidates.iter().any(|candidate| candidate.state.is_settled()) {
+            Verdict::AllowedLoss
+        } else if allowed.candidates.is_empty() {
+            Verdict::Unwritten
+        } else {
+            Verdict::InFlight
+        }
+    }
+}
