@@ -36,6 +36,13 @@ impl Clock {
     }
 }
 
+/// Nanoseconds since 1970.
+#[must_use]
+pub fn unix_time_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds since 1970, for time stamps that people and other programs read.
 #[must_use]
 pub fn unix_time_ms() -> u64 {

@@ -460,6 +460,8 @@ pub struct Finding {
     pub promise: String,
     /// Further facts, one a line: which LBA is whose, first bad byte, the other half of a pair.
     pub details: Vec<String>,
+    /// The offset that an intact block names, where that is another one.
+    pub named_offset: Option<u64>,
     /// The verdicts of the re-reads, in order; none for what is no violation.
     pub rereads: Vec<Verdict>,
 }

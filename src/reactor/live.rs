@@ -19,8 +19,10 @@ pub enum WorkerState {
     Running = 2,
     /// Waiting for the last I/Os.
     Draining = 3,
+    /// Reading back what was promised.
+    Judging = 4,
     /// Ended.
-    Done = 4,
+    Done = 5,
 }
 
 /// Numbers of one worker that change while it runs. Written by its reactor every millisecond, read
@@ -39,6 +41,7 @@ pub struct Live {
     pub start_ns: AtomicU64,
     state: AtomicU8,
     stop: AtomicBool,
+    judging_allowed: AtomicBool,
 }
 
 impl Live {
@@ -50,12 +53,24 @@ impl Live {
             1 => WorkerState::Ramping,
             2 => WorkerState::Running,
             3 => WorkerState::Draining,
+            4 => WorkerState::Judging,
             _ => WorkerState::Done,
         }
     }
 
     pub(super) fn set_state(&self, state: WorkerState) {
         self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Lets the worker read back what it wrote: what the kernel had cached of it is gone.
+    pub fn allow_judging(&self) {
+        self.judging_allowed.store(true, Ordering::Release);
+    }
+
+    /// Whether it may.
+    #[must_use]
+    pub fn may_judge(&self) -> bool {
+        self.judging_allowed.load(Ordering::Acquire)
     }
 
     /// Asks the worker to issue no more and to end when its last I/O is back.

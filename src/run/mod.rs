@@ -13,6 +13,7 @@ mod outcome;
 mod plan;
 mod progress;
 mod stage;
+mod verification;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -134,10 +135,12 @@ pub fn execute(
     let plans = plan::plan(jobs)?;
     let consents = guard::check(&plans, options)?;
     plan::check_before_start(&plans)?;
+    let verdicts = verification::Verdicts::open(options)
+        .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     for sentence in &consents.sentences {
         observer.note(sentence);
     }
-    let mut run = outcome::Outcome::new(started_unix_ms, &plans);
+    let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts);
     for stage in plan::stages(&plans) {
         if requests.signal().is_some() {
             break;
@@ -159,5 +162,8 @@ pub fn execute(
         }
     }
     drop(consents);
+    if let Some(trouble) = run.verdicts.trouble.take() {
+        run.note(trouble);
+    }
     Ok(Ended { report: run.report(requests.signal(), false), failure: None })
 }

@@ -8,7 +8,7 @@ use crate::engine::{
     with_engine,
 };
 use crate::job::spec::SyncMode;
-use crate::reactor::{Live, Tap, Turning, Worker, WorkerConfig, WorkerParts};
+use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
 use super::plan::JobPlan;
@@ -21,6 +21,7 @@ pub struct WorkerRequest {
     pub largest_io: u32,
     pub live: Arc<Live>,
     pub tap: Tap,
+    pub verify: Option<VerifyParts>,
 }
 
 /// An open engine.
@@ -31,6 +32,8 @@ pub trait OpenJob: Send + Sync {
     fn is_blocking(&self) -> bool;
     /// Drops the targets' cached pages.
     fn invalidate(&self) -> Result<(), EngineError>;
+    /// Writes back what is dirty of the targets, then drops their cached pages.
+    fn drop_cached(&self) -> Result<(), EngineError>;
     /// Makes a worker on the calling thread, with sentences about what it does without.
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String>;
 }
@@ -50,8 +53,20 @@ impl<E: Engine> OpenJob for Opened<E> {
         self.0.invalidate()
     }
 
+    fn drop_cached(&self) -> Result<(), EngineError> {
+        if E::USES_FILES {
+            for fact in self.0.facts() {
+                if let Ok(file) = std::fs::File::open(&fact.path) {
+                    // A failure shows when the blocks are judged.
+                    let _ = file.sync_data();
+                }
+            }
+        }
+        self.0.invalidate()
+    }
+
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap } = request;
+        let WorkerRequest { config, workload, content, largest_io, live, tap, verify } = request;
         let buffers = BufferArea::new(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
@@ -60,7 +75,7 @@ impl<E: Engine> OpenJob for Opened<E> {
         let content = Content::new(content, workload.seed);
         let writes = workload.mix.modifies();
         let workload = Workload::new(&workload).map_err(|error| error.to_string())?;
-        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap };
+        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify };
         Ok((Box::new(Worker::new(parts)), notes))
     }
 }
@@ -82,8 +97,8 @@ impl EngineVisitor for Opener<'_> {
 pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, EngineError> {
     let spec = &plan.spec;
     let options = EngineOptions {
-        writes: spec.mix.modifies(),
-        reads: spec.mix.issues(crate::base::Op::Read),
+        writes: plan.modifies(),
+        reads: spec.mix.issues(crate::base::Op::Read) || plan.reads_back(),
         direct: spec.direct,
         sync: spec.sync == SyncMode::Sync,
         dsync: spec.sync == SyncMode::Dsync,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::clock::unix_time_ms;
 use crate::base::host::DeviceSummary;
+use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
 use crate::reactor::Live;
@@ -13,6 +14,7 @@ use crate::report::{
 use crate::stats::{VerifyTally, WorkerStats};
 
 use super::plan::JobPlan;
+use super::verification::{self, Verdicts};
 
 /// A line of the report in the making: a worker, or the workers of a group.
 pub struct Entry {
@@ -45,10 +47,14 @@ pub struct Outcome {
     pub reactors: Vec<ReactorReport>,
     pub targets: Vec<TargetReport>,
     pub workers_total: u32,
+    /// The name in the blocks that this run writes.
+    pub run_id: RunId,
+    /// Where violations go.
+    pub verdicts: Verdicts,
 }
 
 impl Outcome {
-    pub fn new(started_unix_ms: u64, plans: &[JobPlan]) -> Outcome {
+    pub fn new(started_unix_ms: u64, plans: &[JobPlan], verdicts: Verdicts) -> Outcome {
         let specs: Vec<JobSpec> = plans.iter().map(|plan| plan.spec.clone()).collect();
         Outcome {
             started_unix_ms,
@@ -57,6 +63,8 @@ impl Outcome {
             entries: Vec::new(),
             reactors: Vec::new(),
             targets: Vec::new(),
+            run_id: verification::new_run_id(),
+            verdicts,
             workers_total: specs.iter().map(|spec| spec.numjobs).sum(),
         }
     }

@@ -9,9 +9,9 @@ use crate::base::{Op, random};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::reactor::WorkerConfig;
-use crate::workload::{ContentShape, Limit, Region, Workload, WorkloadSpec};
+use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
 
-use super::{RunError, open_job};
+use super::{RunError, open_job, verification};
 
 /// What seeds are made of where the job says neither `randseed` nor `randrepeat = false`.
 const DEFAULT_SEED: u64 = 0x5eed;
@@ -33,6 +33,8 @@ pub struct JobPlan {
     pub targets_per_clone: u16,
     /// The seed that the clones' seeds come from.
     pub seed: u64,
+    /// Number of the first clone among all workers of the run, from 1.
+    pub first_worker: u32,
 }
 
 impl JobPlan {
@@ -48,7 +50,18 @@ impl JobPlan {
 
     /// Whether the job changes its targets.
     pub fn modifies(&self) -> bool {
-        self.spec.mix.modifies()
+        self.spec.mix.modifies() && !self.spec.verify.only
+    }
+
+    /// Whether the job verifies.
+    pub fn verifies(&self) -> bool {
+        self.spec.verify.method.is_some()
+    }
+
+    /// Whether it reads what it wrote.
+    pub fn reads_back(&self) -> bool {
+        let verify = &self.spec.verify;
+        self.verifies() && self.spec.mix.modifies() && (verify.do_verify || verify.backlog > 0)
     }
 
     /// Whether a worker has one I/O in flight, whatever `iodepth` says.
@@ -108,7 +121,8 @@ pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
         };
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let seed = random::derive(base, u64::from(index));
-        plans.push(JobPlan { spec, stage, group, targets, targets_per_clone, seed });
+        let first_worker = plans.last().map_or(1, |plan| plan.first_worker + plan.spec.numjobs);
+        plans.push(JobPlan { spec, stage, group, targets, targets_per_clone, seed, first_worker });
     }
     Ok(plans)
 }
@@ -118,7 +132,7 @@ pub fn stages(plans: &[JobPlan]) -> impl Iterator<Item = &[JobPlan]> {
     plans.chunk_by(|one, other| one.stage == other.stage)
 }
 
-fn fresh_seed() -> u64 {
+pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }
@@ -160,6 +174,7 @@ pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
         made.extend(plan.targets.iter().map(PathBuf::as_path));
     }
     for stage in stages(plans) {
+        verification::check_overlap(stage)?;
         check_memory(stage)?;
     }
     Ok(())
@@ -353,9 +368,18 @@ pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpe
         align: spec.blockalign.clone(),
         distribution: spec.random_distribution.clone(),
         percentage_random: spec.percentage_random.clone(),
-        trim: None,
+        trim: trim_rule(spec),
         seed: random::derive(plan.seed, u64::from(clone)),
     }
+}
+
+fn trim_rule(spec: &JobSpec) -> Option<TrimRule> {
+    let verify = &spec.verify;
+    (verify.trim_percentage > 0).then_some(TrimRule {
+        percent: verify.trim_percentage,
+        backlog: verify.trim_backlog,
+        batch: verify.trim_backlog_batch,
+    })
 }
 
 fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
@@ -403,7 +427,8 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         continue_on_read: spec.continue_on_error.read,
         continue_on_write: spec.continue_on_error.write,
         fill_device: spec.fill_device,
-        serialize: spec.mix == Mix::TrimWrite,
+        serialize: spec.serialize_overlap || spec.mix == Mix::TrimWrite,
+        reap_timeout_ns: spec.reap_timeout_ns,
     }
 }
 

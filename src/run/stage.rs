@@ -12,7 +12,7 @@ use crate::base::host::{Sysfs, affinity};
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
 use crate::engine::TargetFacts;
-use crate::reactor::{Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
+use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
 
@@ -20,7 +20,7 @@ use super::assign::{Seat, Thread, assign};
 use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
-use super::{Observer, Progress, Requests, RunError, RunOptions, layout, open_job};
+use super::{Observer, Progress, Requests, RunError, RunOptions, layout, open_job, verification};
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -35,6 +35,11 @@ const TAP_TIMEOUT_NS: u64 = 200_000_000;
 struct Watched {
     name: String,
     entry: usize,
+    /// Which job of the stage it belongs to.
+    job: usize,
+    opened: Arc<dyn OpenJob>,
+    /// Broken promises, as they are found.
+    found: Receiver<Found>,
     live: Arc<Live>,
     tap: TapHandle,
     /// What it is going to do, if that is known: nanoseconds and bytes.
@@ -67,7 +72,7 @@ pub fn run(
     let mut seats = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
-    for plan in plans {
+    for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
             continue;
@@ -77,9 +82,16 @@ pub fn run(
             let (tap, handle) = tap();
             let live = Arc::new(Live::default());
             let workload = plan::workload(plan, clone, regions);
+            let (finder, found) = verification::channel();
+            let number = plan.first_worker + clone;
+            let run_id = outcome.run_id;
+            let verify = verification::parts(plan, number, opened.facts(), &workload, run_id, &finder)?;
             watched.push(Watched {
                 name: format!("{}.{clone}", plan.spec.name),
                 entry: outcome.entry_for(plan, Arc::clone(&live)),
+                job,
+                opened: Arc::clone(&opened),
+                found,
                 live: Arc::clone(&live),
                 tap: handle,
                 runtime_ns: plan.spec.runtime_ns.map(|ns| ns + plan.spec.ramp_time_ns),
@@ -99,6 +111,7 @@ pub fn run(
                 largest_io: plan.largest_io(),
                 live,
                 tap,
+                verify,
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
@@ -266,6 +279,7 @@ impl Stage<'_> {
         let mut next_progress_ns = begun_ns + PROGRESS_NS;
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
         let mut running = self.threads.len();
+        let mut leaves = vec![false; self.watched.len()];
         while running > 0 {
             match messages.recv_timeout(TICK) {
                 Ok(Message::Ended(ended)) => {
@@ -275,6 +289,7 @@ impl Stage<'_> {
                 Ok(Message::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.attend(outcome, &mut leaves);
             let now_ns = clock.now_ns();
             if now_ns >= next_sample_ns {
                 next_sample_ns = now_ns + SAMPLE_NS;
@@ -300,7 +315,27 @@ impl Stage<'_> {
                 break;
             }
         }
+        self.attend(outcome, &mut leaves);
         outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
+    }
+
+    /// Serves the workers that verify: takes what they have found, and drops what the kernel has
+    /// cached of their targets before they read back, on a thread of its own as that may take long.
+    fn attend(&self, outcome: &mut Outcome, leaves: &mut [bool]) {
+        for (worker, leave) in self.watched.iter().zip(leaves) {
+            let plan = &self.plans[worker.job];
+            outcome.verdicts.take(&plan.spec.name, &plan.targets, &worker.found);
+            if *leave || worker.live.state() != WorkerState::Judging {
+                continue;
+            }
+            *leave = true;
+            let (opened, live) = (Arc::clone(&worker.opened), Arc::clone(&worker.live));
+            std::thread::spawn(move || {
+                // What cannot be dropped is read from the cache: less of a test, and no error.
+                let _ = opened.drop_cached();
+                live.allow_judging();
+            });
+        }
     }
 
     /// Adds what one thread has done.
@@ -314,6 +349,9 @@ impl Stage<'_> {
             idle += result.stats.idle_turns;
             let entry = &mut outcome.entries[*entry];
             entry.stats.merge(&result.stats);
+            if let Some(tally) = &result.verify {
+                entry.verify.get_or_insert_default().merge(tally);
+            }
             let cpu = &mut entry.cpu;
             cpu.user_ns += ended.used.user_ns / share;
             cpu.system_ns += ended.used.system_ns / share;

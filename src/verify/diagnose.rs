@@ -105,6 +105,7 @@ fn finding(place: Place, block: &[u8], verdict: Verdict, stands: impl Into<Strin
         allowed: String::new(),
         promise: String::new(),
         details: Vec::new(),
+        named_offset: None,
         rereads: Vec::new(),
     }
 }
@@ -254,6 +255,7 @@ fn whole(judge: &Judge, block: &[u8], place: Place, allowed: &Allowed, intact: &
     if let Some((verdict, stands)) = identity(judge, place, intact, true) {
         let verdict = if allowed.has_floor { verdict } else { Judge::before_all(allowed) };
         let mut found = finding(place, block, verdict, stands);
+        found.named_offset = Some(intact.header.offset);
         if verdict == Verdict::Misplaced {
             found.details.push(format!(
                 "culprit: write {sequence}, meant for offset {}; victim: what should stand at offset {}",
@@ -285,7 +287,13 @@ fn whole(judge: &Judge, block: &[u8], place: Place, allowed: &Allowed, intact: &
 
 /// The block that write `sequence` would have left, with what does not follow from the workload
 /// (time, epoch) taken from the block at hand.
-fn expected(judge: &Judge, block: &[u8], place: Place, sequence: u64, allowed: &Allowed) -> Vec<u8> {
+pub(super) fn expected(
+    judge: &Judge,
+    block: &[u8],
+    place: Place,
+    sequence: u64,
+    allowed: &Allowed,
+) -> Vec<u8> {
     let header = Header::read(block).unwrap_or_default();
     let tag = block.get(judge.format().front_bytes()..).and_then(Tag::read).unwrap_or_default();
     let known = allowed.candidates.iter().find(|c| c.op == Op::Write && c.sequence == sequence);

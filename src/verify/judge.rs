@@ -186,6 +186,20 @@ impl Judge {
         &self.sealer.format
     }
 
+    /// The identity of target number `target`.
+    #[inline]
+    #[must_use]
+    pub fn target_id(&self, target: u16) -> u64 {
+        self.targets[usize::from(target)].id
+    }
+
+    /// The block that write `sequence` would have left at `place`, with what does not follow from
+    /// the workload (time, epoch) taken from the block that was `received`.
+    #[must_use]
+    pub fn expected(&self, received: &[u8], place: Place, sequence: u64, allowed: &Allowed) -> Vec<u8> {
+        diagnose::expected(self, received, place, sequence, allowed)
+    }
+
     /// Whether trimmed blocks are judged at all.
     #[must_use]
     pub fn judges_trims(&self) -> bool {

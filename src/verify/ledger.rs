@@ -254,6 +254,36 @@ impl Ledger {
         all
     }
 
+    /// Those that no flush has made durable, rising: [`Ledger::unsettled`] and what has completed
+    /// since.
+    #[must_use]
+    pub fn not_durable(&self) -> Vec<(Op, u64)> {
+        let mut all = Vec::new();
+        for (op, kind) in [(Op::Write, &self.writes), (Op::Deallocate, &self.trims)] {
+            let failed = kind.failed.runs.iter().flat_map(|&(first, last)| first..=last);
+            let below = kind.durable.mark;
+            let mut numbers: Vec<u64> = kind
+                .durable
+                .holes
+                .iter()
+                .copied()
+                .chain(failed.filter(|&n| n < below))
+                .chain(below..kind.issued)
+                .collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            all.extend(numbers.into_iter().map(|number| (op, number)));
+        }
+        all
+    }
+
+    /// Whether one below `number` is in flight.
+    #[inline]
+    #[must_use]
+    pub fn in_flight_below(&self, op: Op, number: u64) -> bool {
+        self.kind(op).in_flight.iter().any(|&other| other < number)
+    }
+
     /// Whether everything issued has completed: then every block's newest mutation stands.
     #[must_use]
     pub fn is_settled(&self) -> bool {

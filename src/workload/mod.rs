@@ -253,6 +253,18 @@ impl Workload {
         })
     }
 
+    /// Which pass over the regions the stream of `op` is in, from 0.
+    #[inline]
+    #[must_use]
+    pub fn pass(&self, op: Op) -> u64 {
+        let stream = match op {
+            Op::Read => &self.reads,
+            Op::Write | Op::Flush => &self.writes,
+            Op::Deallocate => &self.trims,
+        };
+        stream.as_ref().map_or(0, Stream::pass)
+    }
+
     #[inline(always)]
     fn stream(&mut self, op: Op) -> Option<&mut Stream> {
         match op {

@@ -99,6 +99,12 @@ impl Stream {
         Ok(Stream { regions: regions.into_boxed_slice(), turn: 0, pass: 0, max_passes: spec.max_passes })
     }
 
+    /// Which pass it is in, from 0.
+    #[inline]
+    pub(super) fn pass(&self) -> u64 {
+        self.pass
+    }
+
     /// The next place; `None` when all passes are done.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Place> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub mod affinity;
 pub mod block;
 pub mod claims;
+pub mod identity;
 pub mod memory;
 pub mod nvme;
 pub mod signature;

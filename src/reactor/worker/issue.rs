@@ -27,24 +27,40 @@ impl<Q: Queue> Worker<Q> {
             return;
         }
         for _ in 0..room {
+            if self.verification.is_some() && self.free.is_empty() {
+                return;
+            }
+            if self.verification.is_some() && self.issue_verifying() {
+                continue;
+            }
             let next = if self.held.is_some() { self.held.take() } else { self.workload.next() };
             let Some(step) = next else {
                 self.exhausted = true;
                 return;
             };
+            if self.verification.as_ref().is_some_and(|verification| verification.is_choked()) {
+                self.held = Some(step);
+                return;
+            }
             let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
             let mut flush_due = false;
             if self.tracks_buffers {
-                if self.config.serialize && self.is_busy(&step) {
+                if self.must_wait(&step) {
                     self.held = Some(step);
                     self.free.push(buffer);
                     return;
                 }
-                if step.op == Op::Write {
+                if step.op.modifies()
+                    && let Some(verification) = &mut self.verification
+                {
+                    verification.issue(&step, &mut buffer, self.now_ns);
+                } else if step.op == Op::Write {
                     self.fill(&mut buffer, &step);
+                }
+                if step.op == Op::Write {
                     flush_due = self.write_makes_flush_due();
                 }
-                if self.config.serialize {
+                if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
                     let end = step.offset + u64::from(step.len);
                     self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
                 }
@@ -67,6 +83,40 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
+    /// Whether `step` must wait until an I/O to its bytes is back. When verifying, two writes to one
+    /// block are never in flight together, or nobody could say which came last.
+    #[inline]
+    fn must_wait(&mut self, step: &Step) -> bool {
+        if self.config.serialize {
+            return self.is_busy(step);
+        }
+        let Some(verification) = self.verification.as_mut().filter(|_| step.op.modifies()) else {
+            return false;
+        };
+        verification.may_overlap(step, self.workload.pass(step.op)) && self.is_busy(step)
+    }
+
+    /// Prepares a read of the verification, while the workload goes on, if one is due: a violation
+    /// that is to be read again, or a write to be read back (`verify_backlog`). True if it did.
+    fn issue_verifying(&mut self) -> bool {
+        if self.read_for_verification() {
+            return true;
+        }
+        if self.held.is_some() {
+            return false;
+        }
+        let ranges = &self.ranges;
+        let is_busy = |step: &Step| overlaps(ranges, step);
+        let early = self.verification.as_mut().and_then(|verification| verification.early(is_busy));
+        let Some(step) = early else { return false };
+        let Some(buffer) = self.free.pop() else { return false };
+        if let Some(verification) = &mut self.verification {
+            verification.set_purpose(buffer.id(), Purpose::Early(step.sequence));
+        }
+        self.push_read(buffer, step.target, step.offset, step.len);
+        true
+    }
+
     #[inline]
     fn fill(&mut self, buffer: &mut Buffer, step: &Step) {
         let id = buffer.id() as usize;
@@ -80,9 +130,7 @@ impl<Q: Queue> Worker<Q> {
     /// Whether an I/O on its way touches the bytes of `step`.
     #[cold]
     fn is_busy(&self, step: &Step) -> bool {
-        let end = step.offset + u64::from(step.len);
-        let meets = |target: u16, from: u64, to: u64| target == step.target && from < end && step.offset < to;
-        self.ranges.iter().flatten().any(|&(target, from, to)| meets(target, from, to))
+        overlaps(&self.ranges, step)
     }
 
     #[inline]
@@ -92,7 +140,7 @@ impl<Q: Queue> Worker<Q> {
             self.writes_since_fdatasync += 1;
             if self.writes_since_fdatasync == self.config.fdatasync {
                 self.writes_since_fdatasync = 0;
-                self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: true });
+                self.flush_due = Some(FlushDue::new(self.config.first_target, true));
                 due = true;
             }
         }
@@ -100,7 +148,7 @@ impl<Q: Queue> Worker<Q> {
             self.writes_since_fsync += 1;
             if self.writes_since_fsync == self.config.fsync {
                 self.writes_since_fsync = 0;
-                self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: false });
+                self.flush_due = Some(FlushDue::new(self.config.first_target, false));
                 due = true;
             }
         }
@@ -118,6 +166,7 @@ impl<Q: Queue> Worker<Q> {
             return false;
         }
         let issue_ns = if Q::BLOCKING { 0 } else { self.clock.now_ns() };
+        let depth_is_idle = self.in_flight == prepared as u32;
         self.batch_ids.clear();
         for io in &mut self.batch {
             if io.moved == 0 {
@@ -126,6 +175,9 @@ impl<Q: Queue> Worker<Q> {
             if Q::HAS_DOORBELL {
                 self.batch_ids.push(io.buffer.id());
             }
+        }
+        if depth_is_idle {
+            self.heard_ns = issue_ns.max(self.now_ns);
         }
         self.queue.submit(&mut self.batch);
         let submitted = (prepared - self.batch.len()) as u32;
@@ -155,13 +207,17 @@ impl<Q: Queue> Worker<Q> {
     #[cold]
     fn prepare_flushes(&mut self) {
         let end = self.config.first_target + self.config.targets;
-        while let Some(due) = self.flush_due {
+        while let Some(mut due) = self.flush_due {
             let Some(buffer) = self.free.pop() else { return };
+            if due.ticket.is_none() {
+                due.ticket =
+                    self.verification.as_mut().map(|verification| verification.flush(self.config.targets));
+            }
             self.in_flight += 1;
             self.batch.push(Io {
                 buffer,
                 offset: 0,
-                sequence: 0,
+                sequence: due.ticket.unwrap_or(0),
                 submit_ns: 0,
                 len: 0,
                 moved: 0,
@@ -185,4 +241,11 @@ impl<Q: Queue> Worker<Q> {
             depth = last + 1;
         }
     }
+}
+
+/// Whether one of `ranges` meets the bytes of `step`.
+fn overlaps(ranges: &[Option<(u16, u64, u64)>], step: &Step) -> bool {
+    let end = step.offset + u64::from(step.len);
+    let meets = |target: u16, from: u64, to: u64| target == step.target && from < end && step.offset < to;
+    ranges.iter().flatten().any(|&(target, from, to)| meets(target, from, to))
 }

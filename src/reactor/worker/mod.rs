@@ -3,19 +3,25 @@
 //! Invariants: every buffer of the area is in exactly one place (`free`, `batch`, or in the queue);
 //! `in_flight` counts those that are not in `free`; an I/O is counted when it comes back, once.
 
+mod checker;
 mod issue;
+mod judging;
 mod reap;
+mod sweep;
+mod verify;
 
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
-use crate::stats::{DEPTH_LEVELS, WorkerStats, depth_level};
+use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
 use super::{Turn, Turning};
+pub use verify::{Found, VerifyParts};
+use verify::{Purpose, Verification};
 
 /// How long the engine may sleep at most when there is nothing to do but wait: requests to stop
 /// and to publish are looked at in between.
@@ -60,6 +66,8 @@ pub struct WorkerConfig {
     pub fill_device: bool,
     /// Hold an I/O back while another to the same bytes is in flight.
     pub serialize: bool,
+    /// How long the device may answer nothing at all before what is in flight is given up.
+    pub reap_timeout_ns: u64,
 }
 
 /// What a worker is made of.
@@ -80,6 +88,8 @@ pub struct WorkerParts<Q> {
     pub live: Arc<Live>,
     /// Requests for full statistics.
     pub tap: Tap,
+    /// What it takes to verify, if it does.
+    pub verify: Option<VerifyParts>,
 }
 
 /// What a worker leaves behind.
@@ -89,6 +99,8 @@ pub struct WorkerOutcome {
     pub stats: Box<WorkerStats>,
     /// The error that ended it, if one did.
     pub error: Option<(Op, Status)>,
+    /// What verification found, if it was asked for.
+    pub verify: Option<Box<VerifyTally>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +111,8 @@ enum Phase {
     Drain,
     /// The last flushes are in flight.
     EndFlush,
+    /// What was promised is read back.
+    Judge,
     Done,
 }
 
@@ -147,8 +161,17 @@ pub struct Worker<Q: Queue> {
     /// By buffer: a read has gone through it, so that it must be filled again before a write. Empty
     /// where nothing is written.
     dirty: Box<[bool]>,
-    /// By buffer: the bytes in flight, kept only to serialize.
+    /// Whether `ranges` are kept.
+    tracks_ranges: bool,
+    /// By buffer: the bytes in flight, kept only to serialize and to verify.
     ranges: Box<[Option<(u16, u64, u64)>]>,
+    verification: Option<Box<Verification>>,
+    /// By buffer: given up, because the device did not answer.
+    lost: Box<[bool]>,
+    /// How many are.
+    lost_count: u32,
+    /// When something last came back, or was submitted to an idle queue.
+    heard_ns: u64,
     writes_since_fsync: u32,
     writes_since_fdatasync: u32,
     flush_due: Option<FlushDue>,
@@ -160,6 +183,14 @@ pub struct Worker<Q: Queue> {
 struct FlushDue {
     next_target: u16,
     data_only: bool,
+    /// In the ledger, once the first of them is submitted.
+    ticket: Option<u64>,
+}
+
+impl FlushDue {
+    fn new(next_target: u16, data_only: bool) -> FlushDue {
+        FlushDue { next_target, data_only, ticket: None }
+    }
 }
 
 impl<Q: Queue> Worker<Q> {
@@ -169,16 +200,18 @@ impl<Q: Queue> Worker<Q> {
     /// If there are fewer buffers than `config.depth`.
     #[must_use]
     pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
-        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap } = parts;
+        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify } =
+            parts;
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
             let mut buffer = buffers.take().expect("a buffer for every I/O in flight");
-            if writes {
+            if writes && verify.is_none() {
                 content.prepare(&mut buffer);
             }
             free.push(buffer);
         }
+        let verifies = verify.is_some();
         Worker {
             config,
             queue,
@@ -204,9 +237,15 @@ impl<Q: Queue> Worker<Q> {
             runs: [Run::default(); 3],
             batch_ids: Vec::with_capacity(depth),
             slat_ns: vec![0; depth].into(),
-            tracks_buffers: writes || config.serialize,
-            dirty: if writes { vec![false; depth].into() } else { Box::default() },
-            ranges: if config.serialize { vec![None; depth].into() } else { Box::default() },
+            tracks_buffers: writes || config.serialize || verifies,
+            // With verification every write fills its buffer from one end to the other.
+            dirty: if writes && !verifies { vec![false; depth].into() } else { Box::default() },
+            tracks_ranges: config.serialize || verifies && writes,
+            ranges: if config.serialize || verifies { vec![None; depth].into() } else { Box::default() },
+            verification: verify.map(|parts| Box::new(Verification::new(parts, config.depth))),
+            lost: vec![false; depth].into(),
+            lost_count: 0,
+            heard_ns: 0,
             writes_since_fsync: 0,
             writes_since_fdatasync: 0,
             flush_due: None,
@@ -235,6 +274,11 @@ impl<Q: Queue> Worker<Q> {
                     self.advance_end();
                 }
             }
+            Phase::Judge => {
+                if self.in_flight == 0 && self.batch.is_empty() && self.is_judged() {
+                    self.enter(Phase::Done);
+                }
+            }
             Phase::Done => {}
         }
     }
@@ -250,10 +294,11 @@ impl<Q: Queue> Worker<Q> {
     #[cold]
     fn advance_end(&mut self) {
         if self.phase == Phase::Drain && self.config.end_fsync && self.flush_due.is_none() {
-            self.flush_due = Some(FlushDue { next_target: self.config.first_target, data_only: false });
+            self.flush_due = Some(FlushDue::new(self.config.first_target, false));
             self.enter(Phase::EndFlush);
         } else if self.flush_due.is_none() {
-            self.enter(Phase::Done);
+            let judges = self.begin_judging();
+            self.enter(if judges { Phase::Judge } else { Phase::Done });
         }
     }
 
@@ -261,13 +306,27 @@ impl<Q: Queue> Worker<Q> {
         if self.phase == Phase::Run {
             self.stats.end_ns = self.now_ns;
         }
+        if self.phase == Phase::Judge {
+            self.end_judging();
+        }
         self.phase = phase;
         if matches!(phase, Phase::Drain) {
             self.flush_due = None;
             self.held = None;
         }
-        if phase == Phase::Done {
+        if phase == Phase::Judge {
+            // What is read back is no part of what the job did.
             self.stats.end_ns = self.now_ns;
+            if let Some(verification) = self.verification.as_mut().filter(|v| !v.audits()) {
+                let mut stats = Box::<WorkerStats>::default();
+                stats.restart(self.now_ns);
+                verification.written = Some(std::mem::replace(&mut self.stats, stats));
+            }
+        }
+        if phase == Phase::Done {
+            if self.verification.is_none() {
+                self.stats.end_ns = self.now_ns;
+            }
             if !self.counting {
                 // Ended within the ramp: what it did, to its last I/O, is no result.
                 self.stats.restart(self.now_ns);
@@ -277,6 +336,7 @@ impl<Q: Queue> Worker<Q> {
             Phase::Ramp => WorkerState::Ramping,
             Phase::Run => WorkerState::Running,
             Phase::Drain | Phase::EndFlush => WorkerState::Draining,
+            Phase::Judge => WorkerState::Judging,
             Phase::Done => WorkerState::Done,
         });
     }
@@ -294,6 +354,7 @@ impl<Q: Queue> Worker<Q> {
         let issued = match self.phase {
             Phase::Ramp | Phase::Run => self.issue(),
             Phase::Drain | Phase::EndFlush => self.submit(),
+            Phase::Judge => self.issue_judging(),
             Phase::Done => return Turn::Done,
         };
         if reaped || issued {
@@ -319,10 +380,14 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn housekeep(&mut self) {
-        self.live.publish(&self.stats);
-        self.tap.serve(&self.stats);
-        if self.live.stop_requested() && matches!(self.phase, Phase::Ramp | Phase::Run) {
-            self.enter(Phase::Drain);
+        let stats = self.verification.as_ref().and_then(|v| v.written.as_ref()).unwrap_or(&self.stats);
+        self.live.publish(stats);
+        self.tap.serve(stats);
+        if self.live.stop_requested() {
+            self.stop_requested();
+        }
+        if self.in_flight > 0 && self.now_ns.saturating_sub(self.heard_ns) > self.config.reap_timeout_ns {
+            self.give_up();
         }
         self.looks += 1;
         if self.looks >= P99_EVERY {
@@ -339,19 +404,24 @@ impl<Q: Queue> Turning for Worker<Q> {
 
     fn start(&mut self) {
         self.now_ns = self.clock.now_ns();
+        self.heard_ns = self.now_ns;
         self.stats.start_ns = self.now_ns;
         self.phase_end_ns = self.now_ns.saturating_add(self.config.ramp_ns);
         self.enter(Phase::Ramp);
         if self.config.ramp_ns == 0 {
             self.begin_counting();
         }
+        if self.verification.as_ref().is_some_and(|verification| verification.only_judges()) {
+            self.begin_counting();
+            self.exhausted = true;
+        }
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, stats, error, .. } = *self;
+        let Worker { free, mut area, stats, error, verification, .. } = *self;
         for buffer in free {
             area.give_back(buffer);
         }
-        WorkerOutcome { stats, error }
+        WorkerOutcome { stats, error, verify: verification.map(|verification| verification.finish()) }
     }
 }

@@ -20,6 +20,7 @@ impl<Q: Queue> Worker<Q> {
         self.take_back(&mut done);
         self.done = done;
         if count > 0 {
+            self.heard_ns = self.now_ns;
             self.stats.batch_complete.record(count);
         }
         if let Err(error) = polled {
@@ -36,7 +37,9 @@ impl<Q: Queue> Worker<Q> {
             && self.in_flight < self.config.depth
             && !self.draining_to_low
             && self.held.is_none();
-        let can_issue = can_issue || !self.batch.is_empty();
+        let judges = || self.verification.as_ref().is_some_and(|verification| verification.has_reads());
+        let can_judge = self.phase == Phase::Judge && self.in_flight < self.config.depth && judges();
+        let can_issue = can_issue || can_judge || !self.batch.is_empty();
         if can_issue || self.config.batch_complete_min == 0 {
             return Wait::default();
         }
@@ -65,7 +68,7 @@ impl<Q: Queue> Worker<Q> {
                 self.count_run(op);
             }
         }
-        if all_usual && !self.tracks_buffers {
+        if all_usual && !self.tracks_buffers && self.lost_count == 0 {
             self.in_flight -= done.len() as u32;
             self.free.extend(done.drain(..).map(|completion| completion.io.buffer));
         } else {
@@ -74,8 +77,11 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn take_back_mixed(&mut self, done: &mut Vec<Completion>) {
-        for completion in done.drain(..) {
-            if is_usual(&completion) {
+        for mut completion in done.drain(..) {
+            if self.lost_count > 0 && self.lost[completion.io.buffer.id() as usize] {
+                self.found_again(completion);
+            } else if is_usual(&completion) {
+                self.verify_usual(&mut completion.io);
                 self.free_buffer(completion.io.op, completion.io.buffer);
             } else {
                 self.take_back_unusual(completion);
@@ -134,11 +140,22 @@ impl<Q: Queue> Worker<Q> {
         {
             *dirty = true;
         }
-        if self.config.serialize {
+        if self.tracks_ranges {
             self.ranges[id] = None;
         }
         self.free.push(buffer);
         self.in_flight -= 1;
+    }
+
+    /// An answer to something that had been given up: only the buffer is worth something now.
+    #[cold]
+    fn found_again(&mut self, completion: Completion) {
+        let id = completion.io.buffer.id() as usize;
+        self.lost[id] = false;
+        self.lost_count -= 1;
+        self.in_flight += 1;
+        self.config.depth += 1;
+        self.free_buffer(Op::Flush, completion.io.buffer);
     }
 
     /// Errors, short transfers and flushes.
@@ -150,6 +167,9 @@ impl<Q: Queue> Worker<Q> {
         }
         if status.is_ok() && io.op == Op::Flush {
             self.stats.flush.record(self.now_ns.saturating_sub(io.submit_ns));
+            if let Some(verification) = &mut self.verification {
+                verification.flushed(io.sequence, true);
+            }
             self.free_buffer(io.op, io.buffer);
             return;
         }
@@ -164,6 +184,10 @@ impl<Q: Queue> Worker<Q> {
             (true, Op::Read) => Status::from_errno(rustix::io::Errno::NODATA.raw_os_error()),
             (true, _) => Status::from_errno(rustix::io::Errno::IO.raw_os_error()),
         };
+        if self.verify_failed(&io, status) {
+            self.free_buffer(io.op, io.buffer);
+            return;
+        }
         let full = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT].map(|e| e.raw_os_error());
         if self.config.fill_device && io.op == Op::Write && full.contains(&status.errno()) {
             self.exhausted = true;

@@ -1,0 +1,212 @@
+//! Judges what was read: joins history, ledger and judge. Knows no queue, so that it can work on the
+//! reactor or on threads beside it.
+
+use std::sync::Arc;
+
+use crate::base::Op;
+use crate::base::verify::{Finding, Verdict};
+use crate::verify::judge::{Allowed, Candidate, Judge, Place};
+use crate::verify::ledger::{Ledger, State};
+use crate::workload::{History, Mutation};
+
+/// Most findings of one read that are put into words at once; the rest of a large read is judged all
+/// the same.
+const FINDINGS: usize = 64;
+
+/// What a read showed.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// Blocks that were judged and are plainly well.
+    pub ok: u64,
+    /// Blocks in a read that nothing was promised about.
+    pub unpromised: u64,
+    /// The others.
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn clear(&mut self) {
+        self.ok = 0;
+        self.unpromised = 0;
+        self.findings.clear();
+    }
+}
+
+/// What is known of the blocks that are judged.
+#[derive(Clone, Debug)]
+pub(crate) enum Knowledge {
+    /// Nothing: an audit.
+    None,
+    /// All that a worker has issued, and what became of it.
+    Frozen(Box<Frozen>),
+}
+
+/// A ledger at its freeze, with the history that belongs to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Frozen {
+    pub history: History,
+    pub ledger: Arc<Ledger>,
+    /// Everything issued has completed, and completion is what counts.
+    pub is_plain: bool,
+    /// Only what a flush made durable must have survived.
+    pub fsynced: bool,
+    pub judges_trims: bool,
+}
+
+impl Frozen {
+    /// Whether a block that was last touched so is judged.
+    pub(crate) fn judges(&self, newest: &Mutation) -> bool {
+        newest.op == Op::Write || self.judges_trims
+    }
+
+    fn survives(&self, state: State) -> bool {
+        if self.fsynced { state == State::Durable } else { state.is_settled() }
+    }
+
+    fn allowed(&mut self, place: Place, newest: Mutation) -> Allowed {
+        let ledger = Arc::clone(&self.ledger);
+        let mut chain = Vec::new();
+        let mut next = Some(newest);
+        while let Some(mutation) = next {
+            let state = ledger.state(mutation.op, mutation.sequence);
+            chain.push(Candidate {
+                op: mutation.op,
+                sequence: mutation.sequence,
+                io_offset: mutation.offset,
+                io_len: mutation.len,
+                state,
+            });
+            if self.survives(state) {
+                break;
+            }
+            next = self.history.older(place.target, place.offset, &mutation);
+        }
+        let issued = ledger.issued(Op::Write);
+        Allowed::gather(chain.into_iter(), |candidate| self.survives(candidate.state), issued)
+    }
+}
+
+/// Judges reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Checker {
+    pub judge: Judge,
+    pub knowledge: Knowledge,
+}
+
+impl Checker {
+    pub(crate) fn interval(&self) -> usize {
+        self.judge.format().interval as usize
+    }
+
+    /// Judges all blocks of a read of `bytes` from `place` on.
+    pub(crate) fn check(&mut self, bytes: &mut [u8], place: Place, out: &mut Checked) {
+        out.clear();
+        let interval = self.interval();
+        let mut at = place;
+        for block in bytes.chunks_exact_mut(interval) {
+            if self.judge.format().header_at > 0 {
+                self.judge.format().unswap_front(block);
+            }
+            match &mut self.knowledge {
+                Knowledge::None => audit(&self.judge, block, at, place.offset, out),
+                Knowledge::Frozen(frozen) => check_promised(&mut self.judge, frozen, block, at, out),
+            }
+            at.offset += interval as u64;
+        }
+    }
+
+    /// The verdict on one block that could not be read.
+    pub(crate) fn unreadable(&mut self, place: Place, why: String) -> Finding {
+        let len = self.judge.format().interval;
+        let (allowed, promise) = match &mut self.knowledge {
+            Knowledge::None => ("any intact block of this place".to_owned(), "none is known".to_owned()),
+            Knowledge::Frozen(frozen) => match frozen.history.newest(place.target, place.offset) {
+                Some(newest) => {
+                    let allowed = frozen.allowed(place, newest);
+                    (allowed.describe(), allowed.promise())
+                }
+                None => (String::new(), String::new()),
+            },
+        };
+        Finding {
+            verdict: Verdict::Unreadable,
+            target: place.target,
+            offset: place.offset,
+            len,
+            stands: why,
+            allowed,
+            promise,
+            details: Vec::new(),
+            named_offset: None,
+            rereads: Vec::new(),
+        }
+    }
+
+    /// The block that should stand at `place`, for a dump; `None` where that is not one block.
+    pub(crate) fn should_stand(&mut self, received: &[u8], place: Place) -> Option<Vec<u8>> {
+        let Knowledge::Frozen(frozen) = &mut self.knowledge else { return None };
+        let newest = frozen.history.newest(place.target, place.offset)?;
+        let allowed = frozen.allowed(place, newest);
+        let write = allowed.candidates.iter().find(|candidate| candidate.op == Op::Write)?;
+        Some(self.judge.expected(received, place, write.sequence, &allowed))
+    }
+}
+
+#[inline]
+fn audit(judge: &Judge, block: &[u8], place: Place, io_offset: u64, out: &mut Checked) {
+    match judge.audit(block, place, io_offset) {
+        None => out.ok += 1,
+        Some(finding) if finding.verdict == Verdict::Unwritten => out.unpromised += 1,
+        Some(finding) => out.findings.push(finding),
+    }
+}
+
+#[inline]
+fn check_promised(judge: &mut Judge, frozen: &mut Frozen, block: &[u8], place: Place, out: &mut Checked) {
+    let Some(newest) = frozen.history.newest(place.target, place.offset) else {
+        out.unpromised += 1;
+        return;
+    };
+    if !frozen.judges(&newest) {
+        out.unpromised += 1;
+        return;
+    }
+    let settled = frozen.is_plain || frozen.survives(frozen.ledger.state(newest.op, newest.sequence));
+    if settled && newest.op == Op::Write {
+        if !judge.knows_run()
+            && let Some((run, _)) = judge.run_of(block, place)
+        {
+            judge.adopt(run);
+        }
+        if judge.is_write(block, place, newest.sequence, newest.offset) {
+            out.ok += 1;
+            return;
+        }
+    }
+    if newest.op == Op::Deallocate && settled && block.iter().all(|&byte| byte == 0) {
+        out.ok += 1;
+        return;
+    }
+    explain(judge, frozen, block, place, newest, out);
+}
+
+#[cold]
+fn explain(
+    judge: &Judge,
+    frozen: &mut Frozen,
+    block: &[u8],
+    place: Place,
+    newest: Mutation,
+    out: &mut Checked,
+) {
+    let allowed = frozen.allowed(place, newest);
+    let finding = judge.judge(block, place, &allowed);
+    if finding.verdict == Verdict::Ok {
+        out.ok += 1;
+    } else {
+        if out.findings.is_empty() {
+            out.findings.reserve(FINDINGS);
+        }
+        out.findings.push(finding);
+    }
+}

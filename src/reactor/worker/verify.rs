@@ -1,0 +1,730 @@
+//! The verification of one worker: what it has promised, and how it is read back and judged.
+//!
+//! While the worker writes, its ledger follows every mutation. When all is written, ledger and
+//! history are frozen and every promised block is read once; a block in violation is read twice
+//! more, once after a pause.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use crate::base::Op;
+use crate::base::verify::{Finding, Policy, RunId, Verdict, VerifySpec};
+use crate::stats::{VerifyTally, WorkerStats};
+use crate::verify::block::{Sealer, WriteFacts};
+use crate::verify::judge::{Allowed, Candidate, Judge, Place};
+use crate::verify::ledger::{Ledger, State};
+use crate::workload::{History, Issued, Mutations, Step, WorkloadSpec};
+
+use super::checker::{Checked, Checker, Frozen, Knowledge};
+use super::sweep::{Looked, Sweep, SweepRead};
+
+/// Violations that wait for their re-reads before no further block is read.
+const MOST_REREADS: usize = 256;
+/// How long before the second re-read.
+const REREAD_PAUSE_NS: u64 = 100_000_000;
+/// Steps of preparing a history, and looks for the next read, a turn.
+const STEPS_A_TURN: u64 = 4096;
+const LOOKS_A_TURN: u32 = 64;
+/// Writes that are looked at to find out which run there is to judge.
+const SAMPLES: usize = 128;
+
+/// What a worker needs in order to verify.
+pub struct VerifyParts {
+    /// The options.
+    pub spec: VerifySpec,
+    /// Makes the blocks.
+    pub sealer: Sealer,
+    /// Judges them.
+    pub judge: Judge,
+    /// What the worker does: its history is worked out from this.
+    pub workload: WorkloadSpec,
+    /// Nothing is written: this much was, by an earlier run.
+    pub earlier: Option<Issued>,
+    /// The time since 1970 at the origin of `base::clock`, in nanoseconds.
+    pub unix_origin_ns: u64,
+    /// The target has a volatile write cache that is on.
+    pub volatile_cache: bool,
+    /// A write that completed is durable (O_DSYNC).
+    pub writes_are_durable: bool,
+    /// Before anything is read back, somebody drops the target's cached pages and says so
+    /// ([`super::Live::allow_judging`]).
+    pub waits_for_leave: bool,
+    /// Longest read.
+    pub most_bytes: u32,
+    /// Where violations go.
+    pub found: Sender<Found>,
+}
+
+/// A violation, with the blocks for a dump where one was asked for.
+#[derive(Debug)]
+pub struct Found {
+    /// In words.
+    pub finding: Finding,
+    /// What was read.
+    pub received: Option<Box<[u8]>>,
+    /// What should stand there.
+    pub expected: Option<Box<[u8]>>,
+}
+
+/// What a read is for, by its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The workload's own.
+    Plain,
+    /// To find out which run there is to judge.
+    Sample,
+    /// To judge; or a part of such a read that failed, block by block.
+    Judge,
+    /// To see whether a violation is there again.
+    Reread,
+    /// To judge on the way (`verify_backlog`) the write of that number.
+    Early(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Off,
+    Leave,
+    Prepare,
+    Sample,
+    Read,
+    /// Nothing more is read, but what is left is counted.
+    Count(&'static str),
+    /// The last re-reads.
+    Finish,
+    Done,
+}
+
+#[derive(Debug)]
+struct Reread {
+    found: Found,
+    place: Place,
+    due_ns: u64,
+    in_flight: bool,
+    early: Option<u64>,
+}
+
+/// The verification of one worker.
+pub(super) struct Verification {
+    spec: VerifySpec,
+    sealer: Sealer,
+    checker: Checker,
+    workload: WorkloadSpec,
+    earlier: Option<Issued>,
+    unix_origin_ns: u64,
+    volatile_cache: bool,
+    writes_are_durable: bool,
+    waits_for_leave: bool,
+    most_bytes: u32,
+    sender: Sender<Found>,
+    pub ledger: Ledger,
+    /// Flushes of all targets that belong together: ticket, how many are out, whether all went well.
+    rounds: Vec<(u64, u16, bool)>,
+    purposes: Box<[Purpose]>,
+    stage: Stage,
+    sweep: Option<Sweep>,
+    singles: VecDeque<Place>,
+    rereads: Vec<Reread>,
+    outbox: VecDeque<Found>,
+    samples: Vec<SweepRead>,
+    newest_run: Option<(u64, RunId)>,
+    checked: Checked,
+    tally: Box<VerifyTally>,
+    /// Statistics of the writing, while those of the reading back are kept.
+    pub written: Option<Box<WorkerStats>>,
+    backlog: VecDeque<Step>,
+    early_left: u64,
+    early_bad: HashSet<(u16, u64)>,
+    power_lost: bool,
+    /// Writes of different passes, or drawn ones, may touch the same block: look before each.
+    overlaps: bool,
+    /// Below this write, those in flight belong to an earlier pass.
+    pass: u64,
+    pass_begins: u64,
+}
+
+impl Verification {
+    pub(super) fn new(parts: VerifyParts, depth: u32) -> Verification {
+        let VerifyParts { spec, sealer, judge, workload, earlier, .. } = parts;
+        let judge = judge.comparing(spec.write_sequence, spec.header_seed, spec.trim_verify_zero);
+        let overlaps = History::bytes_needed(&workload, sealer.format.interval) > 0
+            || workload.mix == crate::base::shape::Mix::TrimWrite
+            || workload.trim.is_some()
+            || spec.backlog > 0;
+        let ledger = match earlier {
+            Some(issued) => Ledger::finished(issued.writes, issued.trims),
+            None => Ledger::new(depth),
+        };
+        Verification {
+            backlog: VecDeque::with_capacity(usize::try_from(spec.backlog.min(1 << 20)).unwrap_or(0) + 1),
+            spec,
+            sealer,
+            checker: Checker { judge, knowledge: Knowledge::None },
+            workload,
+            earlier,
+            unix_origin_ns: parts.unix_origin_ns,
+            volatile_cache: parts.volatile_cache,
+            writes_are_durable: parts.writes_are_durable,
+            waits_for_leave: parts.waits_for_leave,
+            most_bytes: parts.most_bytes,
+            sender: parts.found,
+            ledger,
+            rounds: Vec::with_capacity(depth as usize),
+            purposes: vec![Purpose::Plain; depth as usize].into(),
+            stage: Stage::Off,
+            sweep: None,
+            singles: VecDeque::new(),
+            rereads: Vec::new(),
+            outbox: VecDeque::new(),
+            samples: Vec::new(),
+            newest_run: None,
+            checked: Checked::default(),
+            tally: Box::default(),
+            written: None,
+            early_left: 0,
+            early_bad: HashSet::new(),
+            power_lost: false,
+            overlaps,
+            pass: 0,
+            pass_begins: 0,
+        }
+    }
+
+    /// Whether what the workload reads is judged.
+    pub(super) fn audits(&self) -> bool {
+        !self.workload.mix.modifies()
+    }
+
+    /// Whether nothing is written: an earlier run is judged.
+    pub(super) fn only_judges(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    // --- while writing ---
+
+    /// Whether an I/O to the same bytes may be in flight, so that it is worth looking.
+    #[inline]
+    pub(super) fn may_overlap(&mut self, step: &Step, pass: u64) -> bool {
+        if self.overlaps {
+            return true;
+        }
+        if pass != self.pass {
+            (self.pass, self.pass_begins) = (pass, step.sequence);
+        }
+        self.pass_begins > 0 && self.ledger.in_flight_below(step.op, self.pass_begins)
+    }
+
+    /// A write or trim is about to be submitted; fills a write's buffer.
+    #[inline]
+    pub(super) fn issue(&mut self, step: &Step, buffer: &mut [u8], now_ns: u64) {
+        self.ledger.issue(step.op, step.sequence);
+        if step.op != Op::Write {
+            return;
+        }
+        let facts = WriteFacts {
+            io_offset: step.offset,
+            io_len: step.len,
+            sequence: step.sequence,
+            time_unix_ns: self.unix_origin_ns + now_ns,
+            pass: self.pass,
+            flush_epoch: self.ledger.flush_epoch(),
+        };
+        let target = self.checker.judge.target_id(step.target);
+        self.sealer.seal(&mut buffer[..step.len as usize], target, &facts);
+        if self.spec.backlog > 0 {
+            self.backlog.push_back(*step);
+        }
+    }
+
+    /// A mutation came back.
+    #[inline]
+    pub(super) fn came_back(&mut self, op: Op, sequence: u64, well: bool) {
+        if well {
+            self.ledger.complete(op, sequence);
+        } else {
+            self.ledger.fail(op, sequence);
+        }
+    }
+
+    /// A command failed as commands do when the power goes.
+    pub(super) fn saw_error(&mut self, errno: i32) {
+        let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(rustix::io::Errno::raw_os_error);
+        self.power_lost |= gone.contains(&errno);
+    }
+
+    /// The first of `targets` flushes that belong together is about to be submitted; the ticket goes
+    /// into all of them.
+    pub(super) fn flush(&mut self, targets: u16) -> u64 {
+        let ticket = self.ledger.flush();
+        self.rounds.push((ticket, targets, true));
+        ticket
+    }
+
+    /// One of them came back.
+    pub(super) fn flushed(&mut self, ticket: u64, well: bool) {
+        let Some(at) = self.rounds.iter().position(|round| round.0 == ticket) else { return };
+        let round = &mut self.rounds[at];
+        round.1 -= 1;
+        round.2 &= well;
+        if round.1 == 0 {
+            let (ticket, _, well) = self.rounds.swap_remove(at);
+            self.ledger.flushed(ticket, well);
+        }
+    }
+
+    /// The next write to read back on the way; `is_busy` says whether an I/O to its bytes is in flight.
+    pub(super) fn early(&mut self, is_busy: impl Fn(&Step) -> bool) -> Option<Step> {
+        if self.spec.backlog == 0 {
+            return None;
+        }
+        let batch = if self.spec.backlog_batch == 0 { self.spec.backlog } else { self.spec.backlog_batch };
+        if self.early_left == 0 && self.backlog.len() as u64 >= self.spec.backlog {
+            self.early_left = batch.min(self.backlog.len() as u64);
+        }
+        while self.early_left > 0 {
+            self.early_left -= 1;
+            let step = self.backlog.pop_front()?;
+            if !is_busy(&step) {
+                return Some(step);
+            }
+            // Still in flight: the final reading judges it.
+        }
+        None
+    }
+
+    // --- reading back ---
+
+    pub(super) fn set_purpose(&mut self, buffer: u32, purpose: Purpose) {
+        self.purposes[buffer as usize] = purpose;
+    }
+
+    #[inline]
+    pub(super) fn take_purpose(&mut self, buffer: u32) -> Purpose {
+        std::mem::replace(&mut self.purposes[buffer as usize], Purpose::Plain)
+    }
+
+    /// Nothing is in flight any more that writes: time to read back. False if nothing is to be read.
+    pub(super) fn begin(&mut self) -> bool {
+        self.singles.clear();
+        if self.audits() {
+            self.stage = Stage::Finish;
+            return !self.rereads.is_empty() || !self.outbox.is_empty();
+        }
+        if !self.spec.do_verify {
+            self.tally.promised = self.tally.checked_early;
+            self.tally.checked = self.tally.checked_early;
+            self.stage = Stage::Finish;
+            return !self.rereads.is_empty() || !self.outbox.is_empty();
+        }
+        self.stage = if self.waits_for_leave { Stage::Leave } else { Stage::Prepare };
+        true
+    }
+
+    /// Whether somebody else must act first.
+    pub(super) fn waits_for_leave(&self) -> bool {
+        self.stage == Stage::Leave
+    }
+
+    /// The leave is there.
+    pub(super) fn go_on(&mut self) {
+        if self.stage == Stage::Leave {
+            self.stage = Stage::Prepare;
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Ends without reading (any more): what is left of what was promised is counted, roughly, as not
+    /// checked.
+    pub(super) fn abandon(&mut self, why: &'static str) {
+        if matches!(self.stage, Stage::Done) || !self.wants_all() {
+            self.stage = Stage::Done;
+            return;
+        }
+        let interval = u64::from(self.sealer.format.interval);
+        let region: u64 = self.workload.regions.iter().map(|region| region.bytes / interval).sum();
+        let op = if self.workload.mix == crate::base::shape::Mix::Trim { Op::Deallocate } else { Op::Write };
+        let longest = u64::from(self.workload.sizes.get(op).max()) / interval;
+        let most = region.min(self.ledger.issued(op).saturating_mul(longest.max(1)));
+        let left = most.saturating_sub(self.tally.checked);
+        self.tally.promised = self.tally.checked + left;
+        self.tally.skip(why, left);
+        self.stage = Stage::Done;
+    }
+
+    fn wants_all(&self) -> bool {
+        !self.audits() && self.spec.do_verify
+    }
+
+    /// Builds history and sweep; what became of each mutation is known now, and changes no more.
+    fn freeze(&mut self) -> Result<(), String> {
+        let issued =
+            Issued { writes: self.ledger.issued(Op::Write), trims: self.ledger.issued(Op::Deallocate) };
+        let fsynced = match self.spec.policy {
+            Policy::Completed => false,
+            Policy::Fsynced => !self.writes_are_durable,
+            Policy::Auto => self.power_lost && self.volatile_cache && !self.writes_are_durable,
+        };
+        let interval = self.sealer.format.interval;
+        let replays = History::bytes_needed(&self.workload, interval) > 0;
+        let unsettled = if fsynced && replays { self.ledger.not_durable() } else { self.ledger.unsettled() };
+        let history =
+            History::new(&self.workload, issued, interval, &unsettled).map_err(|e| e.to_string())?;
+        let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes);
+        self.sweep = Some(sweep.map_err(|error| error.to_string())?);
+        let ledger = Arc::new(self.ledger.clone());
+        self.checker.knowledge = Knowledge::Frozen(Box::new(Frozen {
+            history,
+            is_plain: !fsynced && ledger.is_settled(),
+            ledger,
+            fsynced,
+            judges_trims: self.spec.trim_verify_zero,
+        }));
+        if !self.checker.judge.knows_run() {
+            let mutations = Mutations::new(&self.workload, issued).map_err(|error| error.to_string())?;
+            let writes = mutations.filter(|step| step.op == Op::Write).take(SAMPLES);
+            let read = |step: Step| SweepRead {
+                place: Place { target: step.target, offset: step.offset },
+                len: interval,
+            };
+            self.samples = writes.map(read).collect();
+        }
+        Ok(())
+    }
+
+    /// Goes on from stage to stage; true if it did something.
+    pub(super) fn advance(&mut self, in_flight: u32) -> bool {
+        self.send();
+        match self.stage {
+            Stage::Prepare => {
+                if self.sweep.is_none()
+                    && let Err(why) = self.freeze()
+                {
+                    self.tally.skip(&why, self.ledger.issued(Op::Write).max(1));
+                    self.stage = Stage::Finish;
+                    return true;
+                }
+                if let Knowledge::Frozen(frozen) = &mut self.checker.knowledge
+                    && frozen.history.prepare(STEPS_A_TURN)
+                {
+                    self.stage = if self.samples.is_empty() { Stage::Read } else { Stage::Sample };
+                }
+                true
+            }
+            Stage::Sample if self.samples.is_empty() && in_flight == 0 => {
+                if let Some((_, run)) = self.newest_run {
+                    self.checker.judge.adopt(run);
+                }
+                self.stage = Stage::Read;
+                true
+            }
+            Stage::Count(why) => {
+                for _ in 0..LOOKS_A_TURN {
+                    match self.look() {
+                        Looked::Read(read) => {
+                            let blocks = u64::from(read.len / self.sealer.format.interval);
+                            self.tally.promised += blocks;
+                            self.tally.skip(why, blocks);
+                        }
+                        Looked::Later => {}
+                        Looked::End => {
+                            self.stage = Stage::Finish;
+                            break;
+                        }
+                    }
+                }
+                true
+            }
+            Stage::Finish => {
+                let all_back = in_flight == 0 && self.rereads.is_empty() && self.singles.is_empty();
+                if all_back && self.outbox.is_empty() {
+                    self.pair_misplaced();
+                    self.stage = Stage::Done;
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn look(&mut self) -> Looked {
+        match (&mut self.sweep, &mut self.checker.knowledge) {
+            (Some(sweep), Knowledge::Frozen(frozen)) => sweep.next(frozen),
+            _ => Looked::End,
+        }
+    }
+
+    /// The next read there is room for.
+    pub(super) fn next_read(&mut self, now_ns: u64) -> Option<(SweepRead, Purpose)> {
+        if self.stage == Stage::Off {
+            self.send();
+        }
+        let interval = self.sealer.format.interval;
+        if let Some(due) = self.rereads.iter_mut().find(|reread| !reread.in_flight && reread.due_ns <= now_ns)
+        {
+            due.in_flight = true;
+            return Some((SweepRead { place: due.place, len: interval }, Purpose::Reread));
+        }
+        if let Some(place) = self.singles.pop_front() {
+            return Some((SweepRead { place, len: interval }, Purpose::Judge));
+        }
+        match self.stage {
+            Stage::Sample => self.samples.pop().map(|read| (read, Purpose::Sample)),
+            Stage::Read if !self.is_choked() => {
+                for _ in 0..LOOKS_A_TURN {
+                    match self.look() {
+                        Looked::Read(read) => {
+                            self.tally.promised += u64::from(read.len / interval);
+                            return Some((read, Purpose::Judge));
+                        }
+                        Looked::Later => {}
+                        Looked::End => {
+                            self.stage = Stage::Finish;
+                            break;
+                        }
+                    }
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether so many violations wait to be read again that nothing new should be read.
+    pub(super) fn is_choked(&self) -> bool {
+        self.rereads.len() >= MOST_REREADS || self.outbox.len() >= MOST_REREADS
+    }
+
+    /// Whether reads are on hand or will be, so that a reactor should not sleep.
+    pub(super) fn has_reads(&self) -> bool {
+        !matches!(self.stage, Stage::Finish | Stage::Done | Stage::Off) || !self.singles.is_empty()
+    }
+
+    /// Judges a read that came back whole.
+    pub(super) fn judge(&mut self, bytes: &mut [u8], place: Place, purpose: Purpose, now_ns: u64) {
+        match purpose {
+            Purpose::Plain => {}
+            Purpose::Sample => {
+                self.checker.judge.format().unswap_front(bytes);
+                if let Some((run, time)) = self.checker.judge.run_of(bytes, place)
+                    && self.newest_run.is_none_or(|(newest, _)| time > newest)
+                {
+                    self.newest_run = Some((time, run));
+                }
+            }
+            Purpose::Judge => {
+                let mut checked = std::mem::take(&mut self.checked);
+                self.checker.check(bytes, place, &mut checked);
+                self.count(&mut checked, bytes, place, now_ns);
+                self.checked = checked;
+            }
+            Purpose::Reread => {
+                let early =
+                    self.rereads.iter().find(|r| r.place == place && r.in_flight).and_then(|r| r.early);
+                let verdict = match early {
+                    Some(sequence) => self.check_early(bytes, place, sequence, place.offset),
+                    None => {
+                        let mut checked = Checked::default();
+                        self.checker.check(bytes, place, &mut checked);
+                        checked.findings.pop()
+                    }
+                };
+                self.reread(place, verdict.map_or(Verdict::Ok, |finding| finding.verdict), now_ns);
+            }
+            Purpose::Early(sequence) => {
+                let interval = self.checker.interval();
+                let mut at = place;
+                for block in bytes.chunks_exact_mut(interval) {
+                    self.tally.checked_early += 1;
+                    self.checker.judge.format().unswap_front(block);
+                    if let Some(finding) = self.check_early(block, at, sequence, place.offset) {
+                        self.violation(finding, Some(block), Some(sequence), now_ns);
+                    }
+                    at.offset += interval as u64;
+                }
+            }
+        }
+    }
+
+    /// Judges one block on the way: the write `sequence` or a later one must stand there.
+    fn check_early(&self, block: &[u8], place: Place, sequence: u64, io_offset: u64) -> Option<Finding> {
+        let judge = &self.checker.judge;
+        if judge.is_write(block, place, sequence, io_offset) {
+            return None;
+        }
+        if self.ledger.issued(Op::Deallocate) > 0 && block.iter().all(|&byte| byte == 0) {
+            return None;
+        }
+        let header = crate::verify::block::Header::read(block).unwrap_or_default();
+        if header.sequence > sequence
+            && header.sequence < self.ledger.issued(Op::Write)
+            && judge.is_write(block, place, header.sequence, io_offset)
+        {
+            return None;
+        }
+        let state = State::Completed;
+        let write = Candidate { op: Op::Write, sequence, io_offset, io_len: 0, state };
+        let allowed =
+            Allowed { candidates: vec![write], has_floor: true, issued: self.ledger.issued(Op::Write) };
+        let finding = judge.judge(block, place, &allowed);
+        (finding.verdict != Verdict::Ok).then_some(finding)
+    }
+
+    fn count(&mut self, checked: &mut Checked, bytes: &[u8], place: Place, now_ns: u64) {
+        let audits = self.audits();
+        self.tally.checked += checked.ok;
+        self.tally.count(Verdict::Ok, checked.ok);
+        self.tally.count(Verdict::Unwritten, checked.unpromised);
+        if audits {
+            self.tally.promised += checked.ok + checked.findings.len() as u64;
+        }
+        for finding in checked.findings.drain(..) {
+            if finding.verdict.is_violation() {
+                let at = usize::try_from(finding.offset - place.offset).unwrap_or(0);
+                let block = bytes.get(at..at + finding.len as usize);
+                self.violation(finding, block, None, now_ns);
+            } else {
+                self.tally.checked += 1;
+                self.tally.count(finding.verdict, 1);
+                self.tally.keep(&finding);
+            }
+        }
+    }
+
+    /// A violation at first sight.
+    fn violation(&mut self, finding: Finding, block: Option<&[u8]>, early: Option<u64>, now_ns: u64) {
+        let place = Place { target: finding.target, offset: finding.offset };
+        let received = block.filter(|_| self.spec.dump).map(|block| {
+            let mut raw = block.to_vec();
+            self.checker.judge.format().swap_front(&mut raw);
+            raw.into_boxed_slice()
+        });
+        let should =
+            block.filter(|_| self.spec.dump).and_then(|block| self.checker.should_stand(block, place));
+        let expected = should.map(|mut block| {
+            self.checker.judge.format().swap_front(&mut block);
+            block.into_boxed_slice()
+        });
+        let found = Found { finding, received, expected };
+        self.rereads.push(Reread { found, place, due_ns: now_ns, in_flight: false, early });
+    }
+
+    /// A read that was to be judged failed.
+    pub(super) fn unreadable(&mut self, read: SweepRead, purpose: Purpose, why: String, now_ns: u64) {
+        let interval = self.sealer.format.interval;
+        match purpose {
+            Purpose::Plain | Purpose::Sample => {}
+            Purpose::Reread => self.reread(read.place, Verdict::Unreadable, now_ns),
+            Purpose::Judge | Purpose::Early(_) if read.len > interval => {
+                // Which of its blocks is it? The others are judged.
+                for number in 0..u64::from(read.len / interval) {
+                    let offset = read.place.offset + number * u64::from(interval);
+                    self.singles.push_back(Place { offset, ..read.place });
+                }
+            }
+            Purpose::Judge | Purpose::Early(_) => {
+                if self.audits() {
+                    self.tally.promised += 1;
+                }
+                let finding = self.checker.unreadable(read.place, why);
+                let early = if let Purpose::Early(sequence) = purpose { Some(sequence) } else { None };
+                self.violation(finding, None, early, now_ns);
+            }
+        }
+    }
+
+    fn reread(&mut self, place: Place, verdict: Verdict, now_ns: u64) {
+        let Some(at) = self.rereads.iter().position(|reread| reread.place == place && reread.in_flight)
+        else {
+            return;
+        };
+        let reread = &mut self.rereads[at];
+        reread.in_flight = false;
+        reread.found.finding.rereads.push(verdict);
+        if reread.found.finding.rereads.len() == 1 {
+            reread.due_ns = now_ns + REREAD_PAUSE_NS;
+            return;
+        }
+        let Reread { found, early, .. } = self.rereads.swap_remove(at);
+        self.settle(found, early.is_some());
+    }
+
+    /// A violation that has been read again often enough.
+    fn settle(&mut self, found: Found, early: bool) {
+        let finding = &found.finding;
+        let key = (finding.target, finding.offset);
+        if early {
+            self.early_bad.insert(key);
+        } else {
+            self.tally.checked += 1;
+            if self.early_bad.remove(&key) {
+                // It was counted when it was found on the way.
+                return;
+            }
+        }
+        self.tally.count(finding.verdict, 1);
+        self.tally.transient += u64::from(finding.is_transient());
+        self.tally.keep(finding);
+        self.outbox.push_back(found);
+        if self.spec.fatal && matches!(self.stage, Stage::Read) {
+            self.stage = Stage::Count("verify_fatal ended the job at the first violation");
+        }
+    }
+
+    /// Whether `verify_fatal` has ended the job.
+    pub(super) fn is_fatal(&self) -> bool {
+        self.spec.fatal && self.tally.violations() > 0
+    }
+
+    fn send(&mut self) {
+        while let Some(found) = self.outbox.pop_front() {
+            match self.sender.try_send(found) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(found)) => {
+                    self.outbox.push_front(found);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Names culprit and victim of misplaced writes on both sides.
+    fn pair_misplaced(&mut self) {
+        let misplaced: Vec<(u64, u64, String)> = self
+            .tally
+            .examples
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Misplaced)
+            .filter_map(|finding| Some((finding.named_offset?, finding.offset, finding.stands.clone())))
+            .collect();
+        for finding in &mut self.tally.examples {
+            for (meant, found_at, what) in &misplaced {
+                if finding.offset == *meant && finding.verdict != Verdict::Misplaced {
+                    finding
+                        .details
+                        .push(format!("what was meant for here stands at offset {found_at}: {what}"));
+                }
+            }
+        }
+    }
+
+    /// The result.
+    pub(super) fn finish(mut self) -> Box<VerifyTally> {
+        if self.stage != Stage::Done {
+            self.abandon("the worker ended before it was read back");
+        }
+        for reread in std::mem::take(&mut self.rereads) {
+            self.settle(reread.found, reread.early.is_some());
+        }
+        self.send();
+        self.tally
+    }
+
+    pub(super) fn tally_mut(&mut self) -> &mut VerifyTally {
+        &mut self.tally
+    }
+}

@@ -1,0 +1,213 @@
+//! What a verifying job needs beyond its workload: blocks, identities, regions that nobody else
+//! writes to; and what becomes of violations while the run goes on.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::base::clock::{Clock, unix_time_ns};
+use crate::base::host::identity;
+use crate::base::verify::{BadInterval, Method, RunId, lengths};
+use crate::engine::TargetFacts;
+use crate::job::JobSpec;
+use crate::job::spec::SyncMode;
+use crate::reactor::{Found, VerifyParts};
+use crate::verify::block::{BlockFormat, Sealer};
+use crate::verify::judge::{Judge, TargetIdentity};
+use crate::verify::payload::PatternFill;
+use crate::workload::{Issued, Region, WorkloadSpec};
+
+use super::plan::{self, JobPlan};
+use super::{RunError, RunOptions};
+
+/// Violations on their way from a worker to files.
+const ON_THE_WAY: usize = 1024;
+
+/// The length of a block of `spec`.
+pub fn interval(spec: &JobSpec) -> Result<u32, BadInterval> {
+    let lengths = lengths(spec.mix, spec.random, &spec.bs, &spec.blockalign, spec.rw_modifier);
+    spec.verify.effective_interval(&lengths)
+}
+
+/// How blocks of `spec` are made.
+fn format(spec: &JobSpec, method: Method) -> Result<BlockFormat, RunError> {
+    let interval =
+        interval(spec).map_err(|why| RunError::bad_job(spec, format!("blocks cannot be cut: {why:?}")))?;
+    let pattern = spec.verify.pattern.clone();
+    Ok(BlockFormat {
+        interval,
+        method,
+        header_at: spec.verify.offset,
+        pattern: pattern.map(|pattern| PatternFill { pattern, interval: spec.verify.pattern_interval }),
+    })
+}
+
+/// What one worker needs to verify; `None` if its job does not.
+pub fn parts(
+    plan: &JobPlan,
+    worker: u32,
+    facts: &[TargetFacts],
+    workload: &WorkloadSpec,
+    run: RunId,
+    found: &Sender<Found>,
+) -> Result<Option<VerifyParts>, RunError> {
+    let spec = &plan.spec;
+    let Some(method) = spec.verify.method else { return Ok(None) };
+    let format = format(spec, method)?;
+    check_grid(plan, facts, workload, format.interval)?;
+    let earlier = if spec.verify.only {
+        let issued = Issued::at_end(workload).map_err(|error| RunError::bad_job(spec, error))?;
+        let endless = || RunError::bad_job(spec, "verify_only needs a job that ends by an amount");
+        Some(issued.ok_or_else(endless)?)
+    } else {
+        None
+    };
+    let worker =
+        u16::try_from(worker).map_err(|_| RunError::bad_job(spec, "more than 65535 workers verify"))?;
+    let sealer = Sealer::new(format, run, worker);
+    let targets = facts.iter().map(|fact| TargetIdentity {
+        id: identity::of(&fact.path),
+        lba_bytes: fact.lba_bytes,
+        atomic_bytes: fact.atomic_bytes,
+    });
+    let knows_run = !spec.verify.only && spec.mix.modifies();
+    let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
+    let now = Clock::get().now_ns();
+    Ok(Some(VerifyParts {
+        spec: spec.verify.clone(),
+        sealer,
+        judge,
+        workload: workload.clone(),
+        earlier,
+        unix_origin_ns: unix_time_ns().saturating_sub(now),
+        volatile_cache: facts.iter().any(|fact| fact.volatile_cache == Some(true)),
+        writes_are_durable: spec.sync != SyncMode::None,
+        waits_for_leave: plan.uses_files() && spec.invalidate,
+        most_bytes: plan.largest_io(),
+        found: found.clone(),
+    }))
+}
+
+/// Blocks lie on a grid that the target's logical blocks divide.
+fn check_grid(
+    plan: &JobPlan,
+    facts: &[TargetFacts],
+    workload: &WorkloadSpec,
+    interval: u32,
+) -> Result<(), RunError> {
+    for region in &workload.regions {
+        let fact = &facts[usize::from(region.target)];
+        if fact.is_block_device && interval < fact.lba_bytes {
+            return Err(RunError::bad_job(
+                &plan.spec,
+                format!(
+                    "blocks of {interval} bytes are shorter than a logical block of {} ({} bytes): set verify_interval",
+                    fact.path.display(),
+                    fact.lba_bytes
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses jobs of one stage that write to the bytes a verifying job has promised something about.
+pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
+    struct Claim<'a> {
+        plan: &'a JobPlan,
+        clone: u32,
+        path: PathBuf,
+        region: Region,
+    }
+    let mut claims: Vec<Claim<'_>> = Vec::new();
+    for plan in stage.iter().filter(|plan| plan.spec.mix.modifies()) {
+        let sizes = plan::sizes_now(plan);
+        for clone in 0..plan.spec.numjobs {
+            // What cannot be told yet is told when the stage begins.
+            let Ok(regions) = plan::regions(plan, clone, &sizes, 1) else { continue };
+            for region in regions {
+                let path = &plan.targets[usize::from(region.target)];
+                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                let clash = claims.iter().find(|other| {
+                    (plan.verifies() || other.plan.verifies())
+                        && other.path == path
+                        && other.region.start < region.start + region.bytes
+                        && region.start < other.region.start + other.region.bytes
+                });
+                if let Some(other) = clash {
+                    return Err(RunError::bad_job(
+                        &plan.spec,
+                        format!(
+                            "{}.{clone} and {}.{} would both write to {} from offset {}, and nobody could say what must \
+                             stand there: give each a region of its own by offset_increment (with size), offset, or a \
+                             file of its own",
+                            plan.spec.name,
+                            other.plan.spec.name,
+                            other.clone,
+                            path.display(),
+                            region.start.max(other.region.start)
+                        ),
+                    ));
+                }
+                claims.push(Claim { plan, clone, path, region });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Violations of one worker on their way.
+pub fn channel() -> (Sender<Found>, Receiver<Found>) {
+    bounded(ON_THE_WAY)
+}
+
+/// Where violations are written to while the run goes on.
+pub struct Verdicts {
+    file: Option<(PathBuf, File)>,
+    /// What went wrong with writing, once.
+    pub trouble: Option<String>,
+}
+
+impl Verdicts {
+    /// Opens the file that the user asked for.
+    pub fn open(options: &RunOptions) -> Result<Verdicts, String> {
+        let open = |path: &PathBuf| match File::create(path) {
+            Ok(file) => Ok((path.clone(), file)),
+            Err(error) => Err(format!("cannot write verdicts to {}: {error}", path.display())),
+        };
+        Ok(Verdicts { file: options.verdicts.as_ref().map(open).transpose()?, trouble: None })
+    }
+
+    /// Writes what has been found of job `name` on `targets`.
+    pub fn take(&mut self, name: &str, targets: &[PathBuf], found: &Receiver<Found>) {
+        for Found { finding, received, expected } in found.try_iter() {
+            let target = targets.get(usize::from(finding.target)).map_or(Path::new("?"), PathBuf::as_path);
+            let line = finding_line(name, target, &finding);
+            if let Some((path, file)) = &mut self.file
+                && let Err(error) = writeln!(file, "{line}")
+            {
+                self.trouble.get_or_insert_with(|| format!("cannot write to {}: {error}", path.display()));
+            }
+            for (bytes, kind) in [(received, "received"), (expected, "expected")] {
+                let Some(bytes) = bytes else { continue };
+                let base = target.file_name().unwrap_or_default().to_string_lossy();
+                let path = format!("{base}.{}.{kind}", finding.offset);
+                if let Err(error) = std::fs::write(&path, bytes) {
+                    self.trouble.get_or_insert_with(|| format!("verify_dump: cannot write {path}: {error}"));
+                }
+            }
+        }
+    }
+}
+
+/// A name for this run.
+pub fn new_run_id() -> RunId {
+    let half = || u128::from(plan::fresh_seed());
+    RunId(half() << 64 | half())
+}
+
+fn finding_line(_job: &str, _target: &Path, finding: &crate::base::verify::Finding) -> String {
+    format!("{finding:?}")
+}
