@@ -58,6 +58,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             continue_on_write: false,
             fill_device: false,
             serialize: false,
+            reap_timeout_ns: u64::MAX,
         },
         queue,
         buffers,
@@ -66,6 +67,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         writes: mix.modifies(),
         live: Arc::new(Live::default()),
         tap,
+        verify: None,
     }))
 }
 

@@ -83,6 +83,7 @@ fn config(depth: u32) -> WorkerConfig {
         continue_on_write: false,
         fill_device: false,
         serialize: false,
+        reap_timeout_ns: u64::MAX,
     }
 }
 
@@ -114,6 +115,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         writes: true,
         live,
         tap,
+        verify: None,
     });
     worker.start();
     let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);

@@ -162,6 +162,7 @@ fn config(shape: &Shape, depth: u32) -> WorkerConfig {
         continue_on_write: false,
         fill_device: false,
         serialize: shape.serialize,
+        reap_timeout_ns: u64::MAX,
     }
 }
 
@@ -196,6 +197,7 @@ impl EngineVisitor for Loop {
             writes: shape.mix.modifies(),
             live: Arc::new(Live::default()),
             tap,
+            verify: None,
         });
         asker.ask();
         worker.start();

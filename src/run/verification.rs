@@ -23,7 +23,7 @@ use super::plan::{self, JobPlan};
 use super::{RunError, RunOptions};
 
 /// Violations on their way from a worker to files.
-const ON_THE_WAY: usize = 1024;
+const ON_THE_WAY: usize = 16 << 10;
 
 /// The length of a block of `spec`.
 pub fn interval(spec: &JobSpec) -> Result<u32, BadInterval> {

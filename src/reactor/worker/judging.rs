@@ -71,6 +71,18 @@ impl<Q: Queue> Worker<Q> {
         });
     }
 
+    /// Gives a read that is to be judged to the checking threads; gives back what they do not take.
+    #[inline]
+    pub(super) fn hand_over(&mut self, io: Io) -> Option<Io> {
+        let Some(verification) = self.verification.as_mut().filter(|_| io.op == Op::Read) else {
+            return Some(io);
+        };
+        if verification.audits() {
+            verification.mark_audit(io.buffer.id());
+        }
+        verification.hand_over(io).err()
+    }
+
     /// What a completion that ended well means to the verification.
     #[inline]
     pub(super) fn verify_usual(&mut self, io: &mut Io) {
@@ -151,6 +163,10 @@ impl<Q: Queue> Worker<Q> {
     /// worker goes on to its end without it.
     #[cold]
     pub(super) fn give_up(&mut self) {
+        if self.verification.as_ref().is_some_and(|verification| verification.beside() > 0) {
+            // Those are not with the device; they come back soon.
+            return;
+        }
         let timed_out = Status::from_errno(rustix::io::Errno::TIMEDOUT.raw_os_error());
         self.heard_ns = self.now_ns;
         self.lost.fill(true);

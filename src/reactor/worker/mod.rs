@@ -4,6 +4,7 @@
 //! `in_flight` counts those that are not in `free`; an I/O is counted when it comes back, once.
 
 mod checker;
+mod checkers;
 mod issue;
 mod judging;
 mod reap;

@@ -10,7 +10,8 @@ impl<Q: Queue> Worker<Q> {
             self.now_ns = self.clock.now_ns();
             return false;
         }
-        let wait = if may_wait && !Q::BLOCKING { self.wait() } else { Wait::default() };
+        let judged = self.verification.is_some() && self.take_judged();
+        let wait = if may_wait && !judged && !Q::BLOCKING { self.wait() } else { Wait::default() };
         let mut done = std::mem::take(&mut self.done);
         let polled = self.queue.poll(wait, self.config.batch_complete_max as usize, &mut done);
         if !Q::BLOCKING {
@@ -26,7 +27,18 @@ impl<Q: Queue> Worker<Q> {
         if let Err(error) = polled {
             self.queue_died(error);
         }
-        count > 0
+        count > 0 || judged
+    }
+
+    /// Takes back what the checking threads have judged; true if there was anything.
+    fn take_judged(&mut self) -> bool {
+        let mut any = false;
+        while let Some(io) = self.verification.as_mut().and_then(|v| v.take_judged(self.now_ns)) {
+            self.heard_ns = self.now_ns;
+            self.free_buffer(io.op, io.buffer);
+            any = true;
+        }
+        any
     }
 
     /// How long the engine may sleep: not at all while something can be issued.
@@ -41,6 +53,11 @@ impl<Q: Queue> Worker<Q> {
         let can_judge = self.phase == Phase::Judge && self.in_flight < self.config.depth && judges();
         let can_issue = can_issue || can_judge || !self.batch.is_empty();
         if can_issue || self.config.batch_complete_min == 0 {
+            return Wait::default();
+        }
+        let beside = self.verification.as_ref().map_or(0, |verification| verification.beside());
+        if beside > 0 {
+            // The checking threads may be done sooner.
             return Wait::default();
         }
         let min = self.config.batch_complete_min.min(self.in_flight) as usize;
@@ -77,12 +94,13 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn take_back_mixed(&mut self, done: &mut Vec<Completion>) {
-        for mut completion in done.drain(..) {
+        for completion in done.drain(..) {
             if self.lost_count > 0 && self.lost[completion.io.buffer.id() as usize] {
                 self.found_again(completion);
             } else if is_usual(&completion) {
-                self.verify_usual(&mut completion.io);
-                self.free_buffer(completion.io.op, completion.io.buffer);
+                let Some(mut io) = self.hand_over(completion.io) else { continue };
+                self.verify_usual(&mut io);
+                self.free_buffer(io.op, io.buffer);
             } else {
                 self.take_back_unusual(completion);
             }

@@ -10,18 +10,24 @@ use std::sync::Arc;
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::base::Op;
-use crate::base::verify::{Finding, Policy, RunId, Verdict, VerifySpec};
+use crate::base::verify::{Finding, Method, Policy, RunId, Verdict, VerifySpec};
+use crate::engine::Io;
 use crate::stats::{VerifyTally, WorkerStats};
 use crate::verify::block::{Sealer, WriteFacts};
+use crate::verify::checksum::digest;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
 use crate::verify::ledger::{Ledger, State};
 use crate::workload::{History, Issued, Mutations, Step, WorkloadSpec};
 
 use super::checker::{Checked, Checker, Frozen, Knowledge};
+use super::checkers::{Checkers, Parcel};
 use super::sweep::{Looked, Sweep, SweepRead};
 
-/// Violations that wait for their re-reads before no further block is read.
-const MOST_REREADS: usize = 256;
+/// Violations that wait for their re-reads before no further block is read: with the pause this is
+/// what bounds the judging of a target on which everything is wrong.
+const MOST_REREADS: usize = 8192;
+/// Violations that wait to be taken by the thread that watches.
+const MOST_UNSENT: usize = 1024;
 /// How long before the second re-read.
 const REREAD_PAUSE_NS: u64 = 100_000_000;
 /// Steps of preparing a history, and looks for the next read, a turn.
@@ -102,8 +108,10 @@ struct Reread {
     found: Found,
     place: Place,
     due_ns: u64,
-    in_flight: bool,
-    early: Option<u64>,
+    /// Of the block as it was read first: the same bytes deserve the same verdict.
+    sum: Option<u32>,
+    /// Found on the way: which write was to stand there at least, and where its I/O begins.
+    early: Option<(u64, u64)>,
 }
 
 /// The verification of one worker.
@@ -111,6 +119,9 @@ pub(super) struct Verification {
     spec: VerifySpec,
     sealer: Sealer,
     checker: Checker,
+    /// Threads that judge, with `verify_async`.
+    checkers: Option<Checkers>,
+    depth: u32,
     workload: WorkloadSpec,
     earlier: Option<Issued>,
     unix_origin_ns: u64,
@@ -126,7 +137,13 @@ pub(super) struct Verification {
     stage: Stage,
     sweep: Option<Sweep>,
     singles: VecDeque<Place>,
-    rereads: Vec<Reread>,
+    /// To be read again at once, and after a pause.
+    fresh: VecDeque<Reread>,
+    paused: VecDeque<Reread>,
+    /// Being read again, by buffer; and on the way to or from there.
+    flying: Box<[Option<Reread>]>,
+    flying_count: usize,
+    taken: Option<Reread>,
     outbox: VecDeque<Found>,
     samples: Vec<SweepRead>,
     newest_run: Option<(u64, RunId)>,
@@ -157,11 +174,13 @@ impl Verification {
             Some(issued) => Ledger::finished(issued.writes, issued.trims),
             None => Ledger::new(depth),
         };
-        Verification {
+        let mut verification = Verification {
             backlog: VecDeque::with_capacity(usize::try_from(spec.backlog.min(1 << 20)).unwrap_or(0) + 1),
             spec,
             sealer,
             checker: Checker { judge, knowledge: Knowledge::None },
+            checkers: None,
+            depth,
             workload,
             earlier,
             unix_origin_ns: parts.unix_origin_ns,
@@ -176,7 +195,11 @@ impl Verification {
             stage: Stage::Off,
             sweep: None,
             singles: VecDeque::new(),
-            rereads: Vec::new(),
+            fresh: VecDeque::new(),
+            paused: VecDeque::new(),
+            flying: (0..depth).map(|_| None).collect(),
+            flying_count: 0,
+            taken: None,
             outbox: VecDeque::new(),
             samples: Vec::new(),
             newest_run: None,
@@ -189,7 +212,50 @@ impl Verification {
             overlaps,
             pass: 0,
             pass_begins: 0,
+        };
+        if verification.audits() {
+            verification.start_checkers();
         }
+        verification
+    }
+
+    /// Starts the threads of `verify_async`, now that what they must know is known.
+    fn start_checkers(&mut self) {
+        if self.spec.async_threads > 0 {
+            let cpus = self.spec.async_cpus.as_deref();
+            // Without them the reactor judges by itself.
+            self.checkers = Checkers::start(&self.checker, self.spec.async_threads, cpus, self.depth).ok();
+        }
+    }
+
+    /// Hands a read to the checking threads, if there are any; gives it back if not.
+    #[inline]
+    pub(super) fn hand_over(&mut self, io: Io) -> Result<(), Io> {
+        match &mut self.checkers {
+            Some(checkers) if self.purposes[io.buffer.id() as usize] == Purpose::Judge => {
+                checkers.hand_over(io)
+            }
+            _ => Err(io),
+        }
+    }
+
+    /// A read that has been judged beside the reactor: counted here; its buffer is free.
+    #[inline]
+    pub(super) fn take_judged(&mut self, now_ns: u64) -> Option<Io> {
+        let Parcel { io, mut checked } = self.checkers.as_mut()?.take_back()?;
+        self.take_purpose(io.buffer.id());
+        let place = Place { target: io.target, offset: io.offset };
+        self.count(&mut checked, &io.buffer[..io.len as usize], place, now_ns);
+        if let Some(checkers) = &mut self.checkers {
+            checkers.reuse(checked);
+        }
+        Some(io)
+    }
+
+    /// Reads that are with the checking threads.
+    #[inline]
+    pub(super) fn beside(&self) -> u32 {
+        self.checkers.as_ref().map_or(0, Checkers::outstanding)
     }
 
     /// Whether what the workload reads is judged.
@@ -298,11 +364,34 @@ impl Verification {
 
     pub(super) fn set_purpose(&mut self, buffer: u32, purpose: Purpose) {
         self.purposes[buffer as usize] = purpose;
+        if purpose == Purpose::Reread {
+            self.flying[buffer as usize] = self.taken.take();
+            self.flying_count += 1;
+        }
+    }
+
+    /// Violations that are still to be read again.
+    fn rereads(&self) -> usize {
+        self.fresh.len() + self.paused.len() + self.flying_count
+    }
+
+    /// What the workload of an audit reads is judged.
+    #[inline]
+    pub(super) fn mark_audit(&mut self, buffer: u32) {
+        let purpose = &mut self.purposes[buffer as usize];
+        if *purpose == Purpose::Plain {
+            *purpose = Purpose::Judge;
+        }
     }
 
     #[inline]
     pub(super) fn take_purpose(&mut self, buffer: u32) -> Purpose {
-        std::mem::replace(&mut self.purposes[buffer as usize], Purpose::Plain)
+        let purpose = std::mem::replace(&mut self.purposes[buffer as usize], Purpose::Plain);
+        if purpose == Purpose::Reread {
+            self.taken = self.flying[buffer as usize].take();
+            self.flying_count -= 1;
+        }
+        purpose
     }
 
     /// Nothing is in flight any more that writes: time to read back. False if nothing is to be read.
@@ -310,13 +399,13 @@ impl Verification {
         self.singles.clear();
         if self.audits() {
             self.stage = Stage::Finish;
-            return !self.rereads.is_empty() || !self.outbox.is_empty();
+            return self.rereads() > 0 || !self.outbox.is_empty();
         }
         if !self.spec.do_verify {
             self.tally.promised = self.tally.checked_early;
             self.tally.checked = self.tally.checked_early;
             self.stage = Stage::Finish;
-            return !self.rereads.is_empty() || !self.outbox.is_empty();
+            return self.rereads() > 0 || !self.outbox.is_empty();
         }
         self.stage = if self.waits_for_leave { Stage::Leave } else { Stage::Prepare };
         true
@@ -412,6 +501,9 @@ impl Verification {
                     && frozen.history.prepare(STEPS_A_TURN)
                 {
                     self.stage = if self.samples.is_empty() { Stage::Read } else { Stage::Sample };
+                    if self.stage == Stage::Read {
+                        self.start_checkers();
+                    }
                 }
                 true
             }
@@ -419,6 +511,7 @@ impl Verification {
                 if let Some((_, run)) = self.newest_run {
                     self.checker.judge.adopt(run);
                 }
+                self.start_checkers();
                 self.stage = Stage::Read;
                 true
             }
@@ -440,7 +533,7 @@ impl Verification {
                 true
             }
             Stage::Finish => {
-                let all_back = in_flight == 0 && self.rereads.is_empty() && self.singles.is_empty();
+                let all_back = in_flight == 0 && self.rereads() == 0 && self.singles.is_empty();
                 if all_back && self.outbox.is_empty() {
                     self.pair_misplaced();
                     self.stage = Stage::Done;
@@ -464,10 +557,14 @@ impl Verification {
             self.send();
         }
         let interval = self.sealer.format.interval;
-        if let Some(due) = self.rereads.iter_mut().find(|reread| !reread.in_flight && reread.due_ns <= now_ns)
-        {
-            due.in_flight = true;
-            return Some((SweepRead { place: due.place, len: interval }, Purpose::Reread));
+        let due = match self.paused.front() {
+            Some(paused) if paused.due_ns <= now_ns => self.paused.pop_front(),
+            _ => self.fresh.pop_front(),
+        };
+        if let Some(due) = due {
+            let read = SweepRead { place: due.place, len: interval };
+            self.taken = Some(due);
+            return Some((read, Purpose::Reread));
         }
         if let Some(place) = self.singles.pop_front() {
             return Some((SweepRead { place, len: interval }, Purpose::Judge));
@@ -496,12 +593,14 @@ impl Verification {
 
     /// Whether so many violations wait to be read again that nothing new should be read.
     pub(super) fn is_choked(&self) -> bool {
-        self.rereads.len() >= MOST_REREADS || self.outbox.len() >= MOST_REREADS
+        self.rereads() >= MOST_REREADS || self.outbox.len() >= MOST_UNSENT
     }
 
     /// Whether reads are on hand or will be, so that a reactor should not sleep.
     pub(super) fn has_reads(&self) -> bool {
-        !matches!(self.stage, Stage::Finish | Stage::Done | Stage::Off) || !self.singles.is_empty()
+        !matches!(self.stage, Stage::Finish | Stage::Done | Stage::Off)
+            || !self.singles.is_empty()
+            || !self.fresh.is_empty()
     }
 
     /// Judges a read that came back whole.
@@ -523,17 +622,28 @@ impl Verification {
                 self.checked = checked;
             }
             Purpose::Reread => {
-                let early =
-                    self.rereads.iter().find(|r| r.place == place && r.in_flight).and_then(|r| r.early);
+                self.checker.judge.format().unswap_front(bytes);
+                let first = self.taken.as_ref().map(|reread| (reread.sum, reread.found.finding.verdict));
+                if let Some((Some(sum), verdict)) = first
+                    && sum == crc_of(bytes)
+                {
+                    self.reread(verdict, now_ns);
+                    return;
+                }
+                self.checker.judge.format().swap_front(bytes);
+                let early = self.taken.as_ref().and_then(|reread| reread.early);
                 let verdict = match early {
-                    Some(sequence) => self.check_early(bytes, place, sequence, place.offset),
+                    Some((sequence, io_offset)) => {
+                        self.checker.judge.format().unswap_front(bytes);
+                        self.check_early(bytes, place, sequence, io_offset)
+                    }
                     None => {
                         let mut checked = Checked::default();
                         self.checker.check(bytes, place, &mut checked);
                         checked.findings.pop()
                     }
                 };
-                self.reread(place, verdict.map_or(Verdict::Ok, |finding| finding.verdict), now_ns);
+                self.reread(verdict.map_or(Verdict::Ok, |finding| finding.verdict), now_ns);
             }
             Purpose::Early(sequence) => {
                 let interval = self.checker.interval();
@@ -542,7 +652,7 @@ impl Verification {
                     self.tally.checked_early += 1;
                     self.checker.judge.format().unswap_front(block);
                     if let Some(finding) = self.check_early(block, at, sequence, place.offset) {
-                        self.violation(finding, Some(block), Some(sequence), now_ns);
+                        self.violation(finding, Some(block), Some((sequence, place.offset)), now_ns);
                     }
                     at.offset += interval as u64;
                 }
@@ -596,7 +706,7 @@ impl Verification {
     }
 
     /// A violation at first sight.
-    fn violation(&mut self, finding: Finding, block: Option<&[u8]>, early: Option<u64>, now_ns: u64) {
+    fn violation(&mut self, finding: Finding, block: Option<&[u8]>, early: Option<(u64, u64)>, now_ns: u64) {
         let place = Place { target: finding.target, offset: finding.offset };
         let received = block.filter(|_| self.spec.dump).map(|block| {
             let mut raw = block.to_vec();
@@ -610,7 +720,8 @@ impl Verification {
             block.into_boxed_slice()
         });
         let found = Found { finding, received, expected };
-        self.rereads.push(Reread { found, place, due_ns: now_ns, in_flight: false, early });
+        let sum = block.map(crc_of);
+        self.fresh.push_back(Reread { found, place, due_ns: now_ns, sum, early });
     }
 
     /// A read that was to be judged failed.
@@ -618,7 +729,7 @@ impl Verification {
         let interval = self.sealer.format.interval;
         match purpose {
             Purpose::Plain | Purpose::Sample => {}
-            Purpose::Reread => self.reread(read.place, Verdict::Unreadable, now_ns),
+            Purpose::Reread => self.reread(Verdict::Unreadable, now_ns),
             Purpose::Judge | Purpose::Early(_) if read.len > interval => {
                 // Which of its blocks is it? The others are judged.
                 for number in 0..u64::from(read.len / interval) {
@@ -631,26 +742,26 @@ impl Verification {
                     self.tally.promised += 1;
                 }
                 let finding = self.checker.unreadable(read.place, why);
-                let early = if let Purpose::Early(sequence) = purpose { Some(sequence) } else { None };
+                let early = if let Purpose::Early(sequence) = purpose {
+                    Some((sequence, read.place.offset))
+                } else {
+                    None
+                };
                 self.violation(finding, None, early, now_ns);
             }
         }
     }
 
-    fn reread(&mut self, place: Place, verdict: Verdict, now_ns: u64) {
-        let Some(at) = self.rereads.iter().position(|reread| reread.place == place && reread.in_flight)
-        else {
-            return;
-        };
-        let reread = &mut self.rereads[at];
-        reread.in_flight = false;
+    /// What the re-read that was taken last showed.
+    fn reread(&mut self, verdict: Verdict, now_ns: u64) {
+        let Some(mut reread) = self.taken.take() else { return };
         reread.found.finding.rereads.push(verdict);
         if reread.found.finding.rereads.len() == 1 {
             reread.due_ns = now_ns + REREAD_PAUSE_NS;
+            self.paused.push_back(reread);
             return;
         }
-        let Reread { found, early, .. } = self.rereads.swap_remove(at);
-        self.settle(found, early.is_some());
+        self.settle(reread.found, reread.early.is_some());
     }
 
     /// A violation that has been read again often enough.
@@ -717,7 +828,9 @@ impl Verification {
         if self.stage != Stage::Done {
             self.abandon("the worker ended before it was read back");
         }
-        for reread in std::mem::take(&mut self.rereads) {
+        let flying = self.flying.iter_mut().filter_map(Option::take);
+        let rest: Vec<Reread> = self.fresh.drain(..).chain(self.paused.drain(..)).chain(flying).collect();
+        for reread in rest {
             self.settle(reread.found, reread.early.is_some());
         }
         self.send();
@@ -727,4 +840,10 @@ impl Verification {
     pub(super) fn tally_mut(&mut self) -> &mut VerifyTally {
         &mut self.tally
     }
+}
+
+fn crc_of(block: &[u8]) -> u32 {
+    let mut sum = [0; 4];
+    digest(Method::Crc32c, block, &mut sum);
+    u32::from_le_bytes(sum)
 }
