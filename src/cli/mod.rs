@@ -21,10 +21,14 @@ use terminal::Terminal;
 
 /// All well.
 const EXIT_OK: u8 = 0;
+/// A promise was broken.
+const EXIT_VIOLATION: u8 = 1;
 /// Job file or command line wrong; nothing started.
 const EXIT_USAGE: u8 = 2;
 /// I/O, device or environment error.
 const EXIT_IO: u8 = 4;
+/// Nothing, or less than asked, could be verified.
+const EXIT_INCONCLUSIVE: u8 = 5;
 /// Unsafe target refused.
 const EXIT_UNSAFE: u8 = 6;
 
@@ -99,9 +103,12 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
             let written = terminal.finish(&report);
             if let Err(why) = written {
                 eprintln!("error: the report could not be written: {why}");
-                return EXIT_IO;
+                return if report.violations() > 0 { EXIT_VIOLATION } else { EXIT_IO };
             }
-            failure.map_or_else(|| exit_code(&report), |failure| tell(&failure))
+            match failure.map(|failure| tell(&failure)) {
+                Some(code) if code != EXIT_IO || report.violations() == 0 => code,
+                _ => exit_code(&report),
+            }
         }
         Err(error) => {
             terminal.clear_line();
@@ -120,11 +127,21 @@ fn tell(error: &RunError) -> u8 {
     }
 }
 
+/// A broken promise goes above all: whoever looks for it must not miss it behind a signal or an error.
 fn exit_code(report: &Report) -> u8 {
+    if report.violations() > 0 {
+        return EXIT_VIOLATION;
+    }
     if let Some(signal) = report.ended_by_signal {
         return u8::try_from(128 + signal).unwrap_or(u8::MAX);
     }
     // `continue_on_error` goes on; it does not turn an error into a zero.
     let failed = |job: &crate::report::JobReport| job.error.is_some() || job.stats.first_error().is_some();
-    if report.jobs.iter().any(failed) { EXIT_IO } else { EXIT_OK }
+    if report.jobs.iter().any(failed) {
+        EXIT_IO
+    } else if report.inconclusive() {
+        EXIT_INCONCLUSIVE
+    } else {
+        EXIT_OK
+    }
 }

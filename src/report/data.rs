@@ -28,6 +28,20 @@ pub struct Report {
     pub job_toml: Option<String>,
 }
 
+impl Report {
+    /// Blocks that break a promise, of all jobs.
+    #[must_use]
+    pub fn violations(&self) -> u64 {
+        self.jobs.iter().filter_map(|job| job.verify.as_ref()).map(VerifyTally::violations).sum()
+    }
+
+    /// Whether a job verified nothing, or less than it should have.
+    #[must_use]
+    pub fn inconclusive(&self) -> bool {
+        self.jobs.iter().filter_map(|job| job.verify.as_ref()).any(VerifyTally::is_inconclusive)
+    }
+}
+
 /// One line of the result: a worker, or with `group_reporting` all workers of a group.
 #[derive(Clone, Debug)]
 pub struct JobReport {

@@ -1,4 +1,5 @@
-//! fio's JSON, with fio's keys, units and nesting, and what more we know under `fio-spdk`.
+//! fio's JSON, with fio's keys, units and nesting, and what more we know under `fio-spdk`. What a
+//! job verified stands under `verify`, which fio does not have.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,7 @@ use super::figures::{
     BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, bandwidth, busy_percent, cpu_percent,
     fio_batches, iops, latency_levels, runtime_ns, share_of_group, shares,
 };
-use super::{Format, JobReport, ReactorReport, Report, TargetReport, options, text};
+use super::{Format, JobReport, ReactorReport, Report, TargetReport, options, text, verify};
 
 /// fio's `json`.
 pub(super) const FORMAT: Format =
@@ -111,6 +112,9 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
         }
         if let Some(description) = &job.spec.description {
             map.insert("desc".to_owned(), description.as_str().into());
+        }
+        if let Some(tally) = &job.verify {
+            map.insert("verify".to_owned(), verify::object(job, tally));
         }
         map.insert("fio-spdk".to_owned(), own_job_object(job));
     }

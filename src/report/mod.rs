@@ -7,13 +7,17 @@ pub mod live;
 mod normal;
 mod options;
 mod text;
+mod verify;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
 
 pub use data::{
     CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
 };
+pub use verify::finding_line;
 
 /// A way to write a [`Report`].
 pub struct Format {

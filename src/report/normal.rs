@@ -10,7 +10,7 @@ use super::figures::{
     shares, was_used,
 };
 use super::text::{self, counted, printable, rounded, shortened, span, wrapped};
-use super::{Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, options};
+use super::{Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, options, verify};
 
 /// fio's name for what people read.
 pub(super) const FORMAT: Format = Format { name: "normal", doc: "for people", render };
@@ -70,7 +70,7 @@ fn trouble_text(report: &Report) -> String {
     let errors = report.jobs.iter().flat_map(|job| job.stats.errors()).map(|error| error.count).sum();
     let failed: Vec<&str> =
         report.jobs.iter().filter(|job| job.error.is_some()).map(|job| job.name.as_str()).collect();
-    let mut parts = Vec::new();
+    let mut parts = verify::troubles(report);
     if !failed.is_empty() {
         let jobs = counted(failed.len() as u64, "job", "jobs");
         let names: Vec<String> =
@@ -129,6 +129,9 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     }
     if stats.total_ios() == 0 && stats.flush.count() == 0 {
         out.push_str("  no I/O was completed\n");
+    }
+    if let Some(tally) = &job.verify {
+        out.push_str(&verify::text(job, tally, WIDTH));
     }
     out.push_str(&load_text(job));
     out

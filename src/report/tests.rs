@@ -16,9 +16,9 @@ use super::{
 };
 
 const STARTED_MS: u64 = 1_795_238_631_483;
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
-fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
+pub(super) fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
     JobSpec {
         name: name.to_owned(),
         description: None,
@@ -93,7 +93,7 @@ fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
     }
 }
 
-fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
+pub(super) fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
     JobReport {
         name: spec.name.clone(),
         group,
@@ -108,7 +108,7 @@ fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
     }
 }
 
-fn report(jobs: Vec<JobReport>) -> Report {
+pub(super) fn report(jobs: Vec<JobReport>) -> Report {
     Report {
         time_unix_ms: STARTED_MS + 10_004,
         started_unix_ms: STARTED_MS,
@@ -123,7 +123,7 @@ fn report(jobs: Vec<JobReport>) -> Report {
 }
 
 /// `count` I/Os of 4 KiB around `clat_ns`, one in a thousand of them slow.
-fn count(stats: &mut WorkerStats, op: Op, ios: u64, clat_ns: u64, with_slat: bool) {
+pub(super) fn count(stats: &mut WorkerStats, op: Op, ios: u64, clat_ns: u64, with_slat: bool) {
     let counts = stats.ops.get_mut(op);
     for i in 0..ios {
         let slat = if with_slat { 700 + i * 7919 % 997 } else { 0 };
@@ -143,7 +143,7 @@ fn record(latency: &mut LatencyStats, slat: Option<u64>, clat: u64) {
     latency.lat.record(slat.unwrap_or(0) + clat);
 }
 
-fn from_to(start_ns: u64, end_ns: u64) -> WorkerStats {
+pub(super) fn from_to(start_ns: u64, end_ns: u64) -> WorkerStats {
     let mut stats = WorkerStats::default();
     (stats.start_ns, stats.end_ns) = (start_ns, end_ns);
     stats
@@ -254,12 +254,12 @@ fn unfinished() -> Report {
     report
 }
 
-fn text_in(name: &str, report: &Report) -> String {
+pub(super) fn text_in(name: &str, report: &Report) -> String {
     render(parse_formats(name).unwrap()[0], report)
 }
 
 /// The output in the state of its golden file: without what every build changes.
-fn check_golden(file: &str, output: &str) {
+pub(super) fn check_golden(file: &str, output: &str) {
     let version = env!("CARGO_PKG_VERSION");
     let output = output
         .replace(&format!("fio-spdk {version},"), "fio-spdk VERSION,")
@@ -346,7 +346,7 @@ fn latency_levels_include_their_lower_bound_only() {
     }
 }
 
-fn parsed(format: &str, report: &Report) -> Value {
+pub(super) fn parsed(format: &str, report: &Report) -> Value {
     serde_json::from_str(&text_in(format, report)).unwrap()
 }
 
