@@ -25,6 +25,7 @@ fn lost(number: u64) -> Finding {
         allowed: "write 900 (in flight), or write 800 (durable)".to_owned(),
         promise: "write 800 was made durable by a flush".to_owned(),
         details: Vec::new(),
+        named_offset: None,
         rereads: vec![Verdict::Lost, Verdict::Lost],
     }
 }

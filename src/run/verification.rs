@@ -14,6 +14,7 @@ use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::job::spec::SyncMode;
 use crate::reactor::{Found, VerifyParts};
+use crate::report::finding_line;
 use crate::verify::block::{BlockFormat, Sealer};
 use crate::verify::judge::{Judge, TargetIdentity};
 use crate::verify::payload::PatternFill;
@@ -184,7 +185,7 @@ impl Verdicts {
     pub fn take(&mut self, name: &str, targets: &[PathBuf], found: &Receiver<Found>) {
         for Found { finding, received, expected } in found.try_iter() {
             let target = targets.get(usize::from(finding.target)).map_or(Path::new("?"), PathBuf::as_path);
-            let line = finding_line(name, target, &finding);
+            let line = finding_line(name, &target.to_string_lossy(), &finding);
             if let Some((path, file)) = &mut self.file
                 && let Err(error) = writeln!(file, "{line}")
             {
@@ -206,8 +207,4 @@ impl Verdicts {
 pub fn new_run_id() -> RunId {
     let half = || u128::from(plan::fresh_seed());
     RunId(half() << 64 | half())
-}
-
-fn finding_line(_job: &str, _target: &Path, finding: &crate::base::verify::Finding) -> String {
-    format!("{finding:?}")
 }

@@ -290,7 +290,7 @@ impl Sealer {
         let mut offset = facts.io_offset;
         for block in buffer.chunks_mut(self.format.interval as usize) {
             self.seal_block(block, offset, target, facts);
-            offset += block.len() as u64;
+            offset = offset.wrapping_add(block.len() as u64);
         }
     }
 

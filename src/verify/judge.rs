@@ -6,11 +6,14 @@ use crate::base::verify::{Finding, Method, RunId, Verdict};
 
 use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_VERSION, Tag, VERSION};
 use super::checksum;
+use super::damage::Damage;
 use super::diagnose;
 use super::ledger::State;
 
-/// Candidates of a block that are kept; older ones are summed up.
-pub const MOST_CANDIDATES: usize = 32;
+/// Candidates of a block that are kept. Of one with more, what is older than these may stand too.
+pub const MOST_CANDIDATES: usize = 4096;
+/// Candidates that are named in words.
+const MOST_NAMED: usize = 8;
 
 /// A mutation that may stand in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +54,11 @@ impl Allowed {
         let mut allowed = Allowed { issued, ..Allowed::default() };
         for candidate in chain {
             let floor = survives(&candidate);
-            if allowed.candidates.len() < MOST_CANDIDATES || floor {
+            // Zeros may stand because of any trim: one of those left out speaks for all.
+            let is_trim = |other: &Candidate| other.op == Op::Deallocate;
+            let kept = allowed.candidates.len() < MOST_CANDIDATES
+                || is_trim(&candidate) && !allowed.candidates.iter().any(is_trim);
+            if kept || floor {
                 allowed.candidates.push(candidate);
             }
             if floor {
@@ -65,11 +72,24 @@ impl Allowed {
     /// What may stand there, in words.
     #[must_use]
     pub fn describe(&self) -> String {
-        let mut parts: Vec<String> = self.candidates.iter().map(describe_candidate).collect();
+        let newest = self.candidates.iter().take(MOST_NAMED);
+        let mut parts: Vec<String> = newest.map(describe_candidate).collect();
+        if let Some(last) = self.candidates.get(MOST_NAMED..).and_then(<[Candidate]>::last) {
+            let between = self.candidates.len() - MOST_NAMED - 1;
+            if between > 0 {
+                parts.push(format!("{between} between"));
+            }
+            parts.push(describe_candidate(last));
+        }
         if !self.has_floor {
             parts.push("what stood there before".to_owned());
         }
         parts.join(", or ")
+    }
+
+    /// Whether so many may stand here that some were left out.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.candidates.len() > MOST_CANDIDATES || self.candidates.len() == MOST_CANDIDATES && !self.has_floor
     }
 
     /// The promise that must be kept, in words.
@@ -194,10 +214,10 @@ impl Judge {
     }
 
     /// The block that write `sequence` would have left at `place`, with what does not follow from
-    /// the workload (time, epoch) taken from the block that was `received`.
+    /// the workload (time, epoch) taken from the block that was `received`; as on the medium.
     #[must_use]
     pub fn expected(&self, received: &[u8], place: Place, sequence: u64, allowed: &Allowed) -> Vec<u8> {
-        diagnose::expected(self, received, place, sequence, allowed)
+        Damage::of(self, received, place, allowed).expected(sequence)
     }
 
     /// Whether trimmed blocks are judged at all.
@@ -231,6 +251,15 @@ impl Judge {
             && self.digest_fits(block)
     }
 
+    /// The tag of a block, if blocks of this format have one. With a pattern anything may stand there.
+    #[inline]
+    pub(super) fn tag(&self, block: &[u8]) -> Option<Tag> {
+        if !self.sealer.format.has_tag() {
+            return None;
+        }
+        block.get(self.front..).and_then(Tag::read)
+    }
+
     #[inline]
     fn starts_well(&self, header: &Header, place: Place) -> bool {
         let word = u64::from(header.magic)
@@ -242,9 +271,11 @@ impl Judge {
 
     #[inline]
     pub(super) fn digest_fits(&self, block: &[u8]) -> bool {
-        let (front, covered) = block.split_at(self.front);
+        let Some((front, covered)) = block.split_at_checked(self.front.max(HEADER_BYTES)) else {
+            return false;
+        };
         let mut digest = [0; 128];
-        let len = self.front - HEADER_BYTES;
+        let len = front.len() - HEADER_BYTES;
         checksum::digest(self.sealer.format.method, covered, &mut digest);
         digest[..len] == front[HEADER_BYTES..]
     }
@@ -269,6 +300,9 @@ impl Judge {
     /// Whether the pattern, if there is one, stands behind header and digest.
     pub(super) fn pattern_fits(&self, block: &[u8], place: Place, io_offset: u64) -> bool {
         let Some(pattern) = &self.sealer.format.pattern else { return true };
+        if block.len() < self.front {
+            return false;
+        }
         let mut expected = vec![0; block.len()];
         pattern.fill(&mut expected, place.offset, io_offset);
         expected[self.front..] == block[self.front..]
@@ -301,7 +335,7 @@ impl Judge {
         }
         let Some(header) = Header::read(block) else { return false };
         let target = self.targets[usize::from(place.target)].id;
-        let tag = block.get(self.front..).and_then(Tag::read);
+        let tag = self.tag(block);
         self.starts_well(&header, place)
             && Header::crc_of(block) == Some(header.crc)
             && tag.is_none_or(|tag| tag.target == target && tag.version == TAG_VERSION)
@@ -338,19 +372,30 @@ impl Judge {
         if !self.compare_sequence {
             return Verdict::Ok;
         }
+        let stands = |candidate: &Candidate| candidate.op == Op::Write && candidate.sequence == sequence;
+        if let Some(at) = allowed.candidates.iter().position(stands) {
+            return Judge::at_candidate(at, allowed);
+        }
+        // Without a known run in it, what stood there before is told by nothing but the lack of a promise.
+        if !(allowed.has_floor || self.knows_run && self.format().has_tag()) {
+            return Judge::before_all(allowed);
+        }
         if sequence >= allowed.issued {
             return Verdict::FromTheFuture;
         }
-        let stands = |candidate: &Candidate| candidate.op == Op::Write && candidate.sequence == sequence;
-        match allowed.candidates.iter().position(stands) {
-            Some(at) => Judge::at_candidate(at, allowed),
-            None => match allowed.candidates.last().filter(|_| allowed.has_floor) {
-                Some(floor) if floor.op == Op::Deallocate => Verdict::NotZero,
-                Some(floor) if floor.sequence > sequence => Verdict::Lost,
-                // Our function never put that write here.
-                Some(_) => Verdict::Corrupt,
-                None => Judge::before_all(allowed),
-            },
+        let Some(floor) = allowed.candidates.last().filter(|_| allowed.has_floor) else {
+            return Judge::before_all(allowed);
+        };
+        let is_newer = floor.op == Op::Deallocate || floor.sequence < sequence;
+        let oldest_kept = allowed.candidates.iter().take(MOST_CANDIDATES).rfind(|c| c.op == Op::Write);
+        if is_newer && allowed.is_cut_off() && oldest_kept.is_none_or(|kept| sequence < kept.sequence) {
+            return Judge::at_candidate(allowed.candidates.len() - 1, allowed);
+        }
+        match floor.op {
+            Op::Deallocate => Verdict::NotZero,
+            _ if !is_newer => Verdict::Lost,
+            // Our function never put that write here.
+            _ => Verdict::Corrupt,
         }
     }
 

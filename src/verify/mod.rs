@@ -3,7 +3,10 @@
 
 pub mod block;
 pub mod checksum;
+mod damage;
 mod diagnose;
 pub mod judge;
 pub mod ledger;
 pub mod payload;
+#[cfg(test)]
+mod tests;

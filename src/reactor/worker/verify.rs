@@ -715,10 +715,7 @@ impl Verification {
         });
         let should =
             block.filter(|_| self.spec.dump).and_then(|block| self.checker.should_stand(block, place));
-        let expected = should.map(|mut block| {
-            self.checker.judge.format().swap_front(&mut block);
-            block.into_boxed_slice()
-        });
+        let expected = should.map(Vec::into_boxed_slice);
         let found = Found { finding, received, expected };
         let sum = block.map(crc_of);
         self.fresh.push_back(Reread { found, place, due_ns: now_ns, sum, early });

@@ -1,0 +1,555 @@
+//! Blocks that are not intact: mixes that may stand, parts of several writes, flipped bits, or worse.
+//!
+//! Parts are compared in the order in which they stand on the medium, so with the header at its own
+//! place ([`super::block::BlockFormat::swap_front`]): what a device tears are logical blocks.
+
+use std::ops::Range;
+
+use crate::base::Op;
+use crate::base::verify::{Finding, Verdict};
+
+use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, WriteFacts};
+use super::diagnose::{Intact, finding};
+use super::judge::{Allowed, Judge, Place};
+use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp};
+
+/// Bits that may differ for a difference to be called flipped bits.
+const MOST_FLIPPED_BITS: u32 = 32;
+/// Lines of detail about single LBAs.
+const MOST_DETAILS: usize = 16;
+/// Shortest stretch of a write's bytes that is no accident.
+const TELLING_BYTES: usize = 24;
+/// Shortest stretch of the pool that is none.
+const TELLING_POOL: usize = 8;
+/// Candidates with which a block is compared, unless it names others.
+const MOST_COMPARED: usize = 32;
+/// Writes named in a block with which it is compared.
+const MOST_NAMED: usize = 32;
+
+/// Whose one sector is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The write of that number of this run and worker, at this place.
+    Write(u64),
+    Zeros,
+    Ones,
+    /// A whole sector of somebody or somewhere else.
+    Stranger(Stamp),
+    /// It begins as the one and ends as the other, from that byte of the block on.
+    Split {
+        first: Part,
+        then: Part,
+        at: usize,
+    },
+    Unknown,
+}
+
+/// Whose a part of a sector is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Write(u64),
+    Zeros,
+    Ones,
+    /// Another write of this tool, or what stood there before.
+    Other,
+}
+
+/// One write of which parts may stand here.
+struct Suspect {
+    sequence: u64,
+    /// The block it would have left, as on the medium.
+    bytes: Vec<u8>,
+}
+
+/// A block that is not intact, and what it is compared with.
+pub(super) struct Damage<'a> {
+    judge: &'a Judge,
+    /// Header first.
+    block: &'a [u8],
+    /// As on the medium.
+    medium: Vec<u8>,
+    place: Place,
+    allowed: &'a Allowed,
+    suspects: Vec<Suspect>,
+}
+
+impl<'a> Damage<'a> {
+    pub(super) fn of(judge: &'a Judge, block: &'a [u8], place: Place, allowed: &'a Allowed) -> Damage<'a> {
+        let mut medium = block.to_vec();
+        judge.format().swap_front(&mut medium);
+        let mut damage = Damage { judge, block, medium, place, allowed, suspects: Vec::new() };
+        damage.suspects = damage
+            .named()
+            .into_iter()
+            .map(|sequence| Suspect { sequence, bytes: damage.expected(sequence) })
+            .collect();
+        damage
+    }
+
+    /// The numbers of the writes of which parts may stand here: what was allowed, and what stamps
+    /// and header name.
+    fn named(&self) -> Vec<u64> {
+        let writes = self.allowed.candidates.iter().filter(|c| c.op == Op::Write);
+        let mut named: Vec<u64> = if self.judge.format().pattern.is_some() {
+            // Patterns differ by where their I/O began, and name nothing.
+            let mut origins: Vec<u64> = Vec::new();
+            let is_new = |c: &&super::judge::Candidate| {
+                let new = !origins.contains(&c.io_offset);
+                if new {
+                    origins.push(c.io_offset);
+                }
+                new
+            };
+            writes.filter(is_new).map(|c| c.sequence).collect()
+        } else {
+            writes.take(MOST_COMPARED).map(|c| c.sequence).collect()
+        };
+        let most = named.len() + MOST_NAMED;
+        let mut add = |sequence: u64| {
+            if !named.contains(&sequence) && named.len() < most {
+                named.push(sequence);
+            }
+        };
+        let sealer = self.sealer();
+        // A damaged header may still name its write.
+        let header = Header::read(self.block).filter(|header| header.magic == MAGIC);
+        if let Some(header) = header.filter(|header| header.offset == self.place.offset) {
+            add(header.sequence);
+        }
+        for at in (SECTOR..self.block.len()).step_by(SECTOR) {
+            if let Some(stamp) = Stamp::read(&self.block[at..])
+                && stamp.offset == self.place.offset.wrapping_add(at as u64)
+                && stamp.writer == sealer.writer(stamp.writer.sequence)
+            {
+                add(stamp.writer.sequence);
+            }
+        }
+        named
+    }
+
+    /// Makes the blocks it is compared with: of the run that is judged, or if none is known, of the
+    /// one that the block names.
+    fn sealer(&self) -> super::block::Sealer {
+        let mut sealer = self.judge.sealer.clone();
+        if !self.judge.knows_run
+            && let Some(tag) = self.judge.tag(self.block)
+        {
+            sealer.run = tag.run;
+            sealer.worker = Header::read(self.block).unwrap_or_default().worker;
+        }
+        sealer
+    }
+
+    /// The block that write `sequence` would have left, with what does not follow from the workload
+    /// (time, epoch) taken from the block at hand.
+    pub(super) fn expected(&self, sequence: u64) -> Vec<u8> {
+        let header = Header::read(self.block).unwrap_or_default();
+        let tag = self.judge.tag(self.block).unwrap_or_default();
+        let known = self.allowed.candidates.iter().find(|c| c.op == Op::Write && c.sequence == sequence);
+        let facts = WriteFacts {
+            io_offset: known.map_or(tag.io_offset, |candidate| candidate.io_offset),
+            io_len: known.map_or(tag.io_len, |candidate| candidate.io_len),
+            sequence,
+            time_unix_ns: u64::from(header.seconds) * 1_000_000_000 + u64::from(header.nanoseconds),
+            pass: tag.pass,
+            flush_epoch: tag.flush_epoch,
+        };
+        let mut out = vec![0; self.block.len()];
+        let target = self.judge.targets[usize::from(self.place.target)].id;
+        self.sealer().seal_block(&mut out, self.place.offset, target, &facts);
+        out
+    }
+
+    /// The verdict on a mix of whole atomic units, each of which may stand; `None` if one may not.
+    pub(super) fn allowed_mix(&self) -> Option<(Verdict, String)> {
+        let candidates = &self.allowed.candidates;
+        let before = !self.allowed.has_floor;
+        if before && self.judge.format().pattern.is_some() {
+            // An earlier run may have laid the same pattern.
+            let stands = "what stood there before, or parts of it";
+            return Some((Judge::before_all(self.allowed), stands.to_owned()));
+        }
+        let atomic = self.judge.targets[usize::from(self.place.target)].atomic();
+        let mut oldest = 0;
+        let mut kinds: Vec<String> = Vec::new();
+        for unit in self.pieces(atomic) {
+            let part = &self.medium[unit.clone()];
+            let stands = |at: usize| match candidates[at].op {
+                Op::Write => self
+                    .suspects
+                    .iter()
+                    .any(|one| one.sequence == candidates[at].sequence && one.bytes[unit.clone()] == *part),
+                _ => part.iter().all(|&byte| byte == 0),
+            };
+            let (at, name) = match (0..candidates.len()).find(|&at| stands(at)) {
+                Some(at) if candidates[at].op == Op::Write => {
+                    (at, format!("write {}", candidates[at].sequence))
+                }
+                Some(at) => (at, "zeros".to_owned()),
+                None if before && !self.has_traces(unit) => {
+                    (candidates.len(), "what stood there before".to_owned())
+                }
+                None => return None,
+            };
+            oldest = oldest.max(at);
+            if !kinds.contains(&name) && kinds.len() < MOST_DETAILS {
+                kinds.push(name);
+            }
+        }
+        let verdict = match oldest {
+            at if at == candidates.len() => Judge::before_all(self.allowed),
+            at => match Judge::at_candidate(at, self.allowed) {
+                // One write alone would have been intact.
+                Verdict::Ok => Verdict::InFlight,
+                other => other,
+            },
+        };
+        let parts = kinds.join("; ");
+        Some((verdict, if kinds.len() > 1 { format!("parts of several: {parts}") } else { parts }))
+    }
+
+    /// Whether some of a unit comes from a write that was allowed there. Judged by what is unique to
+    /// one write: where headers or stamps stand. Other bytes of two writes are the same now and then.
+    fn has_traces(&self, unit: Range<usize>) -> bool {
+        let writes = || {
+            let is_allowed = |one: &&Suspect| {
+                self.allowed.candidates.iter().any(|c| c.op == Op::Write && c.sequence == one.sequence)
+            };
+            self.suspects.iter().filter(is_allowed)
+        };
+        self.pieces(SECTOR).into_iter().filter(|piece| unit.contains(&piece.start)).any(|piece| {
+            let sector = &self.medium[piece.clone()];
+            let named = self.stranger(&piece).is_some();
+            writes().any(|one| {
+                let theirs = &one.bytes[piece.clone()];
+                same_from_start(sector, theirs) >= TELLING_BYTES
+                    || !named && same_to_end(sector, theirs) >= TELLING_BYTES
+            })
+        })
+    }
+
+    /// What is wrong with a block that may not stand.
+    pub(super) fn finding(&self, why: &str) -> Finding {
+        if let Some(found) = self.flipped(why) {
+            return found;
+        }
+        let owners: Vec<(Range<usize>, Owner)> =
+            self.pieces(SECTOR).into_iter().map(|piece| (piece.clone(), self.owner(&piece))).collect();
+        let torn = self.is_torn(&owners);
+        let (verdict, stands) = if torn {
+            (Verdict::Torn, describe_kinds(&owners))
+        } else {
+            (Verdict::Corrupt, format!("no write of ours: {why}"))
+        };
+        let mut found = finding(self.place, self.block, verdict, stands);
+        if let Some((sequence, by)) = self.shifted().filter(|_| !torn) {
+            found.details.push(format!("write {sequence}, shifted by {by} bytes"));
+        }
+        found.details.extend(self.lba_lines(&owners));
+        if let Some((sequence, bytes)) = self.nearest().filter(|_| !torn) {
+            let how = difference(self.judge, self.block, &bytes);
+            found.details.push(format!("compared with write {sequence}: {how}"));
+        }
+        found
+    }
+
+    /// The write that differs least, header first.
+    fn nearest(&self) -> Option<(u64, Vec<u8>)> {
+        let nearest = self.suspects.iter().min_by_key(|one| bits_apart(&self.medium, &one.bytes))?;
+        let mut bytes = nearest.bytes.clone();
+        self.judge.format().unswap_front(&mut bytes);
+        Some((nearest.sequence, bytes))
+    }
+
+    /// If few bits differ from one whole write: which.
+    pub(super) fn flipped(&self, why: &str) -> Option<Finding> {
+        let (sequence, bytes) = self.repaired().or_else(|| {
+            let (sequence, bytes) = self.nearest()?;
+            // A flipped bit that only the block knows (its time, say) looks like a wrong checksum.
+            let sums = HEADER_BYTES - 4..self.judge.format().front_bytes().max(HEADER_BYTES);
+            let covered = |bytes: &[u8]| {
+                let mut bytes = bytes.to_vec();
+                if self.judge.format().method.has_header() && bytes.len() >= sums.end {
+                    bytes[sums.clone()].fill(0);
+                }
+                bytes
+            };
+            let apart = bits_apart(&covered(self.block), &covered(&bytes));
+            (apart <= MOST_FLIPPED_BITS).then_some((sequence, bytes))
+        })?;
+        let stands = format!("write {sequence}, damaged: {why}");
+        let mut found = finding(self.place, self.block, Verdict::Corrupt, stands);
+        found.details.push(difference(self.judge, self.block, &bytes));
+        Some(found)
+    }
+
+    /// The block of this worker that one flipped bit of header or tag has made of an intact one.
+    fn repaired(&self) -> Option<(u64, Vec<u8>)> {
+        let format = self.judge.format();
+        if !format.method.has_header() {
+            return None;
+        }
+        let header = Header::read(self.block)?;
+        let (from, to) = if Header::crc_of(self.block) != Some(header.crc) {
+            (0, HEADER_BYTES)
+        } else if self.judge.tag(self.block).is_some() {
+            (format.front_bytes(), format.front_bytes() + TAG_BYTES)
+        } else {
+            return None;
+        };
+        let mut block = self.block.to_vec();
+        for bit in from * 8..(to * 8).min(block.len() * 8) {
+            block[bit / 8] ^= 1 << (bit % 8);
+            let header = Header::read(&block)?;
+            let target = self.judge.targets[usize::from(self.place.target)].id;
+            let run = |tag: &Tag| {
+                tag.target == target && (tag.run == self.judge.sealer.run || !self.judge.knows_run)
+            };
+            if Header::crc_of(&block) == Some(header.crc)
+                && header.offset == self.place.offset
+                && self.judge.tag(&block).as_ref().is_some_and(run)
+                && self.suspects.iter().any(|one| one.sequence == header.sequence)
+                && Intact::of(self.judge, &block).is_ok()
+            {
+                return Some((header.sequence, block));
+            }
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+        None
+    }
+
+    /// The pieces of the block that the multiples of `unit` bytes on the target cut it into.
+    fn pieces(&self, unit: usize) -> Vec<Range<usize>> {
+        let unit_bytes = unit as u64;
+        let into = usize::try_from(self.place.offset % unit_bytes).unwrap_or(0);
+        let mut cuts: Vec<usize> = vec![0];
+        cuts.extend((unit - into..self.block.len()).step_by(unit));
+        let ends = cuts.iter().copied().skip(1).chain([self.block.len()]);
+        cuts.iter().copied().zip(ends).map(|(from, to)| from..to).filter(|piece| !piece.is_empty()).collect()
+    }
+
+    /// What names itself in a piece: somebody's stamp, or a header with a good crc.
+    fn stranger(&self, piece: &Range<usize>) -> Option<Stamp> {
+        if piece.start > 0 {
+            return Stamp::read(&self.medium[piece.clone()]);
+        }
+        let header = Header::read(self.block)?;
+        if header.magic != MAGIC || Header::crc_of(self.block) != Some(header.crc) {
+            return None;
+        }
+        let mut sealer = self.judge.sealer.clone();
+        if let Some(tag) = self.judge.tag(self.block) {
+            sealer.run = tag.run;
+        }
+        sealer.worker = header.worker;
+        Some(Stamp { writer: sealer.writer(header.sequence), offset: header.offset })
+    }
+
+    /// Whose a sector is.
+    fn owner(&self, piece: &Range<usize>) -> Owner {
+        let sector = &self.medium[piece.clone()];
+        if let Some(one) = self.suspects.iter().find(|one| one.bytes[piece.clone()] == *sector) {
+            return Owner::Write(one.sequence);
+        }
+        if let Some(Part::Zeros) = blank(sector) {
+            return Owner::Zeros;
+        } else if blank(sector).is_some() {
+            return Owner::Ones;
+        }
+        if let Some(split) = self.split(piece) {
+            return split;
+        }
+        match self.stranger(piece) {
+            Some(stamp) if stamp.writer != self.sealer().writer(stamp.writer.sequence) => {
+                Owner::Stranger(stamp)
+            }
+            Some(stamp) if !self.is_here(stamp, piece) => Owner::Stranger(stamp),
+            _ => Owner::Unknown,
+        }
+    }
+
+    fn is_here(&self, stamp: Stamp, piece: &Range<usize>) -> bool {
+        stamp.offset == self.place.offset.wrapping_add(piece.start as u64)
+    }
+
+    /// A sector that begins as one write and ends as something else that may have been written.
+    fn split(&self, piece: &Range<usize>) -> Option<Owner> {
+        let sector = &self.medium[piece.clone()];
+        let longest = |same: fn(&[u8], &[u8]) -> usize| {
+            let all = self.suspects.iter().map(|one| (same(sector, &one.bytes[piece.clone()]), one.sequence));
+            all.max().filter(|(len, _)| *len >= TELLING_BYTES)
+        };
+        let head = longest(same_from_start);
+        let tail = longest(same_to_end);
+        if let Some((len, first)) = head {
+            let rest = &sector[len..];
+            let ends =
+                |one: &&Suspect| one.sequence != first && one.bytes[piece.start + len..piece.end] == *rest;
+            let then = if let Some(other) = self.suspects.iter().find(ends) {
+                Some(Part::Write(other.sequence))
+            } else if let Some(blank) = blank(rest) {
+                Some(blank)
+            } else if tail.is_none_or(|(_, last)| last != first)
+                && (!self.allowed.has_floor || self.may_be_ours(piece.start + len..piece.end))
+            {
+                Some(Part::Other)
+            } else {
+                None
+            };
+            let at = piece.start + len;
+            return then.map(|then| Owner::Split { first: Part::Write(first), then, at });
+        }
+        let (len, last) = tail?;
+        let at = piece.end - len;
+        let before = &sector[..sector.len() - len];
+        let here = self.stranger(piece).is_some_and(|stamp| self.is_here(stamp, piece));
+        let first = match blank(before) {
+            Some(blank) => blank,
+            None if here || !self.allowed.has_floor => Part::Other,
+            None => return None,
+        };
+        Some(Owner::Split { first, then: Part::Write(last), at })
+    }
+
+    /// Whether some write of this tool, whichever, may have left these bytes of the block.
+    fn may_be_ours(&self, range: Range<usize>) -> bool {
+        let format = self.judge.format();
+        if format.pattern.is_some() || format.header_at > 0 {
+            return false;
+        }
+        // Heads and stamps come from no pool.
+        let sector = range.start / SECTOR * SECTOR;
+        let head = if sector == 0 { format.front_bytes() + TAG_BYTES } else { sector + STAMP_BYTES };
+        let from = range.start.max(head);
+        range.end >= from + TELLING_POOL
+            && range.end <= sector + SECTOR
+            && Payload::default().may_leave(&self.block[from..range.end], from)
+    }
+
+    /// Whether all that stands here was written for this place, but in parts.
+    fn is_torn(&self, owners: &[(Range<usize>, Owner)]) -> bool {
+        let for_here = |(piece, owner): &(Range<usize>, Owner)| match owner {
+            Owner::Stranger(stamp) => self.is_here(*stamp, piece),
+            Owner::Unknown => !self.allowed.has_floor && !self.allowed.candidates.is_empty(),
+            _ => true,
+        };
+        let is_split = |(_, owner): &(Range<usize>, Owner)| matches!(owner, Owner::Split { .. });
+        let is_known = |(_, owner): &(Range<usize>, Owner)| matches!(owner, Owner::Write(_));
+        let several = owners.windows(2).any(|pair| pair[0].1 != pair[1].1);
+        owners.iter().all(for_here) && (owners.iter().any(is_split) || owners.iter().any(is_known) && several)
+    }
+
+    /// Which LBA is whose, neighbours of one owner in one line.
+    fn lba_lines(&self, owners: &[(Range<usize>, Owner)]) -> Vec<String> {
+        let lba = self.judge.targets[usize::from(self.place.target)].lba() as u64;
+        let lines = owners.chunk_by(|one, next| one.1 == next.1).take(MOST_DETAILS).map(|same| {
+            let (from, to) = (same[0].0.start, same[same.len() - 1].0.end);
+            let first = self.place.offset.wrapping_add(from as u64);
+            let last = self.place.offset.wrapping_add(to as u64 - 1);
+            let mut name = if first / lba == last / lba {
+                format!("LBA {}", first / lba)
+            } else {
+                format!("LBAs {} to {}", first / lba, last / lba)
+            };
+            // Not to the end of an LBA: which part of it.
+            if !first.is_multiple_of(lba) || !last.wrapping_add(1).is_multiple_of(lba) {
+                name.push_str(&format!(" (bytes {from} to {} of the block)", to - 1));
+            }
+            format!("{name}: {}", describe_owner(same[0].1))
+        });
+        lines.collect()
+    }
+
+    /// Whether a write stands here, but a few bytes too early or too late.
+    fn shifted(&self) -> Option<(u64, i64)> {
+        if self.judge.format().pattern.is_some() {
+            return None;
+        }
+        let middle = self.medium.len() / 2 / 8 * 8;
+        self.suspects.iter().find_map(|one| {
+            let needle = one.bytes.get(middle..middle + TELLING_BYTES)?;
+            let at = self.medium.windows(TELLING_BYTES).position(|window| window == needle)?;
+            let by = at.cast_signed() as i64 - middle.cast_signed() as i64;
+            (by != 0).then_some((one.sequence, by))
+        })
+    }
+}
+
+fn same_from_start(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+fn same_to_end(one: &[u8], other: &[u8]) -> usize {
+    one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
+/// Zeros or ones all over.
+fn blank(bytes: &[u8]) -> Option<Part> {
+    match bytes.first()? {
+        0 if bytes.iter().all(|&byte| byte == 0) => Some(Part::Zeros),
+        0xff if bytes.iter().all(|&byte| byte == 0xff) => Some(Part::Ones),
+        _ => None,
+    }
+}
+
+fn describe_kinds(owners: &[(Range<usize>, Owner)]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (_, owner) in owners {
+        let part = describe_owner(*owner);
+        if !parts.contains(&part) && parts.len() < MOST_DETAILS {
+            parts.push(part);
+        }
+    }
+    format!("parts of several: {}", parts.join("; "))
+}
+
+fn describe_owner(owner: Owner) -> String {
+    match owner {
+        Owner::Write(sequence) => describe_part(Part::Write(sequence)),
+        Owner::Zeros => describe_part(Part::Zeros),
+        Owner::Ones => describe_part(Part::Ones),
+        Owner::Stranger(stamp) => format!(
+            "write {} of worker {} of run ...{:08x} for offset {}",
+            stamp.writer.sequence, stamp.writer.worker, stamp.writer.run, stamp.offset
+        ),
+        Owner::Split { first, then, at } => {
+            format!("{} up to byte {at}, then {}", describe_part(first), describe_part(then))
+        }
+        Owner::Unknown => "bytes of no known write".to_owned(),
+    }
+}
+
+fn describe_part(part: Part) -> String {
+    match part {
+        Part::Write(sequence) => format!("write {sequence}"),
+        Part::Zeros => "zeros".to_owned(),
+        Part::Ones => "ones (0xff)".to_owned(),
+        Part::Other => "something older".to_owned(),
+    }
+}
+
+fn bits_apart(one: &[u8], other: &[u8]) -> u32 {
+    one.iter().zip(other).map(|(a, b)| (a ^ b).count_ones()).sum()
+}
+
+/// How a block differs from what was expected.
+pub(super) fn difference(judge: &Judge, block: &[u8], expected: &[u8]) -> String {
+    let Some(first) = block.iter().zip(expected).position(|(one, other)| one != other) else {
+        return "no byte differs".to_owned();
+    };
+    let bytes = block.iter().zip(expected).filter(|(one, other)| one != other).count();
+    let format = judge.format();
+    let front = format.front_bytes();
+    let part = match first {
+        at if at < HEADER_BYTES.min(front) => "header",
+        at if at < front => "digest",
+        at if format.has_tag() && at < front + TAG_BYTES => "tag",
+        _ => "payload",
+    };
+    format!(
+        "{bytes} bytes ({} bits) differ, the first at byte {first} ({part}): {:#04x} where {:#04x} should be",
+        bits_apart(block, expected),
+        block[first],
+        expected[first]
+    )
+}
