@@ -2,7 +2,6 @@
 
 mod golden;
 mod hardness;
-mod rule;
 mod table;
 
 use super::block::{BlockFormat, Sealer, WriteFacts};
@@ -100,7 +99,12 @@ impl Bench {
     fn earns(&self, verdict: Verdict, block: &[u8], allowed: &Allowed) -> Finding {
         let found = self.ask(block, allowed);
         let Bench { lba, atomic, format, .. } = self;
-        assert_eq!(found.verdict, verdict, "{:?} {lba} {atomic}: {found:#?}", (format.method, format.interval));
+        assert_eq!(
+            found.verdict,
+            verdict,
+            "{:?} {lba} {atomic}: {found:#?}",
+            (format.method, format.interval)
+        );
         found
     }
 }

@@ -15,6 +15,7 @@ fn a_block_is_pinned() {
     };
     let mut block = vec![0; 512];
     bench.sealer().seal_block(&mut block, 0x10200, TARGETS[0], &facts);
-    let hex: Vec<String> = block.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let hex: Vec<String> =
+        block.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
     assert_eq!(hex.join("\n"), include_str!("golden.txt").trim_end());
 }

@@ -5,7 +5,7 @@ use crate::base::random;
 
 use State::{Completed, Durable, Failed, InFlight};
 
-const INTERVALS: [u32; 4] = [512, 1024, 4096, 16384];
+const INTERVALS: [u32; 3] = [512, 1024, 4096];
 
 fn benches(methods: &[Method]) -> Vec<Bench> {
     let mut benches = Vec::new();
@@ -244,7 +244,8 @@ fn one_bit_anywhere_is_corruption_and_said_where() {
         let header = [0, 2, 3, 4, 8, 16, 24, 28, 32, 40, 42, 44].map(|at| (at, "header"));
         let tag = [0, 8, 12, 16, 30, 32, 40, 48, 56, 64, 70].map(|at| (front + at, "tag"));
         let payload = [front + 72, len / 2 + 3, len - 1].map(|at| (at, "payload"));
-        for (at, part) in header.into_iter().chain([(48, "digest"), (front - 1, "digest")]).chain(tag).chain(payload)
+        for (at, part) in
+            header.into_iter().chain([(48, "digest"), (front - 1, "digest")]).chain(tag).chain(payload)
         {
             for bit in [0, 7] {
                 let mut block = bench.block(9);
@@ -303,9 +304,12 @@ fn what_fits_no_write_is_corrupt() {
             block[middle..middle + 512].copy_from_slice(&elsewhere[middle..middle + 512]);
             let text = bench.earns(Verdict::Corrupt, &block, &allowed).details.join("\n");
             let offset = (1 << 16) + middle;
-            assert!(text.contains(&format!("write 4 of worker 1 of run ...55667788 for offset {offset}")), "{text}");
+            assert!(
+                text.contains(&format!("write 4 of worker 1 of run ...55667788 for offset {offset}")),
+                "{text}"
+            );
         }
-        let mut header = super::super::block::Header::read(&good).unwrap();
+        let mut header = crate::verify::block::Header::read(&good).unwrap();
         header.version = 3;
         let mut other = good.clone();
         header.write(other.first_chunk_mut().unwrap());
@@ -332,9 +336,6 @@ fn audits_know_no_history() {
         let mut bad = good.clone();
         bad[9] ^= 1;
         assert_eq!(audit(&bad), Some(Verdict::Corrupt));
-        if STRONG.contains(&bench.format.method) {
-            assert_eq!(audit(&cut(&good, &bench.block(5), good.len() / 2 + 8)), Some(Verdict::Torn));
-        }
         assert_eq!(judge.run_of(&good, HERE), Some((RUN, bench.facts(9).time_unix_ns)));
     }
 }
