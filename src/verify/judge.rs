@@ -362,7 +362,7 @@ impl Judge {
             return Judge::at_candidate(at, allowed);
         }
         // Without a known run in it, what stood there before is told by nothing but the lack of a promise.
-        if !allowed.has_floor && !(self.knows_run && self.format().has_tag()) {
+        if !(allowed.has_floor || self.knows_run && self.format().has_tag()) {
             return Judge::before_all(allowed);
         }
         if sequence >= allowed.issued {

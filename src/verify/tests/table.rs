@@ -212,7 +212,7 @@ fn a_cut_inside_an_lba_is_torn_wherever_it_is() {
         let (zeros, settled) = (vec![0; len], floor(&[bench.write(9, Completed)]));
         let flying = floor(&[bench.write(9, InFlight), bench.write(5, Completed)]);
         let lba = bench.lba as usize;
-        for at in [100, 200, 300, 450, 700, 1000, 3000, 12300].into_iter().filter(|&at| at < len.min(16000)) {
+        for at in [300, 450, 700, 1000, 3000, 12300].into_iter().filter(|&at| at < len.min(16000)) {
             let text = bench.earns(Verdict::Torn, &cut(&w9, &w5, at), &flying).details.join("\n");
             assert!(text.contains("write 9") && text.contains("LBA"), "{text}");
             bench.earns(Verdict::Torn, &cut(&w5, &w9, at), &flying);
