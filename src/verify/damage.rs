@@ -14,7 +14,7 @@ use super::judge::{Allowed, Judge, Place};
 use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp};
 
 /// Bits that may differ for a difference to be called flipped bits.
-const MOST_FLIPPED_BITS: u32 = 32;
+const MOST_FLIPPED_BITS: u32 = 12;
 /// Lines of detail about single LBAs.
 const MOST_DETAILS: usize = 16;
 /// Shortest stretch of a write's bytes that is no accident.
@@ -263,20 +263,20 @@ impl<'a> Damage<'a> {
 
     /// If few bits differ from one whole write: which.
     pub(super) fn flipped(&self, why: &str) -> Option<Finding> {
-        let (sequence, bytes) = self.repaired().or_else(|| {
-            let (sequence, bytes) = self.nearest()?;
-            // A flipped bit that only the block knows (its time, say) looks like a wrong checksum.
-            let sums = HEADER_BYTES - 4..self.judge.format().front_bytes().max(HEADER_BYTES);
-            let covered = |bytes: &[u8]| {
-                let mut bytes = bytes.to_vec();
-                if self.judge.format().method.has_header() && bytes.len() >= sums.end {
-                    bytes[sums.clone()].fill(0);
-                }
-                bytes
-            };
-            let apart = bits_apart(&covered(self.block), &covered(&bytes));
-            (apart <= MOST_FLIPPED_BITS).then_some((sequence, bytes))
-        })?;
+        let (sequence, bytes) = self.nearest()?;
+        // A flipped bit that only the block knows (its time, say) looks like a wrong checksum.
+        let sums = HEADER_BYTES - 4..self.judge.format().front_bytes().max(HEADER_BYTES);
+        let covered = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            if self.judge.format().method.has_header() && bytes.len() >= sums.end {
+                bytes[sums.clone()].fill(0);
+            }
+            bytes
+        };
+        if bits_apart(&covered(self.block), &covered(&bytes)) > MOST_FLIPPED_BITS {
+            return None;
+        }
+        let (sequence, bytes) = self.repaired().unwrap_or((sequence, bytes));
         let stands = format!("write {sequence}, damaged: {why}");
         let mut found = finding(self.place, self.block, Verdict::Corrupt, stands);
         found.details.push(difference(self.judge, self.block, &bytes));
@@ -284,7 +284,7 @@ impl<'a> Damage<'a> {
     }
 
     /// The block of this worker that one flipped bit of header or tag has made of an intact one.
-    fn repaired(&self) -> Option<(u64, Vec<u8>)> {
+    pub(super) fn repaired(&self) -> Option<(u64, Vec<u8>)> {
         let format = self.judge.format();
         if !format.method.has_header() {
             return None;
@@ -292,7 +292,7 @@ impl<'a> Damage<'a> {
         let header = Header::read(self.block)?;
         let (from, to) = if Header::crc_of(self.block) != Some(header.crc) {
             (0, HEADER_BYTES)
-        } else if self.judge.tag(self.block).is_some() {
+        } else if format.has_tag() {
             (format.front_bytes(), format.front_bytes() + TAG_BYTES)
         } else {
             return None;
@@ -342,7 +342,8 @@ impl<'a> Damage<'a> {
             sealer.run = tag.run;
         }
         sealer.worker = header.worker;
-        Some(Stamp { writer: sealer.writer(header.sequence), offset: header.offset })
+        let writer = sealer.writer(header.sequence);
+        (header.seed == writer.seed()).then_some(Stamp { writer, offset: header.offset })
     }
 
     /// Whose a sector is.

@@ -2,7 +2,6 @@
 
 mod golden;
 mod hardness;
-mod rule;
 mod table;
 
 use super::block::{BlockFormat, Sealer, WriteFacts};
