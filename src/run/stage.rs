@@ -355,7 +355,7 @@ impl Stage<'_> {
             let cpu = &mut entry.cpu;
             cpu.user_ns += ended.used.user_ns / share;
             cpu.system_ns += ended.used.system_ns / share;
-            cpu.elapsed_ns += result.stats.runtime_ns();
+            cpu.elapsed_ns += result.stats.runtime_ns() + result.verify.as_ref().map_or(0, |v| v.read_ns);
             cpu.context_switches += ended.used.context_switches / share;
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;

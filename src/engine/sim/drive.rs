@@ -26,11 +26,14 @@ const MAX_ROLLBACKS: usize = 64;
 /// A roll-back comes at most this many commands later.
 const ROLLBACK_WITHIN: u64 = 32;
 
-/// What the power of a drive is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Power {
-    On,
-    Off,
+/// One queue, as far as the power goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct User {
+    in_flight: u64,
+    /// Cuts after which the power is back, for this queue.
+    cuts: u64,
+    /// It has been told of the last cut, by a command that failed.
+    knows: bool,
 }
 
 /// One job's use of the drive.
@@ -50,6 +53,7 @@ struct Session {
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     session: usize,
+    user: usize,
     number: u64,
     pub key: u64,
     fault: Option<Fault>,
@@ -98,8 +102,7 @@ pub struct Drive {
     sessions: Vec<Session>,
     sins: Vec<Sin>,
     commands: u64,
-    in_flight: u64,
-    power: Power,
+    users: Vec<User>,
     cuts: u64,
 }
 
@@ -118,14 +121,12 @@ impl Drive {
             sessions: Vec::new(),
             sins: Vec::new(),
             commands: 0,
-            in_flight: 0,
-            power: Power::On,
+            users: Vec::new(),
             cuts: 0,
         }
     }
 
     /// Opens the drive for a job, the `index`-th of whose targets it is: a number for its commands.
-    /// The power comes back if nothing is in flight.
     ///
     /// # Errors
     /// If the drive was made otherwise: the option that differs, with its value here.
@@ -143,7 +144,6 @@ impl Drive {
             return Err(format!("{} = {}", names[index], ours[index]));
         }
         self.size = self.size.max(size);
-        self.restore_power();
         let key = random::derive(options.seed, index as u64);
         self.sessions.push(Session { options: *options, writes_through, key, admitted: 0, sins: 0 });
         Ok(self.sessions.len() - 1)
@@ -159,14 +159,33 @@ impl Drive {
         ticket.cuts != self.cuts
     }
 
-    fn restore_power(&mut self) {
-        if self.in_flight == 0 {
-            self.power = Power::On;
-        }
+    /// A number for the commands of one queue. Its power is on.
+    pub fn user(&mut self) -> usize {
+        self.users.push(User { cuts: self.cuts, ..User::default() });
+        self.users.len() - 1
     }
 
-    /// Takes a command in; it counts as in flight until `finish`, `cancel` or `abandon`.
-    pub fn admit(&mut self, session: usize, span: Span) -> Result<Ticket, Status> {
+    /// Whether a queue has no power; a read brings it back when the queue has seen all that was in
+    /// flight fail.
+    fn is_off(&mut self, user: usize, op: Op) -> bool {
+        let cuts = self.cuts;
+        let user = &mut self.users[user];
+        if user.cuts != cuts && op == Op::Read && user.in_flight == 0 && user.knows {
+            (user.cuts, user.knows) = (cuts, false);
+        }
+        user.cuts != cuts
+    }
+
+    /// A command that was refused because there is no power has come back.
+    pub fn refused(&mut self, user: usize) {
+        let user = &mut self.users[user];
+        user.in_flight -= 1;
+        user.knows = true;
+    }
+
+    /// Takes a command in; it counts as in flight until `finish`, `cancel` or `abandon`, and until
+    /// `refused` where the answer is ENODEV.
+    pub fn admit(&mut self, session: usize, user: usize, span: Span) -> Result<Ticket, Status> {
         let Span { op, offset, len } = span;
         let lba = u64::from(self.lba);
         let fits = offset.checked_add(u64::from(len)).is_some_and(|end| end <= self.size);
@@ -174,26 +193,24 @@ impl Drive {
         if op != Op::Flush && !(fits && aligned) {
             return Err(Status::from_errno(EINVAL));
         }
-        if op == Op::Read {
-            self.restore_power();
-        }
-        if self.power == Power::Off {
+        if self.is_off(user, op) {
+            self.users[user].in_flight += 1;
             return Err(Status::from_errno(ENODEV));
         }
         let number = self.commands;
-        let user = &mut self.sessions[session];
-        let key = random::at(user.key, number);
-        let options = &user.options;
-        let may_sin = user.admitted >= options.fault_after && (op == Op::Flush || len > 0);
-        let has_left = options.fault_limit == 0 || user.sins < options.fault_limit;
+        let job = &mut self.sessions[session];
+        let key = random::at(job.key, number);
+        let options = &job.options;
+        let may_sin = job.admitted >= options.fault_after && (op == Op::Flush || len > 0);
+        let has_left = options.fault_limit == 0 || job.sins < options.fault_limit;
         let drawn = options.faults.draw(op, random::derive(key, 1)).filter(|_| may_sin);
         let fault = drawn.filter(|&fault| has_left || fault == Fault::Short);
-        user.sins += u64::from(fault.is_some_and(|fault| fault != Fault::Short));
-        user.admitted += 1;
-        let goes_out = options.cut_after == Some(user.admitted);
+        job.sins += u64::from(fault.is_some_and(|fault| fault != Fault::Short));
+        job.admitted += 1;
+        let goes_out = options.cut_after == Some(job.admitted);
         self.commands += 1;
-        self.in_flight += 1;
-        let ticket = Ticket { session, number, key, fault, mark: self.log.end(), cuts: self.cuts };
+        self.users[user].in_flight += 1;
+        let ticket = Ticket { session, user, number, key, fault, mark: self.log.end(), cuts: self.cuts };
         if goes_out {
             self.cut();
         } else if ticket.hangs() {
@@ -208,7 +225,6 @@ impl Drive {
         for rollback in std::mem::take(&mut self.rollbacks) {
             self.forgive(&rollback.ticket);
         }
-        self.power = Power::Off;
         self.cuts += 1;
     }
 
@@ -231,13 +247,11 @@ impl Drive {
         if self.has_cut(ticket) {
             return (self.undone(ticket, span, data, ENODEV), 0);
         }
-        self.in_flight -= 1;
+        self.users[ticket.user].in_flight -= 1;
         self.roll_back(|rollback, now| rollback.due <= now);
         let (mut span, mut data) = (span, data);
-        let lbas = span.len / self.lba;
-        if ticket.fault == Some(Fault::Short) && lbas > 1 {
-            let drawn = random::below(random::derive(ticket.key, 2), u64::from(lbas - 1));
-            span.len = self.lba * (1 + u32::try_from(drawn).unwrap_or(0));
+        if ticket.fault == Some(Fault::Short) {
+            span.len = self.shortened(ticket, span);
             data = &mut data[..span.len as usize];
         }
         let status = match span.op {
@@ -249,6 +263,17 @@ impl Drive {
         (status, if status.is_ok() && span.op != Op::Flush { span.len } else { 0 })
     }
 
+    /// How much of a transfer is done that comes back short: it ends between two atomic units, as
+    /// what follows is a command of its own.
+    fn shortened(&self, ticket: &Ticket, span: Span) -> u32 {
+        let unit = if span.op == Op::Write { self.unit } else { self.lba };
+        let first = unit - u32::try_from(span.offset % u64::from(unit)).unwrap_or(0);
+        let Some(rest) = span.len.checked_sub(first + 1).filter(|_| span.len > unit) else { return span.len };
+        let ends = u64::from(rest / unit + 1);
+        let drawn = random::below(random::derive(ticket.key, 2), ends);
+        first + unit * u32::try_from(drawn).unwrap_or(0)
+    }
+
     /// Ends a command that hangs: it may have done all, some or nothing.
     pub fn cancel(&mut self, ticket: &Ticket, span: Span, data: &[u8]) -> Status {
         let errno = if self.has_cut(ticket) { ENODEV } else { ECANCELED };
@@ -256,13 +281,15 @@ impl Drive {
     }
 
     /// Forgets a command whose queue is no more.
-    pub fn abandon(&mut self) {
-        self.in_flight -= 1;
+    pub fn abandon(&mut self, ticket: &Ticket) {
+        self.users[ticket.user].in_flight -= 1;
     }
 
     /// A command that failed on its way has done some of its atomic units, by chance.
     fn undone(&mut self, ticket: &Ticket, span: Span, data: &[u8], errno: i32) -> Status {
-        self.in_flight -= 1;
+        let user = &mut self.users[ticket.user];
+        user.in_flight -= 1;
+        user.knows |= errno == ENODEV;
         if !ticket.hangs() {
             self.forgive(ticket);
         }

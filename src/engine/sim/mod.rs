@@ -10,8 +10,9 @@
 //!   cache out by itself, from 64 MiB on.
 //! * After a cut of the power, of the writes that were not durable each survives, vanishes or is
 //!   left in parts of whole atomic units; so is what was in flight, which fails with ENODEV, as do
-//!   all commands until the power is back. It comes back with the first read that is submitted when
-//!   nothing of before the cut is in flight any more, or when a job opens the drive in that state.
+//!   all commands until the power is back. It comes back for each queue by itself, with the first
+//!   read that is submitted when all that was in flight has failed, and at least one command: so
+//!   that every worker hears of the cut. A queue that is made afterwards has power.
 //! * A command that stalls comes back from `stop`, which does not wait for it, with ECANCELED.
 
 mod drive;
@@ -33,7 +34,7 @@ use super::{
     TargetFacts, Wait,
 };
 
-use drive::{Drive, EBADF, ECANCELED, EINVAL, Span, Ticket};
+use drive::{Drive, EBADF, ECANCELED, EINVAL, ENODEV, Span, Ticket};
 pub use faults::Sin;
 
 /// A command stays in flight for at most this many polls.
@@ -78,6 +79,8 @@ pub struct Sim {
 #[derive(Debug)]
 pub struct SimQueue {
     seats: Arc<[Seat]>,
+    /// This queue's number on the drive of each seat.
+    users: Box<[usize]>,
     in_flight: Vec<Command>,
     depth: usize,
     polls: u64,
@@ -146,6 +149,7 @@ impl Engine for Sim {
         let depth = config.depth as usize;
         let queue = SimQueue {
             seats: Arc::clone(&self.seats),
+            users: self.seats.iter().map(|seat| lock(&seat.drive).user()).collect(),
             in_flight: Vec::with_capacity(depth),
             depth,
             polls: 0,
@@ -181,7 +185,9 @@ impl SimQueue {
         };
         match (self.seats.get(usize::from(io.target)), span(io)) {
             (Some(_), Some(_)) if !allowed => Err(Status::from_errno(EBADF)),
-            (Some(seat), Some(span)) => lock(&seat.drive).admit(seat.session, span),
+            (Some(seat), Some(span)) => {
+                lock(&seat.drive).admit(seat.session, self.users[usize::from(io.target)], span)
+            }
             _ => Err(Status::from_errno(EINVAL)),
         }
     }
@@ -218,7 +224,12 @@ impl SimQueue {
                     drive.finish(&ticket, span, bytes(&mut io))
                 }
             }
-            (Err(status), ..) => (status, 0),
+            (Err(status), seat, _) => {
+                if let Some(seat) = seat.filter(|_| status.errno() == ENODEV) {
+                    lock(&seat.drive).refused(self.users[usize::from(io.target)]);
+                }
+                (status, 0)
+            }
             _ => (Status::from_errno(ECANCELED), 0),
         };
         Completion { io, status, bytes, done_ns: 0 }
@@ -276,8 +287,8 @@ impl Queue for SimQueue {
 impl Drop for SimQueue {
     fn drop(&mut self) {
         for Command { io, ticket, .. } in &self.in_flight {
-            if let (Ok(_), Some(seat)) = (ticket, self.seats.get(usize::from(io.target))) {
-                lock(&seat.drive).abandon();
+            if let (Ok(ticket), Some(seat)) = (ticket, self.seats.get(usize::from(io.target))) {
+                lock(&seat.drive).abandon(ticket);
             }
         }
     }

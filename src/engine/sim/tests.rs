@@ -1,6 +1,5 @@
 //! The model, held to what it promises.
 
-use super::drive::ENODEV;
 use super::*;
 use crate::base::sim::{Fault, FaultRates, SimOptions};
 
@@ -20,6 +19,7 @@ struct Bench {
 impl Bench {
     fn new(options: SimOptions) -> Bench {
         let mut drive = Drive::new(&options);
+        drive.user();
         let session = drive.open(&options, false, 0, SIZE).unwrap();
         Bench { drive, session }
     }
@@ -32,7 +32,7 @@ impl Bench {
 
     fn admit(&mut self, op: Op, offset: u64, len: u32) -> Result<(Ticket, Span), Status> {
         let span = Span { op, offset, len };
-        self.drive.admit(self.session, span).map(|ticket| (ticket, span))
+        self.drive.admit(self.session, 0, span).map(|ticket| (ticket, span))
     }
 
     fn finish(&mut self, (ticket, span): (Ticket, Span), data: &mut [u8]) -> i32 {
@@ -43,7 +43,12 @@ impl Bench {
         let len = u32::try_from(data.len()).unwrap();
         match self.admit(op, offset, len) {
             Ok(command) => self.finish(command, data),
-            Err(status) => status.errno(),
+            Err(status) => {
+                if status.errno() == ENODEV {
+                    self.drive.refused(0);
+                }
+                status.errno()
+            }
         }
     }
 
@@ -318,6 +323,7 @@ fn a_sin_without_a_mark_is_none() {
 fn a_large_drive_takes_the_memory_of_what_was_written() {
     let options = SimOptions::default();
     let mut drive = Drive::new(&options);
+    drive.user();
     let session = drive.open(&options, false, 0, 1 << 40).unwrap();
     let mut bench = Bench { drive, session };
     assert_eq!(bench.write((1 << 40) - 4096, &[1; 4096]), 0);
@@ -432,16 +438,20 @@ fn what_stalls_comes_back_from_stop() {
 }
 
 #[test]
-fn a_queue_that_is_dropped_does_not_keep_the_power_away() {
-    let name = "sim dropped";
+fn each_queue_hears_of_a_cut_by_itself() {
+    let name = "sim queues";
     let engine = open(name, SimOptions { cut_after: Some(2), ..SimOptions::default() }).unwrap();
-    let (mut gone, mut area) = queue(&engine, 2);
+    let (mut gone, mut area) = queue(&engine, 4);
+    let (mut reader, mut others) = queue(&engine, 4);
     gone.submit(&mut vec![io(&mut area, Op::Write, 1, 7), io(&mut area, Op::Write, 2, 7)]);
-    let (mut reader, mut area) = queue(&engine, 2);
-    reader.submit(&mut vec![io(&mut area, Op::Read, 3, 7)]);
-    assert_eq!(poll(&mut reader, 1), [(3, ENODEV, 7)]);
+    reader.submit(&mut vec![io(&mut others, Op::Read, 3, 7), io(&mut others, Op::Read, 4, 7)]);
+    assert!(poll(&mut reader, 2).iter().all(|done| done.1 == ENODEV), "though it had nothing in flight");
+    reader.submit(&mut vec![io(&mut others, Op::Read, 5, 7)]);
+    assert_eq!(poll(&mut reader, 1), [(5, 0, 0)]);
+    assert!(poll(&mut gone, 2).iter().all(|done| done.1 == ENODEV));
     drop(gone);
-    reader.submit(&mut vec![io(&mut area, Op::Read, 4, 7)]);
-    assert_eq!(poll(&mut reader, 1), [(4, 0, 0)]);
+    let (mut later, mut area) = queue(&engine, 4);
+    later.submit(&mut vec![io(&mut area, Op::Read, 6, 7)]);
+    assert_eq!(poll(&mut later, 1), [(6, 0, 0)], "made when the power was back");
     forget(name);
 }

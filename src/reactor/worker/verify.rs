@@ -28,6 +28,8 @@ use super::sweep::{Looked, Sweep, SweepRead};
 const MOST_REREADS: usize = 8192;
 /// Violations that wait to be taken by the thread that watches.
 const MOST_UNSENT: usize = 1024;
+/// Why the rest is not checked.
+const FATAL: &str = "verify_fatal ended the job at the first violation";
 /// How long before the second re-read.
 const REREAD_PAUSE_NS: u64 = 100_000_000;
 /// Steps of preparing a history, and looks for the next read, a turn.
@@ -96,6 +98,9 @@ enum Stage {
     Prepare,
     Sample,
     Read,
+    /// The power went while it was read back: when nothing is in flight any more, what could not be
+    /// read is read again, and held to what must have survived.
+    Regroup,
     /// Nothing more is read, but what is left is counted.
     Count(&'static str),
     /// The last re-reads.
@@ -317,7 +322,13 @@ impl Verification {
     /// A command failed as commands do when the power goes.
     pub(super) fn saw_error(&mut self, errno: i32) {
         let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(rustix::io::Errno::raw_os_error);
-        self.power_lost |= gone.contains(&errno);
+        if self.power_lost || !gone.contains(&errno) {
+            return;
+        }
+        self.power_lost = true;
+        if matches!(self.stage, Stage::Read | Stage::Finish) && !self.audits() {
+            self.stage = Stage::Regroup;
+        }
     }
 
     /// The first of `targets` flushes that belong together is about to be submitted; the ticket goes
@@ -336,7 +347,8 @@ impl Verification {
         round.2 &= well;
         if round.1 == 0 {
             let (ticket, _, well) = self.rounds.swap_remove(at);
-            self.ledger.flushed(ticket, well);
+            // Of what completed before the power went, a flush after its return says nothing.
+            self.ledger.flushed(ticket, well && !self.power_lost);
         }
     }
 
@@ -352,12 +364,32 @@ impl Verification {
         while self.early_left > 0 {
             self.early_left -= 1;
             let step = self.backlog.pop_front()?;
-            if !is_busy(&step) {
+            if !is_busy(&step) && self.is_certain(step.sequence) {
                 return Some(step);
             }
-            // Still in flight: the final reading judges it.
+            // The final reading judges it.
         }
         None
+    }
+
+    /// Whether a write, or a later one, must stand where it was written. Where any has failed, or the
+    /// power has gone, parts of others may.
+    fn is_certain(&self, sequence: u64) -> bool {
+        let state = self.ledger.state(Op::Write, sequence);
+        let survives = if self.goes_by_flushes() { state == State::Durable } else { state.is_settled() };
+        survives
+            && !self.power_lost
+            && self.ledger.failed(Op::Write) == 0
+            && self.ledger.failed(Op::Deallocate) == 0
+    }
+
+    /// Whether only what a flush has made durable must stand.
+    fn goes_by_flushes(&self) -> bool {
+        match self.spec.policy {
+            Policy::Completed => false,
+            Policy::Fsynced => !self.writes_are_durable,
+            Policy::Auto => self.power_lost && self.volatile_cache && !self.writes_are_durable,
+        }
     }
 
     // --- reading back ---
@@ -449,30 +481,35 @@ impl Verification {
         !self.audits() && self.spec.do_verify
     }
 
-    /// Builds history and sweep; what became of each mutation is known now, and changes no more.
-    fn freeze(&mut self) -> Result<(), String> {
-        let issued =
-            Issued { writes: self.ledger.issued(Op::Write), trims: self.ledger.issued(Op::Deallocate) };
-        let fsynced = match self.spec.policy {
-            Policy::Completed => false,
-            Policy::Fsynced => !self.writes_are_durable,
-            Policy::Auto => self.power_lost && self.volatile_cache && !self.writes_are_durable,
-        };
+    /// How much was issued.
+    fn issued(&self) -> Issued {
+        Issued { writes: self.ledger.issued(Op::Write), trims: self.ledger.issued(Op::Deallocate) }
+    }
+
+    /// Builds the history; what became of each mutation is known now, and changes no more.
+    fn learn(&mut self) -> Result<(), String> {
+        let fsynced = self.goes_by_flushes();
         let interval = self.sealer.format.interval;
         let replays = History::bytes_needed(&self.workload, interval) > 0;
         let unsettled = if fsynced && replays { self.ledger.not_durable() } else { self.ledger.unsettled() };
-        let history =
-            History::new(&self.workload, issued, interval, &unsettled).map_err(|e| e.to_string())?;
-        let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes);
-        self.sweep = Some(sweep.map_err(|error| error.to_string())?);
+        let history = History::new(&self.workload, self.issued(), interval, &unsettled);
         let ledger = Arc::new(self.ledger.clone());
         self.checker.knowledge = Knowledge::Frozen(Box::new(Frozen {
-            history,
+            history: history.map_err(|error| error.to_string())?,
             is_plain: !fsynced && ledger.is_settled(),
             ledger,
             fsynced,
             judges_trims: self.spec.trim_verify_zero,
         }));
+        Ok(())
+    }
+
+    /// Builds history and sweep.
+    fn freeze(&mut self) -> Result<(), String> {
+        self.learn()?;
+        let (issued, interval) = (self.issued(), self.sealer.format.interval);
+        let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes);
+        self.sweep = Some(sweep.map_err(|error| error.to_string())?);
         if !self.checker.judge.knows_run() {
             let mutations = Mutations::new(&self.workload, issued).map_err(|error| error.to_string())?;
             let writes = mutations.filter(|step| step.op == Op::Write).take(SAMPLES);
@@ -497,10 +534,16 @@ impl Verification {
                     self.stage = Stage::Finish;
                     return true;
                 }
+                // What was found on the way comes first, or it would be counted twice.
                 if let Knowledge::Frozen(frozen) = &mut self.checker.knowledge
                     && frozen.history.prepare(STEPS_A_TURN)
+                    && !self.waits_for_early()
                 {
-                    self.stage = if self.samples.is_empty() { Stage::Read } else { Stage::Sample };
+                    self.stage = match self.samples.is_empty() {
+                        _ if self.is_fatal() => Stage::Count(FATAL),
+                        true => Stage::Read,
+                        false => Stage::Sample,
+                    };
                     if self.stage == Stage::Read {
                         self.start_checkers();
                     }
@@ -513,6 +556,13 @@ impl Verification {
                 }
                 self.start_checkers();
                 self.stage = Stage::Read;
+                true
+            }
+            Stage::Regroup if in_flight == 0 => {
+                // The same history could be built before. Threads that know the old one end.
+                let _ = self.learn();
+                self.checkers = None;
+                self.stage = Stage::Prepare;
                 true
             }
             Stage::Count(why) => {
@@ -551,22 +601,44 @@ impl Verification {
         }
     }
 
+    /// Whether blocks can be judged: without a history, only what was found on the way can.
+    fn is_ready(&self) -> bool {
+        !matches!(self.stage, Stage::Regroup | Stage::Prepare)
+    }
+
+    /// Whether violations found on the way are still to be read again.
+    fn waits_for_early(&self) -> bool {
+        let flying = self.flying.iter().flatten();
+        self.fresh.iter().chain(&self.paused).chain(flying).any(|reread| reread.early.is_some())
+    }
+
+    /// The next violation whose time has come to be read again.
+    fn due_reread(&mut self, now_ns: u64) -> Option<Reread> {
+        if self.is_ready() {
+            let due = self.paused.front().is_some_and(|paused| paused.due_ns <= now_ns);
+            return if due { self.paused.pop_front() } else { self.fresh.pop_front() };
+        }
+        let early = |reread: &Reread| reread.early.is_some() && reread.due_ns <= now_ns;
+        if let Some(at) = self.paused.iter().position(early) {
+            return self.paused.remove(at);
+        }
+        let at = self.fresh.iter().position(early)?;
+        self.fresh.remove(at)
+    }
+
     /// The next read there is room for.
     pub(super) fn next_read(&mut self, now_ns: u64) -> Option<(SweepRead, Purpose)> {
         if self.stage == Stage::Off {
             self.send();
         }
         let interval = self.sealer.format.interval;
-        let due = match self.paused.front() {
-            Some(paused) if paused.due_ns <= now_ns => self.paused.pop_front(),
-            _ => self.fresh.pop_front(),
-        };
-        if let Some(due) = due {
+        let is_ready = self.is_ready();
+        if let Some(due) = self.due_reread(now_ns) {
             let read = SweepRead { place: due.place, len: interval };
             self.taken = Some(due);
             return Some((read, Purpose::Reread));
         }
-        if let Some(place) = self.singles.pop_front() {
+        if let Some(place) = self.singles.pop_front_if(|_| is_ready) {
             return Some((SweepRead { place, len: interval }, Purpose::Judge));
         }
         match self.stage {
@@ -593,7 +665,9 @@ impl Verification {
 
     /// Whether so many violations wait to be read again that nothing new should be read.
     pub(super) fn is_choked(&self) -> bool {
-        self.rereads() >= MOST_REREADS || self.outbox.len() >= MOST_UNSENT
+        // Where the first violation is the last, nothing is done meanwhile.
+        let most = if self.spec.fatal { 1 } else { MOST_REREADS };
+        self.rereads() >= most || self.outbox.len() >= MOST_UNSENT
     }
 
     /// Whether reads are on hand or will be, so that a reactor should not sleep.
@@ -663,7 +737,7 @@ impl Verification {
     /// Judges one block on the way: the write `sequence` or a later one must stand there.
     fn check_early(&self, block: &[u8], place: Place, sequence: u64, io_offset: u64) -> Option<Finding> {
         let judge = &self.checker.judge;
-        if judge.is_write(block, place, sequence, io_offset) {
+        if judge.is_write(block, place, sequence, io_offset) || !self.is_certain(sequence) {
             return None;
         }
         if self.ledger.issued(Op::Deallocate) > 0 && block.iter().all(|&byte| byte == 0) {
@@ -727,7 +801,9 @@ impl Verification {
         match purpose {
             Purpose::Plain | Purpose::Sample => {}
             Purpose::Reread => self.reread(Verdict::Unreadable, now_ns),
-            Purpose::Judge | Purpose::Early(_) if read.len > interval => {
+            // The final reading judges it, when the power is back.
+            Purpose::Early(_) if self.power_lost => {}
+            Purpose::Judge | Purpose::Early(_) if read.len > interval || self.stage == Stage::Regroup => {
                 // Which of its blocks is it? The others are judged.
                 for number in 0..u64::from(read.len / interval) {
                     let offset = read.place.offset + number * u64::from(interval);
@@ -779,7 +855,7 @@ impl Verification {
         self.tally.keep(finding);
         self.outbox.push_back(found);
         if self.spec.fatal && matches!(self.stage, Stage::Read) {
-            self.stage = Stage::Count("verify_fatal ended the job at the first violation");
+            self.stage = Stage::Count(FATAL);
         }
     }
 
