@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this floor talks to the user")]
 
 mod args;
+mod block;
 pub mod devices;
 mod output;
 mod signals;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
     let code = match args::parse(std::env::args_os()) {
         Ok(Action::Run(invocation)) => run_jobs(&invocation),
         Ok(Action::Devices { json }) => print_devices(json),
+        Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
