@@ -116,7 +116,7 @@ fn an_intact_block_is_told_field_by_field() {
             "pass: 3",
             "flush epoch: 17",
             "write: offset 0, 8192 bytes [ok]",
-            "payload: is what it should be [ok]",
+            "contents: is what it should be [ok]",
         ],
     );
     assert!(!text.contains("WRONG"), "{text}");
@@ -179,12 +179,12 @@ fn a_flipped_bit_anywhere_is_told_where_it_is() {
         (32, "sequence: 6 [WRONG] (7 by the payload)"),
         (40, "worker: 3 [WRONG] (2 by the payload)"),
         (44, "none of them can be believed"),
-        (HEADER_BYTES, "crc32c: "),
+        (HEADER_BYTES, "the payload is right, so tag or digest are damaged"),
         (tag, "tag: | no tag [WRONG]"),
         (tag + 16, "run: 0123456789abcdef0123456789abcdee [WRONG] (the payload is of run ...89abcdef)"),
-        (tag + TAG_BYTES, "payload: 1 bytes (1 bits) are not those of write 7"),
+        (tag + TAG_BYTES, "contents: 1 bytes (1 bits) are not those of write 7"),
         (1000, "the first is byte 1000: "),
-        (4095, "the first is byte 4095: "),
+        (4095, "it is that of the payload that was meant"),
     ] {
         let mut bytes = intact();
         bytes[at] ^= 1;

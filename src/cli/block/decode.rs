@@ -177,7 +177,7 @@ fn decode_ours(block: &[u8], offset: u64, header: &Header) -> Decoded {
 
     let mut sections = vec![("header", header_facts(block, offset, header, method, meant.as_ref()))];
     if let (Some(method), Some(front)) = (method, front) {
-        sections.push(("digest", vec![digest_fact(method, front, block)]));
+        sections.push(("digest", vec![digest_fact(method, front, block, meant.as_ref())]));
         sections.push(("tag", tag_facts(tag.as_ref(), header, meant.as_ref())));
         // Without a tag the payload begins right behind the digest, and is nothing that we can make.
         let skip = if tag.is_some() || meant.is_some() { front + TAG_BYTES } else { front };
@@ -276,7 +276,7 @@ fn time_fact(seconds: u32, nanoseconds: u32) -> Fact {
     Fact::new("time", utc).note(format!("{raw} seconds since 1970"))
 }
 
-fn digest_fact(method: Method, front: usize, block: &[u8]) -> Fact {
+fn digest_fact(method: Method, front: usize, block: &[u8], meant: Option<&payload::Meant>) -> Fact {
     if method.digest_bytes() == 0 {
         return Fact::new("none", format!("{} has none", method.name()));
     }
@@ -284,8 +284,16 @@ fn digest_fact(method: Method, front: usize, block: &[u8]) -> Fact {
         return Fact::new(method.name(), "cut off").should(false, "the block is shorter than its digest");
     };
     let computed = digest_of(method, &block[front..]);
-    Fact::new(method.name(), hex(found))
-        .should(found == computed, format!("what stands behind it has {}", hex(&computed)))
+    let mut otherwise = format!("what stands behind it has {}", hex(&computed));
+    if let Some(meant) = meant {
+        let skip = front + TAG_BYTES;
+        if meant.stands(block, skip) {
+            otherwise.push_str("; the payload is right, so tag or digest are damaged");
+        } else if digest_of(method, &meant.behind(block, front, skip)) == found {
+            otherwise.push_str("; it is that of the payload that was meant");
+        }
+    }
+    Fact::new(method.name(), hex(found)).should(found == computed, otherwise)
 }
 
 fn tag_facts(tag: Option<&Tag>, header: &Header, meant: Option<&payload::Meant>) -> Vec<Fact> {
@@ -386,4 +394,76 @@ fn decode_old(block: &[u8], offset: u64, header: &OldHeader) -> Decoded {
     }
     let who = format!("a block of fio before 3.41, write {} of job {}", header.sequence, header.worker);
     finish(block, who, Some(header.offset), sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::verify::RunId;
+    use crate::verify::block::{BlockFormat, Sealer, WriteFacts};
+    use proptest::prelude::*;
+
+    fn sealed(method: Method, interval: u32) -> Vec<u8> {
+        let format = BlockFormat { interval, method, header_at: 0, pattern: None };
+        let mut block = vec![0; interval as usize];
+        let facts = WriteFacts { io_offset: 4096, io_len: interval, sequence: 9, ..WriteFacts::default() };
+        Sealer::new(format, RunId(u128::MAX / 7), 3).seal_block(&mut block, 4096, 5, &facts);
+        block
+    }
+
+    #[test]
+    fn every_single_flipped_bit_is_damage() {
+        let block = sealed(Method::Crc32c, 1024);
+        assert_eq!(decode(&block, 4096).standing, Standing::Intact);
+        for bit in 0..block.len() * 8 {
+            let mut damaged = block.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&damaged, 4096).standing, Standing::Damaged, "bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_at_all_bring_it_down(
+            method in 0..Method::ALL.len(),
+            cut in 0_usize..1100,
+            changes in prop::collection::vec((0_usize..1024, any::<u8>()), 0..40),
+            offset: u64,
+        ) {
+            let mut block = sealed(Method::ALL[method].1, 1024);
+            for (at, byte) in changes {
+                block[at] = byte;
+            }
+            // Parts of it, too, from any byte on.
+            block.truncate(cut);
+            for start in [0, cut / 3, cut / 2] {
+                let part = block.get(start..).unwrap_or_default();
+                decode(part, offset);
+                believable_len(part);
+                header_inside(part, offset);
+                next_header(part);
+            }
+        }
+
+        #[test]
+        fn noise_is_nothing(bytes in prop::collection::vec(any::<u8>(), 0..2000), offset: u64) {
+            prop_assert_eq!(decode(&bytes, offset).standing, Standing::Nothing);
+        }
+
+        #[test]
+        fn a_header_whose_fields_say_anything_is_answered(
+            fields in any::<(u8, u32, u64, u64, u32, u32, u64, u16)>(), offset: u64,
+        ) {
+            let (method, len, seed, at, seconds, nanoseconds, sequence, worker) = fields;
+            let mut block = sealed(Method::Crc32c, 1024);
+            let header = Header {
+                magic: MAGIC, version: VERSION, method, len, seed, offset: at, seconds, nanoseconds,
+                sequence, worker, padding: 0, crc: 0,
+            };
+            if let Some(out) = block.first_chunk_mut() {
+                header.write(out);
+            }
+            decode(&block, offset);
+        }
+    }
 }

@@ -45,6 +45,20 @@ impl Meant {
         Payload::default().fill(&mut bytes, writer, from);
         Some(Meant { writer, bytes })
     }
+
+    /// What stands behind the digest, with the payload as it was meant.
+    pub fn behind(&self, block: &[u8], front: usize, skip: usize) -> Vec<u8> {
+        let skip = skip.min(block.len());
+        let mut bytes = block[front.min(skip)..skip].to_vec();
+        bytes.extend(&self.bytes[skip..]);
+        bytes
+    }
+
+    /// Whether the payload stands there as it was meant.
+    pub fn stands(&self, block: &[u8], skip: usize) -> bool {
+        let skip = skip.min(block.len());
+        self.bytes[skip..] == block[skip..]
+    }
 }
 
 /// All stamps, with where in the block they stand.
@@ -77,12 +91,12 @@ fn most_common(stamps: &[(usize, Stamp)]) -> Option<(Writer, u64)> {
 /// Compares what stands from byte `skip` on, and says whose the sectors are if it is not as meant.
 pub fn facts(block: &[u8], skip: usize, meant: Option<&Meant>) -> Vec<Fact> {
     let Some(meant) = meant else {
-        return vec![Fact::new("payload", "cannot be made again: fio's random bytes, or a pattern")];
+        return vec![Fact::new("contents", "cannot be made again: fio's random bytes, or a pattern")];
     };
     let skip = skip.min(block.len());
     let (found, wanted) = (&block[skip..], &meant.bytes[skip..]);
     let Some(first) = found.iter().zip(wanted).position(|(one, other)| one != other) else {
-        return vec![Fact::new("payload", "is what it should be").should(true, "")];
+        return vec![Fact::new("contents", "is what it should be").should(true, "")];
     };
     let bytes = found.iter().zip(wanted).filter(|(one, other)| one != other).count();
     let bits: u32 = found.iter().zip(wanted).map(|(one, other)| (one ^ other).count_ones()).sum();
@@ -93,7 +107,7 @@ pub fn facts(block: &[u8], skip: usize, meant: Option<&Meant>) -> Vec<Fact> {
         found[first],
         wanted[first]
     );
-    let mut facts = vec![Fact::new("payload", value).should(false, note)];
+    let mut facts = vec![Fact::new("contents", value).should(false, note)];
     facts.extend(sector_facts(block, skip, meant));
     facts
 }
