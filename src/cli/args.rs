@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::base::units::{SECOND_NS, parse_time_ns};
+use crate::base::units::{SECOND_NS, parse_size, parse_time_ns};
 use crate::{engine, job, report};
+
+use super::block::{MOST_BYTES, Request};
 
 /// What to do.
 pub enum Action {
@@ -15,6 +17,8 @@ pub enum Action {
     Run(Invocation),
     /// `fio-spdk devices`.
     Devices { json: bool },
+    /// `fio-spdk block show`.
+    ShowBlock(Request),
     /// Print this and end well.
     Print(String),
 }
@@ -110,11 +114,70 @@ fn command() -> Command {
                 .about("List block devices and NVMe controllers, and who uses them")
                 .arg(flag("json", "As JSON")),
         )
+        .subcommand(block_command())
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
                 .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell))),
         )
+}
+
+fn block_command() -> Command {
+    Command::new("block")
+        .about("Look at the blocks that verification works with")
+        .subcommand_required(true)
+        .subcommand(
+        Command::new("show")
+            .about("Show what stands in one block: header, digest, tag, payload")
+            .after_help(
+                "Reads only; the target may be in use. Exit codes: 0 the block is intact, 1 it is damaged, \
+                 2 or 4 it cannot be read, 5 nothing of fio-spdk or fio stands there.",
+            )
+            .arg(
+                Arg::new("interval")
+                    .long("interval")
+                    .value_name("BYTES")
+                    .value_parser(block_length)
+                    .help("Length of the block where its header does not say [default: 4k]"),
+            )
+            .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+            .arg(Arg::new("target").value_name("TARGET").required(true).help("A file or block device"))
+            .arg(
+                Arg::new("offset")
+                    .value_name("OFFSET")
+                    .required(true)
+                    .value_parser(block_offset)
+                    .help("Where the block begins: 8192, 8k, 0x2000"),
+            ),
+    )
+}
+
+fn block_offset(text: &str) -> Result<u64, String> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16)
+                .map_err(|_| "expected an offset such as 8192, 8k or 0x2000".to_owned())
+        }
+        Some(_) => Err("expected hexadecimal digits behind 0x".to_owned()),
+        None => parse_size(text),
+    }
+}
+
+fn block_length(text: &str) -> Result<u64, String> {
+    match block_offset(text)? {
+        bytes @ 8..=MOST_BYTES => Ok(bytes),
+        _ => Err("expected a length from 8 bytes to 1GiB".to_owned()),
+    }
+}
+
+fn block_request(matches: &ArgMatches) -> Action {
+    let Some(("show", show)) = matches.subcommand() else { return Action::Print(String::new()) };
+    Action::ShowBlock(Request {
+        target: show.get_one::<String>("target").cloned().unwrap_or_default(),
+        offset: show.get_one::<u64>("offset").copied().unwrap_or(0),
+        interval: show.get_one::<u64>("interval").copied(),
+        json: show.get_flag("json"),
+    })
 }
 
 fn version() -> String {
@@ -133,6 +196,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
     let matches = command.try_get_matches_from_mut(own)?;
     match matches.subcommand() {
         Some(("devices", sub)) => return Ok(Action::Devices { json: sub.get_flag("json") }),
+        Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this floor talks to the user")]
 
 mod args;
+mod block;
 pub mod devices;
 mod output;
 mod signals;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
     let code = match args::parse(std::env::args_os()) {
         Ok(Action::Run(invocation)) => run_jobs(&invocation),
         Ok(Action::Devices { json }) => print_devices(json),
+        Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
@@ -143,5 +145,67 @@ fn exit_code(report: &Report) -> u8 {
         EXIT_INCONCLUSIVE
     } else {
         EXIT_OK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::verify::Verdict;
+    use crate::base::{Op, PerOp, Status};
+    use crate::report::{CpuUse, JobReport};
+    use crate::stats::{VerifyTally, WorkerStats};
+
+    fn report(signal: Option<i32>, fails: bool, verify: Option<VerifyTally>) -> Report {
+        let text = "[[job]]\nname = \"j\"\nioengine = \"null\"\nsize = \"1m\"\n".to_owned();
+        let mut jobs = job::parse(&[("j".to_owned(), text)], &[]).unwrap();
+        let mut stats = WorkerStats::default();
+        if fails {
+            stats.record_error(Op::Write, Status::from_errno(5), 0);
+        }
+        let job = JobReport {
+            name: "j".to_owned(),
+            group: 0,
+            workers: 1,
+            spec: jobs.remove(0),
+            started_unix_ms: 0,
+            stats,
+            intervals: PerOp::default(),
+            cpu: CpuUse::default(),
+            error: None,
+            verify,
+        };
+        Report {
+            time_unix_ms: 0,
+            started_unix_ms: 0,
+            unfinished: false,
+            ended_by_signal: signal,
+            notes: Vec::new(),
+            jobs: vec![job],
+            reactors: Vec::new(),
+            targets: Vec::new(),
+            job_toml: None,
+        }
+    }
+
+    #[test]
+    fn a_broken_promise_goes_above_signals_and_these_above_errors_and_doubt() {
+        let mut well = VerifyTally { promised: 2, checked: 2, ..VerifyTally::default() };
+        well.count(Verdict::Ok, 1);
+        well.count(Verdict::AllowedLoss, 1);
+        let mut doubtful = well.clone();
+        doubtful.skip("the device is gone", 1);
+        let mut broken = doubtful.clone();
+        broken.count(Verdict::Unreadable, 1);
+        let code =
+            |signal, fails, tally: &VerifyTally| exit_code(&report(signal, fails, Some(tally.clone())));
+        assert_eq!(
+            [code(Some(2), true, &broken), code(None, true, &broken), code(None, false, &broken)],
+            [1; 3]
+        );
+        assert_eq!([code(Some(2), true, &doubtful), code(Some(15), false, &well)], [130, 143]);
+        assert_eq!([code(None, true, &doubtful), code(None, true, &well)], [4; 2]);
+        assert_eq!([code(None, false, &doubtful), code(None, false, &VerifyTally::default())], [5; 2]);
+        assert_eq!([code(None, false, &well), exit_code(&report(None, false, None))], [0; 2]);
     }
 }

@@ -123,7 +123,7 @@ pub(super) fn text(job: &JobReport, tally: &VerifyTally, width: usize) -> String
     }
     if tally.of(Verdict::AllowedLoss) > 0 {
         let writes = counted(tally.oldest_loss_writes, "write", "writes");
-        more(&format!("the oldest write lost that may be lost: {writes} before the last"));
+        more(&format!("oldest allowed loss: {writes} before the last"));
     }
     if tally.read_bytes > 0 {
         more(&reading(tally));
