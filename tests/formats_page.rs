@@ -231,6 +231,7 @@ fn lines_of_verdicts_have_the_fields_of_the_page() {
         allowed: String::new(),
         promise: String::new(),
         details: Vec::new(),
+        named_offset: None,
         rereads: Vec::new(),
     };
     let line = fio_spdk::report::finding_line("job", "target", &finding);

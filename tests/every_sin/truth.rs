@@ -153,6 +153,8 @@ fn torn(sin: &Sin, offset: u64, interval: u64, lba: u64, old: Vec<Verdict>) -> (
     }
     let into = end % lba;
     let mut verdicts = vec![Verdict::Torn];
+    // What stood there before may have been torn itself: parts of three are no two.
+    verdicts.extend(old.iter().copied().filter(|verdict| *verdict == Verdict::Corrupt));
     // A few bytes are no proof of whose they are; and all blocks begin with the same ones.
     if into < TELLING_BYTES || lba - into < TELLING_BYTES {
         verdicts.push(Verdict::Corrupt);

@@ -1,0 +1,288 @@
+//! Reading back: from stage to stage, and what is read next.
+
+use super::*;
+
+impl Verification {
+    pub(in crate::reactor::worker) fn set_purpose(&mut self, buffer: u32, purpose: Purpose) {
+        self.purposes[buffer as usize] = purpose;
+        if purpose == Purpose::Reread {
+            self.flying[buffer as usize] = self.taken.take();
+            self.flying_count += 1;
+        }
+    }
+
+    /// Violations that are still to be read again.
+    pub(super) fn rereads(&self) -> usize {
+        self.fresh.len() + self.paused.len() + self.flying_count
+    }
+
+    /// What the workload of an audit reads is judged.
+    #[inline]
+    pub(in crate::reactor::worker) fn mark_audit(&mut self, buffer: u32) {
+        let purpose = &mut self.purposes[buffer as usize];
+        if *purpose == Purpose::Plain {
+            *purpose = Purpose::Judge;
+        }
+    }
+
+    #[inline]
+    pub(in crate::reactor::worker) fn take_purpose(&mut self, buffer: u32) -> Purpose {
+        let purpose = std::mem::replace(&mut self.purposes[buffer as usize], Purpose::Plain);
+        if purpose == Purpose::Reread {
+            self.taken = self.flying[buffer as usize].take();
+            self.flying_count -= 1;
+        }
+        purpose
+    }
+
+    /// Nothing is in flight any more that writes: time to read back. False if nothing is to be read.
+    pub(in crate::reactor::worker) fn begin(&mut self) -> bool {
+        self.singles.clear();
+        if self.audits() {
+            self.stage = Stage::Finish;
+            return self.rereads() > 0 || !self.outbox.is_empty();
+        }
+        if !self.spec.do_verify {
+            self.tally.promised = self.tally.checked_early;
+            self.tally.checked = self.tally.checked_early;
+            self.stage = Stage::Finish;
+            return self.rereads() > 0 || !self.outbox.is_empty();
+        }
+        self.stage = if self.waits_for_leave { Stage::Leave } else { Stage::Prepare };
+        true
+    }
+
+    /// Whether somebody else must act first.
+    pub(in crate::reactor::worker) fn waits_for_leave(&self) -> bool {
+        self.stage == Stage::Leave
+    }
+
+    /// The leave is there.
+    pub(in crate::reactor::worker) fn go_on(&mut self) {
+        if self.stage == Stage::Leave {
+            self.stage = Stage::Prepare;
+        }
+    }
+
+    pub(in crate::reactor::worker) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Ends without reading (any more): what is left of what was promised is counted, roughly, as not
+    /// checked.
+    pub(in crate::reactor::worker) fn abandon(&mut self, why: &'static str) {
+        if matches!(self.stage, Stage::Done) || !self.wants_all() {
+            self.stage = Stage::Done;
+            return;
+        }
+        let interval = u64::from(self.sealer.format.interval);
+        let region: u64 = self.workload.regions.iter().map(|region| region.bytes / interval).sum();
+        let op = if self.workload.mix == crate::base::shape::Mix::Trim { Op::Deallocate } else { Op::Write };
+        let longest = u64::from(self.workload.sizes.get(op).max()) / interval;
+        let most = region.min(self.ledger.issued(op).saturating_mul(longest.max(1)));
+        let left = most.saturating_sub(self.tally.checked);
+        self.tally.promised = self.tally.checked + left;
+        self.tally.skip(why, left);
+        self.stage = Stage::Done;
+    }
+
+    pub(super) fn wants_all(&self) -> bool {
+        !self.audits() && self.spec.do_verify
+    }
+
+    /// How much was issued.
+    pub(super) fn issued(&self) -> Issued {
+        Issued { writes: self.ledger.issued(Op::Write), trims: self.ledger.issued(Op::Deallocate) }
+    }
+
+    /// Builds the history; what became of each mutation is known now, and changes no more.
+    pub(super) fn learn(&mut self) -> Result<(), String> {
+        let fsynced = self.goes_by_flushes();
+        let interval = self.sealer.format.interval;
+        let replays = History::bytes_needed(&self.workload, interval) > 0;
+        let unsettled = if fsynced && replays { self.ledger.not_durable() } else { self.ledger.unsettled() };
+        let history = History::new(&self.workload, self.issued(), interval, &unsettled);
+        let ledger = Arc::new(self.ledger.clone());
+        self.checker.knowledge = Knowledge::Frozen(Box::new(Frozen {
+            history: history.map_err(|error| error.to_string())?,
+            is_plain: !fsynced && ledger.is_settled(),
+            ledger,
+            fsynced,
+            judges_trims: self.spec.trim_verify_zero,
+        }));
+        Ok(())
+    }
+
+    /// Builds history and sweep.
+    pub(super) fn freeze(&mut self) -> Result<(), String> {
+        self.learn()?;
+        let (issued, interval) = (self.issued(), self.sealer.format.interval);
+        let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes);
+        self.sweep = Some(sweep.map_err(|error| error.to_string())?);
+        if !self.checker.judge.knows_run() {
+            let mutations = Mutations::new(&self.workload, issued).map_err(|error| error.to_string())?;
+            let writes = mutations.filter(|step| step.op == Op::Write).take(SAMPLES);
+            let read = |step: Step| SweepRead {
+                place: Place { target: step.target, offset: step.offset },
+                len: interval,
+            };
+            self.samples = writes.map(read).collect();
+        }
+        Ok(())
+    }
+
+    /// Goes on from stage to stage; true if it did something.
+    pub(in crate::reactor::worker) fn advance(&mut self, in_flight: u32) -> bool {
+        self.send();
+        match self.stage {
+            Stage::Prepare => {
+                if self.sweep.is_none()
+                    && let Err(why) = self.freeze()
+                {
+                    self.tally.skip(&why, self.ledger.issued(Op::Write).max(1));
+                    self.stage = Stage::Finish;
+                    return true;
+                }
+                // What was found on the way comes first, or it would be counted twice.
+                if let Knowledge::Frozen(frozen) = &mut self.checker.knowledge
+                    && frozen.history.prepare(STEPS_A_TURN)
+                    && !self.waits_for_early()
+                {
+                    self.stage = match self.samples.is_empty() {
+                        _ if self.is_fatal() => Stage::Count(FATAL),
+                        true => Stage::Read,
+                        false => Stage::Sample,
+                    };
+                    if self.stage == Stage::Read {
+                        self.start_checkers();
+                    }
+                }
+                true
+            }
+            Stage::Sample if self.samples.is_empty() && in_flight == 0 => {
+                if let Some((_, run)) = self.newest_run {
+                    self.checker.judge.adopt(run);
+                }
+                self.start_checkers();
+                self.stage = Stage::Read;
+                true
+            }
+            Stage::Regroup if in_flight == 0 => {
+                // The same history could be built before. Threads that know the old one end.
+                let _ = self.learn();
+                self.checkers = None;
+                self.stage = Stage::Prepare;
+                true
+            }
+            Stage::Count(why) => {
+                for _ in 0..LOOKS_A_TURN {
+                    match self.look() {
+                        Looked::Read(read) => {
+                            let blocks = u64::from(read.len / self.sealer.format.interval);
+                            self.tally.promised += blocks;
+                            self.tally.skip(why, blocks);
+                        }
+                        Looked::Later => {}
+                        Looked::End => {
+                            self.stage = Stage::Finish;
+                            break;
+                        }
+                    }
+                }
+                true
+            }
+            Stage::Finish => {
+                let all_back = in_flight == 0 && self.rereads() == 0 && self.singles.is_empty();
+                if all_back && self.outbox.is_empty() {
+                    self.pair_misplaced();
+                    self.stage = Stage::Done;
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn look(&mut self) -> Looked {
+        match (&mut self.sweep, &mut self.checker.knowledge) {
+            (Some(sweep), Knowledge::Frozen(frozen)) => sweep.next(frozen),
+            _ => Looked::End,
+        }
+    }
+
+    /// Whether blocks can be judged: without a history, only what was found on the way can.
+    pub(super) fn is_ready(&self) -> bool {
+        !matches!(self.stage, Stage::Regroup | Stage::Prepare)
+    }
+
+    /// Whether violations found on the way are still to be read again.
+    pub(super) fn waits_for_early(&self) -> bool {
+        let flying = self.flying.iter().flatten();
+        self.fresh.iter().chain(&self.paused).chain(flying).any(|reread| reread.early.is_some())
+    }
+
+    /// The next violation whose time has come to be read again.
+    pub(super) fn due_reread(&mut self, now_ns: u64) -> Option<Reread> {
+        if self.is_ready() {
+            let due = self.paused.front().is_some_and(|paused| paused.due_ns <= now_ns);
+            return if due { self.paused.pop_front() } else { self.fresh.pop_front() };
+        }
+        let early = |reread: &Reread| reread.early.is_some() && reread.due_ns <= now_ns;
+        if let Some(at) = self.paused.iter().position(early) {
+            return self.paused.remove(at);
+        }
+        let at = self.fresh.iter().position(early)?;
+        self.fresh.remove(at)
+    }
+
+    /// The next read there is room for.
+    pub(in crate::reactor::worker) fn next_read(&mut self, now_ns: u64) -> Option<(SweepRead, Purpose)> {
+        if self.stage == Stage::Off {
+            self.send();
+        }
+        let interval = self.sealer.format.interval;
+        let is_ready = self.is_ready();
+        if let Some(due) = self.due_reread(now_ns) {
+            let read = SweepRead { place: due.place, len: interval };
+            self.taken = Some(due);
+            return Some((read, Purpose::Reread));
+        }
+        if let Some(place) = self.singles.pop_front_if(|_| is_ready) {
+            return Some((SweepRead { place, len: interval }, Purpose::Judge));
+        }
+        match self.stage {
+            Stage::Sample => self.samples.pop().map(|read| (read, Purpose::Sample)),
+            Stage::Read if !self.is_choked() => {
+                for _ in 0..LOOKS_A_TURN {
+                    match self.look() {
+                        Looked::Read(read) => {
+                            self.tally.promised += u64::from(read.len / interval);
+                            return Some((read, Purpose::Judge));
+                        }
+                        Looked::Later => {}
+                        Looked::End => {
+                            self.stage = Stage::Finish;
+                            break;
+                        }
+                    }
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether so many violations wait to be read again that nothing new should be read.
+    pub(in crate::reactor::worker) fn is_choked(&self) -> bool {
+        // Where the first violation is the last, nothing is done meanwhile.
+        let most = if self.spec.fatal { 1 } else { MOST_REREADS };
+        self.rereads() >= most || self.outbox.len() >= MOST_UNSENT
+    }
+
+    /// Whether reads are on hand or will be, so that a reactor should not sleep.
+    pub(in crate::reactor::worker) fn has_reads(&self) -> bool {
+        !matches!(self.stage, Stage::Finish | Stage::Done | Stage::Off)
+            || !self.singles.is_empty()
+            || !self.fresh.is_empty()
+    }
+}

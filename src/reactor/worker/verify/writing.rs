@@ -1,0 +1,122 @@
+//! While the worker writes: the ledger follows, buffers are filled, some writes are read back on the way.
+
+use super::*;
+
+impl Verification {
+    /// Whether an I/O to the same bytes may be in flight, so that it is worth looking.
+    #[inline]
+    pub(in crate::reactor::worker) fn may_overlap(&mut self, step: &Step, pass: u64) -> bool {
+        if self.overlaps {
+            return true;
+        }
+        if pass != self.pass {
+            (self.pass, self.pass_begins) = (pass, step.sequence);
+        }
+        self.pass_begins > 0 && self.ledger.in_flight_below(step.op, self.pass_begins)
+    }
+
+    /// A write or trim is about to be submitted; fills a write's buffer.
+    #[inline]
+    pub(in crate::reactor::worker) fn issue(&mut self, step: &Step, buffer: &mut [u8], now_ns: u64) {
+        self.ledger.issue(step.op, step.sequence);
+        if step.op != Op::Write {
+            return;
+        }
+        let facts = WriteFacts {
+            io_offset: step.offset,
+            io_len: step.len,
+            sequence: step.sequence,
+            time_unix_ns: self.unix_origin_ns + now_ns,
+            pass: self.pass,
+            flush_epoch: self.ledger.flush_epoch(),
+        };
+        let target = self.checker.judge.target_id(step.target);
+        self.sealer.seal(&mut buffer[..step.len as usize], target, &facts);
+        if self.spec.backlog > 0 {
+            self.backlog.push_back(*step);
+        }
+    }
+
+    /// A mutation came back.
+    #[inline]
+    pub(in crate::reactor::worker) fn came_back(&mut self, op: Op, sequence: u64, well: bool) {
+        if well {
+            self.ledger.complete(op, sequence);
+        } else {
+            self.ledger.fail(op, sequence);
+        }
+    }
+
+    /// A command failed as commands do when the power goes.
+    pub(in crate::reactor::worker) fn saw_error(&mut self, errno: i32) {
+        let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(rustix::io::Errno::raw_os_error);
+        if self.power_lost || !gone.contains(&errno) {
+            return;
+        }
+        self.power_lost = true;
+        if matches!(self.stage, Stage::Read | Stage::Finish) && !self.audits() {
+            self.stage = Stage::Regroup;
+        }
+    }
+
+    /// The first of `targets` flushes that belong together is about to be submitted; the ticket goes
+    /// into all of them.
+    pub(in crate::reactor::worker) fn flush(&mut self, targets: u16) -> u64 {
+        let ticket = self.ledger.flush();
+        self.rounds.push((ticket, targets, true));
+        ticket
+    }
+
+    /// One of them came back.
+    pub(in crate::reactor::worker) fn flushed(&mut self, ticket: u64, well: bool) {
+        let Some(at) = self.rounds.iter().position(|round| round.0 == ticket) else { return };
+        let round = &mut self.rounds[at];
+        round.1 -= 1;
+        round.2 &= well;
+        if round.1 == 0 {
+            let (ticket, _, well) = self.rounds.swap_remove(at);
+            // Of what completed before the power went, a flush after its return says nothing.
+            self.ledger.flushed(ticket, well && !self.power_lost);
+        }
+    }
+
+    /// The next write to read back on the way; `is_busy` says whether an I/O to its bytes is in flight.
+    pub(in crate::reactor::worker) fn early(&mut self, is_busy: impl Fn(&Step) -> bool) -> Option<Step> {
+        if self.spec.backlog == 0 {
+            return None;
+        }
+        let batch = if self.spec.backlog_batch == 0 { self.spec.backlog } else { self.spec.backlog_batch };
+        if self.early_left == 0 && self.backlog.len() as u64 >= self.spec.backlog {
+            self.early_left = batch.min(self.backlog.len() as u64);
+        }
+        while self.early_left > 0 {
+            self.early_left -= 1;
+            let step = self.backlog.pop_front()?;
+            if !is_busy(&step) && self.is_certain(step.sequence) {
+                return Some(step);
+            }
+            // The final reading judges it.
+        }
+        None
+    }
+
+    /// Whether a write, or a later one, must stand where it was written. Where any has failed, or the
+    /// power has gone, parts of others may.
+    pub(super) fn is_certain(&self, sequence: u64) -> bool {
+        let state = self.ledger.state(Op::Write, sequence);
+        let survives = if self.goes_by_flushes() { state == State::Durable } else { state.is_settled() };
+        survives
+            && !self.power_lost
+            && self.ledger.failed(Op::Write) == 0
+            && self.ledger.failed(Op::Deallocate) == 0
+    }
+
+    /// Whether only what a flush has made durable must stand.
+    pub(super) fn goes_by_flushes(&self) -> bool {
+        match self.spec.policy {
+            Policy::Completed => false,
+            Policy::Fsynced => !self.writes_are_durable,
+            Policy::Auto => self.power_lost && self.volatile_cache && !self.writes_are_durable,
+        }
+    }
+}
