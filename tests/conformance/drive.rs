@@ -12,6 +12,8 @@ use super::{BLOCK, Hand, Outcome, open};
 /// A drive has no end to read up to; it gives less than was asked for when it is told to.
 pub fn short<E: Engine>(paths: &[PathBuf], mut options: EngineOptions) -> Outcome {
     options.sim.faults.set(Fault::Short, FaultRates::WHOLE);
+    // What is written whole or not at all never comes back short.
+    options.sim.atomic_unit = None;
     let engine = open::<E>(paths, options)?;
     let mut hand = Hand::new(&engine, 4, 4)?;
     for op in [Op::Write, Op::Read] {
