@@ -26,61 +26,79 @@ impl<Q: Queue> Worker<Q> {
         if self.exhausted {
             return;
         }
+        if self.tracks_buffers {
+            return self.prepare_tracked(room);
+        }
         for _ in 0..room {
-            if self.verification.is_some() && self.free.is_empty() {
+            let Some(step) = self.workload.next() else {
+                self.exhausted = true;
                 return;
-            }
-            if self.verification.is_some() && self.issue_verifying() {
-                continue;
+            };
+            let Some(buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
+            self.push(buffer, &step);
+        }
+    }
+
+    /// [`prepare`](Self::prepare) where it matters what a buffer holds or what bytes are on their way:
+    /// writes, verification and `serialize_overlap`.
+    fn prepare_tracked(&mut self, room: u32) {
+        let verifies = self.verification.is_some();
+        for _ in 0..room {
+            if verifies {
+                if self.free.is_empty() {
+                    return;
+                }
+                if self.issue_verifying() {
+                    continue;
+                }
+                if self.is_choked() {
+                    return;
+                }
             }
             let next = if self.held.is_some() { self.held.take() } else { self.workload.next() };
             let Some(step) = next else {
                 self.exhausted = true;
                 return;
             };
-            if self.verification.as_ref().is_some_and(|verification| verification.is_choked()) {
+            if self.must_wait(&step) {
                 self.held = Some(step);
                 return;
             }
             let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
-            let mut flush_due = false;
-            if self.tracks_buffers {
-                if self.must_wait(&step) {
-                    self.held = Some(step);
-                    self.free.push(buffer);
-                    return;
-                }
-                if step.op.modifies()
-                    && let Some(verification) = &mut self.verification
-                {
-                    verification.issue(&step, &mut buffer, self.now_ns);
-                } else if step.op == Op::Write {
-                    self.fill(&mut buffer, &step);
-                }
-                if step.op == Op::Write {
-                    flush_due = self.write_makes_flush_due();
-                }
-                if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
-                    let end = step.offset + u64::from(step.len);
-                    self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
-                }
+            if step.op.modifies()
+                && let Some(verification) = &mut self.verification
+            {
+                verification.issue(&step, &mut buffer, self.now_ns);
+            } else if step.op == Op::Write {
+                self.fill(&mut buffer, &step);
             }
-            self.in_flight += 1;
-            self.batch.push(Io {
-                buffer,
-                offset: step.offset,
-                sequence: step.sequence,
-                submit_ns: 0,
-                len: step.len,
-                moved: 0,
-                target: step.target,
-                op: step.op,
-                data_only: false,
-            });
+            let flush_due = step.op == Op::Write && self.write_makes_flush_due();
+            if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
+                let end = step.offset + u64::from(step.len);
+                self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+            }
+            self.push(buffer, &step);
             if flush_due {
                 return;
             }
         }
+    }
+
+    /// Adds an I/O of the workload to the batch.
+    #[inline]
+    fn push(&mut self, buffer: Buffer, step: &Step) {
+        self.in_flight += 1;
+        self.batch.push(Io {
+            buffer,
+            offset: step.offset,
+            sequence: step.sequence,
+            submit_ns: 0,
+            len: step.len,
+            moved: 0,
+            target: step.target,
+            op: step.op,
+            data_only: false,
+        });
     }
 
     /// Whether `step` must wait until an I/O to its bytes is back. When verifying, two writes to one
@@ -94,6 +112,11 @@ impl<Q: Queue> Worker<Q> {
             return false;
         };
         verification.may_overlap(step, self.workload.pass(step.op)) && self.is_busy(step)
+    }
+
+    /// Whether so many violations wait that nothing new should be issued but their re-reads.
+    fn is_choked(&self) -> bool {
+        self.verification.as_ref().is_some_and(|verification| verification.is_choked())
     }
 
     /// Prepares a read of the verification, while the workload goes on, if one is due: a violation
@@ -166,7 +189,6 @@ impl<Q: Queue> Worker<Q> {
             return false;
         }
         let issue_ns = if Q::BLOCKING { 0 } else { self.clock.now_ns() };
-        let depth_is_idle = self.in_flight == prepared as u32;
         self.batch_ids.clear();
         for io in &mut self.batch {
             if io.moved == 0 {
@@ -175,9 +197,6 @@ impl<Q: Queue> Worker<Q> {
             if Q::HAS_DOORBELL {
                 self.batch_ids.push(io.buffer.id());
             }
-        }
-        if depth_is_idle {
-            self.heard_ns = issue_ns.max(self.now_ns);
         }
         self.queue.submit(&mut self.batch);
         let submitted = (prepared - self.batch.len()) as u32;

@@ -171,8 +171,9 @@ pub struct Worker<Q: Queue> {
     lost: Box<[bool]>,
     /// How many are.
     lost_count: u32,
-    /// When something last came back, or was submitted to an idle queue.
+    /// When something was last known to move, and how many busy turns there had been then.
     heard_ns: u64,
+    heard_turns: u64,
     writes_since_fsync: u32,
     writes_since_fdatasync: u32,
     flush_due: Option<FlushDue>,
@@ -247,6 +248,7 @@ impl<Q: Queue> Worker<Q> {
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,
+            heard_turns: 0,
             writes_since_fsync: 0,
             writes_since_fdatasync: 0,
             flush_due: None,
@@ -387,7 +389,9 @@ impl<Q: Queue> Turning for Worker<Q> {
         if self.live.stop_requested() {
             self.stop_requested();
         }
-        if self.in_flight > 0 && self.now_ns.saturating_sub(self.heard_ns) > self.config.reap_timeout_ns {
+        if self.stats.busy_turns != self.heard_turns || self.in_flight == 0 {
+            (self.heard_turns, self.heard_ns) = (self.stats.busy_turns, self.now_ns);
+        } else if self.now_ns.saturating_sub(self.heard_ns) > self.config.reap_timeout_ns {
             self.give_up();
         }
         self.looks += 1;
@@ -423,6 +427,6 @@ impl<Q: Queue> Turning for Worker<Q> {
         for buffer in free {
             area.give_back(buffer);
         }
-        WorkerOutcome { stats, error, verify: verification.map(|verification| verification.finish()) }
+        WorkerOutcome { stats, error, verify: verification.and_then(|verification| verification.finish()) }
     }
 }

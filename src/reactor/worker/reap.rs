@@ -21,7 +21,6 @@ impl<Q: Queue> Worker<Q> {
         self.take_back(&mut done);
         self.done = done;
         if count > 0 {
-            self.heard_ns = self.now_ns;
             self.stats.batch_complete.record(count);
         }
         if let Err(error) = polled {
@@ -34,7 +33,6 @@ impl<Q: Queue> Worker<Q> {
     fn take_judged(&mut self) -> bool {
         let mut any = false;
         while let Some(io) = self.verification.as_mut().and_then(|v| v.take_judged(self.now_ns)) {
-            self.heard_ns = self.now_ns;
             self.free_buffer(io.op, io.buffer);
             any = true;
         }

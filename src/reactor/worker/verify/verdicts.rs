@@ -252,8 +252,11 @@ impl Verification {
         }
     }
 
-    /// The result.
-    pub(in crate::reactor::worker) fn finish(mut self) -> Box<VerifyTally> {
+    /// The result; `None` if nothing was to be judged.
+    pub(in crate::reactor::worker) fn finish(mut self) -> Option<Box<VerifyTally>> {
+        if !self.audits() && !self.spec.do_verify && self.spec.backlog == 0 {
+            return None;
+        }
         if self.stage != Stage::Done {
             self.abandon("the worker ended before it was read back");
         }
@@ -263,7 +266,7 @@ impl Verification {
             self.settle(reread.found, reread.early.is_some());
         }
         self.send();
-        self.tally
+        Some(self.tally)
     }
 
     pub(in crate::reactor::worker) fn tally_mut(&mut self) -> &mut VerifyTally {
