@@ -173,13 +173,13 @@ fn every_method_has_its_row_with_number_length_and_a_digest() {
 
 /// The payload by the words of the page alone.
 fn payload_of_the_page(len: usize, writer: Writer, offset: u64) -> Vec<u8> {
-    let pool: Vec<u8> = (0..131_072 / 8).flat_map(|k| random::at(0x9001, k).to_le_bytes()).collect();
+    let pool: Vec<u8> = (0..65_536 / 8).flat_map(|k| random::at(0x9001, k).to_le_bytes()).collect();
     let seed = random::at(u64::from(writer.run) << 16 ^ u64::from(writer.worker), writer.sequence);
     let mut block: Vec<u8> = Vec::new();
-    for n in 0..len.div_ceil(65_536) as u64 {
-        let product = u128::from(random::at(seed ^ offset, n)) * 8192;
-        let start = 8 * usize::try_from(product >> 64).expect("below 8192");
-        block.extend(&pool[start..start + 65_536]);
+    for n in 0..len.div_ceil(32_768) as u64 {
+        let product = u128::from(random::at(seed ^ offset, n)) * 1024;
+        let start = 32 * usize::try_from(product >> 64).expect("below 1024");
+        block.extend(&pool[start..start + 32_768]);
     }
     block.truncate(len);
     block

@@ -320,8 +320,15 @@ impl Sealer {
             Tag { version: TAG_VERSION, run: self.run, target, pass, flush_epoch, io_offset, io_len }
                 .write(tag);
         }
+        let quick = match self.format.method {
+            Method::Crc32c if self.format.has_tag() => self.payload.crc32c(block, seed, offset),
+            _ => None,
+        };
         let (head, covered) = block.split_at_mut(front);
-        checksum::digest(self.format.method, covered, &mut head[HEADER_BYTES..]);
+        match quick {
+            Some(crc) => head[HEADER_BYTES..].copy_from_slice(&crc.to_le_bytes()),
+            None => checksum::digest(self.format.method, covered, &mut head[HEADER_BYTES..]),
+        }
         #[expect(clippy::cast_possible_truncation, reason = "seconds until 2106; nanoseconds below 1e9")]
         let (seconds, nanoseconds) =
             ((facts.time_unix_ns / 1_000_000_000) as u32, (facts.time_unix_ns % 1_000_000_000) as u32);

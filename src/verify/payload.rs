@@ -10,12 +10,14 @@ use std::sync::OnceLock;
 use crate::base::random;
 use crate::base::verify::Pattern;
 
+use super::checksum::{GRAIN, PoolCrc};
+
 /// Bytes between stamps: the smallest logical block there is.
 pub const SECTOR: usize = 512;
 /// Length of a stamp.
 pub const STAMP_BYTES: usize = 32;
-/// Bytes of the pool: small enough for a core's second-level cache.
-const POOL: usize = 128 << 10;
+/// Bytes of the pool: small enough for a core's caches, with room for what is filled from it.
+const POOL: usize = 64 << 10;
 /// Longest stretch copied at once.
 const STRETCH: usize = POOL / 2;
 
@@ -84,17 +86,38 @@ impl Stamp {
 /// The pool, and how a block is filled from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload {
-    pool: &'static [u8],
+    pool: &'static Aligned,
+    /// `None` where the processor cannot use it.
+    crc: Option<&'static PoolCrc>,
 }
+
+/// Copied faster when it begins where a cache line does.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Aligned([u8; POOL]);
 
 impl Default for Payload {
     fn default() -> Payload {
-        static BYTES: OnceLock<Box<[u8]>> = OnceLock::new();
-        let pool = BYTES.get_or_init(|| {
-            (0..POOL as u64 / 8).flat_map(|word| random::at(0x9001, word).to_le_bytes()).collect()
+        static BYTES: OnceLock<(Box<Aligned>, Option<PoolCrc>)> = OnceLock::new();
+        let (pool, crc) = BYTES.get_or_init(|| {
+            let mut pool = Box::new(Aligned([0; POOL]));
+            for (word, out) in (0..).zip(pool.0.as_chunks_mut::<8>().0) {
+                *out = random::at(0x9001, word).to_le_bytes();
+            }
+            let crc = PoolCrc::new(&pool.0);
+            (pool, crc)
         });
-        Payload { pool }
+        Payload { pool, crc: crc.as_ref() }
     }
+}
+
+/// Where in the pool stretch `number` of the block begins that is named by `key`.
+#[inline]
+fn start(key: u64, number: usize) -> usize {
+    let starts = (STRETCH / GRAIN) as u64;
+    #[expect(clippy::cast_possible_truncation, reason = "below STRETCH")]
+    let start = random::below(random::at(key, number as u64), starts) as usize;
+    start * GRAIN
 }
 
 impl Payload {
@@ -110,10 +133,8 @@ impl Payload {
     pub fn fill_seeded(self, block: &mut [u8], writer: Writer, seed: u64, offset: u64) {
         let key = seed ^ offset;
         for (number, chunk) in block.chunks_mut(STRETCH).enumerate() {
-            let start = random::below(random::at(key, number as u64), (STRETCH / 8) as u64);
-            #[expect(clippy::cast_possible_truncation, reason = "below STRETCH")]
-            let start = start as usize * 8;
-            chunk.copy_from_slice(&self.pool[start..start + chunk.len()]);
+            let start = start(key, number);
+            chunk.copy_from_slice(&self.pool.0[start..start + chunk.len()]);
         }
         for at in (SECTOR..block.len()).step_by(SECTOR) {
             if let Some(stamp) = block[at..].first_chunk_mut() {
@@ -127,7 +148,17 @@ impl Payload {
     pub fn may_leave(self, bytes: &[u8], at: usize) -> bool {
         let at = at % STRETCH;
         at + bytes.len() <= STRETCH
-            && (0..STRETCH / 8).any(|start| self.pool[start * 8 + at..].starts_with(bytes))
+            && (0..STRETCH / GRAIN).any(|start| self.pool.0[start * GRAIN + at..].starts_with(bytes))
+    }
+
+    /// [`checksum::digest`](super::checksum::digest) by `crc32c` of a block that was filled by
+    /// [`Payload::fill_seeded`] and has got its tag, without reading all of it; `None` where it must
+    /// be read.
+    #[inline]
+    #[must_use]
+    pub fn crc32c(self, block: &[u8], seed: u64, offset: u64) -> Option<u32> {
+        let crc = self.crc.filter(|_| block.len().is_multiple_of(SECTOR))?;
+        Some(crc.of_block(block, STRETCH, |number| start(seed ^ offset, number)))
     }
 }
 

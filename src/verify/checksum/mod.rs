@@ -1,6 +1,7 @@
 //! Digests of payloads and the check of headers, bit for bit as fio 3.42 writes them.
 
 mod fio_sha;
+mod pool_crc;
 
 use crate::base::verify::Method;
 use crc::{CRC_7_MMC, Crc, Table};
@@ -9,6 +10,8 @@ use md5::{Digest, Md5};
 use sha1::Sha1;
 use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 use xxhash_rust::xxh32::xxh32;
+
+pub use pool_crc::{GRAIN, PoolCrc};
 
 /// Up to this length `crc_fast` computes CRC-32C faster, above it `crc32c` does.
 ///
