@@ -42,9 +42,10 @@ impl<Q: Queue> Worker<Q> {
     /// [`prepare`](Self::prepare) where it matters what a buffer holds or what bytes are on their way:
     /// writes, verification and `serialize_overlap`.
     fn prepare_tracked(&mut self, room: u32) {
-        let verifies = self.verification.is_some();
+        // What is calm stays so while nothing comes back.
+        let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
         for _ in 0..room {
-            if verifies {
+            if !calm {
                 if self.free.is_empty() {
                     return;
                 }

@@ -107,24 +107,19 @@ fn run(mut state: u32, begins: &[u32], part: &[u8], has_head: bool) -> u32 {
         _mm_crc32_u64(0, product.cast_unsigned()) as u32
     }
 
-    for (number, sector) in part.chunks_exact(SECTOR).enumerate() {
-        let begins = &begins[number * (SECTOR / GRAIN)..][..=SECTOR / GRAIN];
-        let end = begins[SECTOR / GRAIN];
-        if has_head && number == 0 {
-            let first = u32::from_le_bytes([
-                sector[COVERED],
-                sector[COVERED + 1],
-                sector[COVERED + 2],
-                sector[COVERED + 3],
-            ]);
-            let head = over(_mm_crc32_u32(state, first), &sector[COVERED + 4..HEAD]);
-            state = multiply(head ^ begins[HEAD / GRAIN], ZEROS_BEHIND_HEAD) ^ end;
-        } else {
-            // From 0, so that sectors do not wait for each other.
-            let stamp = over(0, &sector[..GRAIN]);
-            let alone = multiply(stamp ^ begins[1], ZEROS_BEHIND_STAMP) ^ end;
-            state = multiply(state, ZEROS_OF_SECTOR) ^ alone;
-        }
+    // Of each sector: the table behind its first grain, its second and so on.
+    let (behind, _) = begins[1..].as_chunks::<{ SECTOR / GRAIN }>();
+    let (mut sectors, mut behind) = (part.as_chunks::<SECTOR>().0.iter(), behind.iter());
+    if has_head && let (Some(sector), Some(behind)) = (sectors.next(), behind.next()) {
+        let first = std::array::from_fn(|index| sector[COVERED + index]);
+        let head = over(_mm_crc32_u32(state, u32::from_le_bytes(first)), &sector[COVERED + 4..HEAD]);
+        state = multiply(head ^ behind[HEAD / GRAIN - 1], ZEROS_BEHIND_HEAD) ^ behind[SECTOR / GRAIN - 1];
+    }
+    for (sector, behind) in sectors.zip(behind) {
+        // From 0, so that sectors do not wait for each other.
+        let stamp = over(0, &sector[..GRAIN]);
+        let alone = multiply(stamp ^ behind[0], ZEROS_BEHIND_STAMP) ^ behind[SECTOR / GRAIN - 1];
+        state = multiply(state, ZEROS_OF_SECTOR) ^ alone;
     }
     state
 }

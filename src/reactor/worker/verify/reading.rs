@@ -272,6 +272,16 @@ impl Verification {
         }
     }
 
+    /// Whether, while the worker writes, there is nothing to be read beside.
+    #[inline]
+    pub(in crate::reactor::worker) fn is_calm(&self) -> bool {
+        self.stage == Stage::Off
+            && self.spec.backlog == 0
+            && self.rereads() == 0
+            && self.singles.is_empty()
+            && self.outbox.is_empty()
+    }
+
     /// Whether so many violations wait to be read again that nothing new should be read.
     pub(in crate::reactor::worker) fn is_choked(&self) -> bool {
         // Where the first violation is the last, nothing is done meanwhile.
