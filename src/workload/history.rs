@@ -3,7 +3,7 @@
 //! it runs.
 //!
 //! Where every block comes once a pass, the function is inverted: no memory, whatever the size.
-//! Where offsets repeat, it is gone through once, into eight bytes a block. Knows nothing of what
+//! Where offsets repeat, it is gone through once, into at most eight bytes a block. Knows nothing of what
 //! became of the I/Os, but for a list of those that may not have happened.
 
 mod at_end;

@@ -96,7 +96,8 @@ fn run(mut state: u32, begins: &[u32], part: &[u8], has_head: bool) -> u32 {
     #[target_feature(enable = "sse4.2")]
     fn over(state: u32, words: &[u8]) -> u32 {
         let (words, _) = words.as_chunks::<8>();
-        words.iter().fold(u64::from(state), |state, word| _mm_crc32_u64(state, u64::from_le_bytes(*word))) as u32
+        words.iter().fold(u64::from(state), |state, word| _mm_crc32_u64(state, u64::from_le_bytes(*word)))
+            as u32
     }
 
     #[inline]

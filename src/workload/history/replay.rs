@@ -1,6 +1,8 @@
-//! Which I/O touched a block last, where offsets repeat: the workload is gone through once, into an
-//! array of eight bytes a block. What may not have happened does not overwrite: it is put aside,
+//! Which I/O touched a block last, where offsets repeat: the workload is gone through once, into eight
+//! bytes a block; where few blocks of many are touched, into a map of those alone. What may not have happened does not overwrite: it is put aside,
 //! with a mark at the block.
+
+use std::collections::BTreeMap;
 
 use crate::base::Op;
 
@@ -10,6 +12,63 @@ use super::{Mutation, Mutations, Touched, region_of};
 /// Marks an entry above which something was put aside.
 const MARK: u64 = 2;
 
+/// Bytes of a block's entry in a map, with what the map takes for itself.
+const MAP_BYTES: u64 = 32;
+
+/// The entries of a region's blocks; 0 where there is none.
+#[derive(Clone, Debug)]
+enum Entries {
+    All(Box<[u64]>),
+    Few { map: BTreeMap<u64, u64>, blocks: u64 },
+}
+
+impl Entries {
+    /// Of `blocks` blocks, that are touched at most `touches` times in all.
+    fn new(blocks: u64, touches: u64) -> Option<Entries> {
+        if touches.saturating_mul(MAP_BYTES) < blocks.saturating_mul(8) {
+            return Some(Entries::Few { map: BTreeMap::new(), blocks });
+        }
+        Some(Entries::All(vec![0; usize::try_from(blocks).ok()?].into_boxed_slice()))
+    }
+
+    fn blocks(&self) -> u64 {
+        match self {
+            Entries::All(all) => all.len() as u64,
+            Entries::Few { blocks, .. } => *blocks,
+        }
+    }
+
+    /// The entry of a block of the region, to be changed.
+    fn entry(&mut self, block: u64) -> Option<&mut u64> {
+        match self {
+            Entries::All(all) => usize::try_from(block).ok().and_then(|at| all.get_mut(at)),
+            Entries::Few { map, blocks } => (block < *blocks).then(|| map.entry(block).or_insert(0)),
+        }
+    }
+
+    fn get(&self, block: u64) -> u64 {
+        let entry = match self {
+            Entries::All(all) => usize::try_from(block).ok().and_then(|at| all.get(at)),
+            Entries::Few { map, .. } => map.get(&block),
+        };
+        entry.copied().unwrap_or(0)
+    }
+
+    /// The first block with an entry, from `from` on and before `end`.
+    fn next(&self, from: u64, end: u64) -> Option<u64> {
+        let end = end.min(self.blocks());
+        let from = from.min(end);
+        match self {
+            Entries::All(all) => {
+                let at = |block: u64| usize::try_from(block).unwrap_or(all.len());
+                let found = all[at(from)..at(end)].iter().position(|&entry| entry != 0)?;
+                Some(from + found as u64)
+            }
+            Entries::Few { map, .. } => map.range(from..end).next().map(|(&block, _)| block),
+        }
+    }
+}
+
 /// The newest settled mutation of every block.
 #[derive(Clone, Debug)]
 pub(super) struct Replay {
@@ -17,7 +76,7 @@ pub(super) struct Replay {
     regions: Box<[Region]>,
     block_bytes: u64,
     packing: Packing,
-    blocks: Box<[Box<[u64]>]>,
+    entries: Box<[Entries]>,
     /// Those that may not have happened, by command, rising; each as far as it was reached.
     unsettled: [Sorted; 2],
     aside: Vec<Aside>,
@@ -112,17 +171,17 @@ impl Replay {
             sequences.sort_unstable();
             Sorted { sequences, reached: 0 }
         };
-        let mut blocks = Vec::with_capacity(regions.len());
-        for region in regions {
-            let count = usize::try_from(region.bytes.div_ceil(block_bytes)).ok()?;
-            blocks.push(vec![0; count].into_boxed_slice());
-        }
+        let issued = mutations.issued().writes.saturating_add(mutations.issued().trims);
+        let longest = u64::from(packing.lengths.iter().copied().max().unwrap_or(0)).div_ceil(block_bytes);
+        let touches = issued.saturating_mul(longest);
+        let entries = regions.iter().map(|region| Entries::new(region.bytes.div_ceil(block_bytes), touches));
+        let entries = entries.collect::<Option<Vec<Entries>>>()?;
         Some(Replay {
             mutations,
             regions: regions.into(),
             block_bytes,
             packing,
-            blocks: blocks.into(),
+            entries: entries.into(),
             unsettled: [of(Op::Write), of(Op::Deallocate)],
             aside: Vec::new(),
             ready: false,
@@ -158,10 +217,10 @@ impl Replay {
         let first = (step.offset - self.regions[region].start) / self.block_bytes;
         let count = u64::from(step.len).div_ceil(self.block_bytes);
         let packed = self.packing.pack(step);
-        let blocks = &mut self.blocks[region];
+        let entries = &mut self.entries[region];
         for further in 0..count {
             let block = first + further;
-            let Some(entry) = usize::try_from(block).ok().and_then(|at| blocks.get_mut(at)) else { return };
+            let Some(entry) = entries.entry(block) else { return };
             let packed = Packing::further(packed, further);
             if unsettled {
                 let lowest = *entry & MARK == 0;
@@ -175,8 +234,7 @@ impl Replay {
 
     /// What touched the block, newest first: what may not have happened, then what has.
     fn chain(&self, region: usize, block: u64) -> impl Iterator<Item = Mutation> + '_ {
-        let entry = usize::try_from(block).ok().and_then(|at| self.blocks[region].get(at)).copied();
-        let entry = entry.unwrap_or(0);
+        let entry = self.entries[region].get(block);
         let end = if entry & MARK == 0 {
             0
         } else {
@@ -207,12 +265,8 @@ impl Replay {
 
     /// The first touched block of the region that begins at `from` or behind it and before `end`.
     pub(super) fn next_touched(&self, region: usize, from: u64, end: u64) -> Option<Touched> {
-        let clip = |offset: u64| usize::try_from(offset.div_ceil(self.block_bytes)).unwrap_or(usize::MAX);
-        let blocks = &self.blocks[region];
-        let end = clip(end).min(blocks.len());
-        let from = clip(from).min(end);
-        let found = from + blocks[from..end].iter().position(|&entry| entry != 0)?;
-        let offset = found as u64 * self.block_bytes;
+        let block = |offset: u64| offset.div_ceil(self.block_bytes);
+        let offset = self.entries[region].next(block(from), block(end))? * self.block_bytes;
         let newest = self.newest(region, offset)?;
         Some(Touched { offset: self.regions[region].start + offset, newest })
     }
