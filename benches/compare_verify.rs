@@ -7,6 +7,10 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use fio_spdk::base::verify::{Method, RunId};
+use fio_spdk::verify::block::{BlockFormat, Sealer, WriteFacts};
+use fio_spdk::verify::checksum;
+use fio_spdk::verify::judge::{Judge, Place, TargetIdentity};
 use serde_json::Value;
 
 const OURS: &str = env!("CARGO_BIN_EXE_fio-spdk");
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("\nverification, MiB/s, median of {} rounds (least to most)\n", settings.rounds);
-    println!("{:<34} {:>22} {:>22} {:>7}  floor", "", "fio-spdk", "the other", "ratio");
+    println!("{:<37} {:>22} {:>22} {:>7}  floor", "", "fio-spdk", "the other", "ratio");
     let mut below = false;
     for (bs, name) in [("4k", "generating, null, 4 KiB"), ("1m", "generating, null, 1 MiB")] {
         below |= !compare(
@@ -51,11 +55,19 @@ fn main() -> ExitCode {
     });
     below |= !compare(
         &settings,
-        "judging alone, /dev/shm, 128 KiB",
-        6.0,
-        || audit(&settings, OURS, &mine),
-        || audit(&settings, &settings.fio, &other),
+        "reading and judging, /dev/shm",
+        1.0,
+        || audit(&settings, OURS, &mine, true),
+        || audit(&settings, &settings.fio, &other, true),
     );
+    below |= !compare(
+        &settings,
+        "judging, net of reading",
+        6.0,
+        || judging(&settings, OURS, &mine),
+        || judging(&settings, &settings.fio, &other),
+    );
+    below |= !compare(&settings, "judging, to the checksum's own speed", 0.6, judge_memory, checksum_memory);
     below |= !compare(
         &settings,
         "writing, to our own without verify",
@@ -100,7 +112,7 @@ fn compare(
     let ratio = median(&mut mine) / median(&mut other);
     let enough = ratio >= floor;
     let word = if enough { "" } else { "  BELOW" };
-    println!("{name:<34} {:>22} {:>22} {ratio:>7.2}  {floor}{word}", spread(&mine), spread(&other));
+    println!("{name:<37} {:>22} {:>22} {ratio:>7.2}  {floor}{word}", spread(&mine), spread(&other));
     enough
 }
 
@@ -167,15 +179,63 @@ fn write(settings: &Settings, scratch: &Scratch, verify: bool) -> f64 {
     number(&json, "/jobs/0/write/bw_bytes") / f64::from(1 << 20)
 }
 
-/// What each has written, judged as an audit.
-fn audit(settings: &Settings, program: &str, scratch: &Scratch) -> f64 {
+/// What each has written, read; with `verify` judged as an audit.
+fn audit(settings: &Settings, program: &str, scratch: &Scratch, verify: bool) -> f64 {
     if !scratch.0.exists() {
         whole(settings, program, scratch, true);
     }
     let mut more = file(scratch);
-    more.extend(["--rw=read", "--verify=crc32c", "--verify_interval=4096"].map(str::to_owned));
+    more.push("--rw=read".to_owned());
+    if verify {
+        more.extend(["--verify=crc32c", "--verify_interval=4096"].map(str::to_owned));
+    }
     let json = run(settings, program, &more.iter().map(String::as_str).collect::<Vec<_>>());
     number(&json, "/jobs/0/read/bw_bytes") / f64::from(1 << 20)
+}
+
+/// Bytes by the time that judging adds to reading.
+fn judging(settings: &Settings, program: &str, scratch: &Scratch) -> f64 {
+    let judged = audit(settings, program, scratch, true);
+    let read = audit(settings, program, scratch, false);
+    1.0 / (1.0 / judged - 1.0 / read).max(1e-9)
+}
+
+const BLOCK: usize = 4096;
+
+/// Times `one`, which looks at a block, over 128 KiB of blocks.
+fn over_blocks(one: impl Fn(&[u8], u64) -> bool) -> f64 {
+    const ROUNDS: u32 = 20_000;
+    let mut blocks = vec![0; 32 * BLOCK];
+    let facts = WriteFacts { io_len: 32 * 4096, time_unix_ns: 1 << 60, ..WriteFacts::default() };
+    sealer().seal(&mut blocks, 1, &facts);
+    let begin = std::time::Instant::now();
+    for _ in 0..ROUNDS {
+        let blocks = std::hint::black_box(&blocks);
+        let offsets = (0..).step_by(BLOCK);
+        assert!(blocks.chunks(BLOCK).zip(offsets).all(|(block, offset)| one(block, offset)), "clean");
+    }
+    f64::from(ROUNDS) / 8.0 / begin.elapsed().as_secs_f64()
+}
+
+fn sealer() -> Sealer {
+    let format = BlockFormat { interval: 4096, method: Method::Crc32c, header_at: 0, pattern: None };
+    Sealer::new(format, RunId(7), 1)
+}
+
+/// Blocks in memory, judged.
+fn judge_memory() -> f64 {
+    let target = TargetIdentity { id: 1, lba_bytes: 512, atomic_bytes: 0 };
+    let judge = Judge::new(sealer(), Box::new([target]), true);
+    over_blocks(|block, offset| judge.is_write(block, Place { target: 0, offset }, 0, 0))
+}
+
+/// Blocks in memory, of which only the digest is computed.
+fn checksum_memory() -> f64 {
+    over_blocks(|block, _| {
+        let mut digest = [0; 4];
+        checksum::digest(Method::Crc32c, &block[52..], &mut digest);
+        digest == block[48..52]
+    })
 }
 
 fn median(values: &mut [f64]) -> f64 {
