@@ -18,6 +18,7 @@ use crate::report::finding_line;
 use crate::verify::block::{BlockFormat, Sealer};
 use crate::verify::judge::{Judge, TargetIdentity};
 use crate::verify::payload::PatternFill;
+use crate::verify::promises::Promises;
 use crate::workload::{Issued, Region, WorkloadSpec};
 
 use super::plan::{self, JobPlan};
@@ -61,7 +62,8 @@ pub fn parts(
     let earlier = if spec.verify.only {
         let issued = Issued::at_end(workload).map_err(|error| RunError::bad_job(spec, error))?;
         let endless = || RunError::bad_job(spec, "verify_only needs a job that ends by an amount");
-        Some(issued.ok_or_else(endless)?)
+        let issued = issued.ok_or_else(endless)?;
+        Some(Promises::finished(issued.writes, issued.trims))
     } else {
         None
     };

@@ -8,7 +8,7 @@ use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_VERSION
 use super::checksum;
 use super::damage::Damage;
 use super::diagnose;
-use super::ledger::State;
+use super::promises::State;
 
 /// Candidates of a block that are kept. Of one with more, what is older than these may stand too.
 pub const MOST_CANDIDATES: usize = 4096;

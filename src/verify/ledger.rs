@@ -1,114 +1,72 @@
-//! What one worker's device has promised: which mutations were issued, which of them are in flight,
-//! which failed, which are durable. A few kilobytes, however large the run.
-//!
-//! Sets are kept by exception: of what was issued, everything has completed but what is in flight or
-//! failed; of what had completed when a flush was submitted, everything is durable but the holes.
+//! What one worker's device has promised, kept while it works: which mutations were issued, which of
+//! them are in flight, which failed, which are durable. A few kilobytes, however large the run, and
+//! chalked up on a [`Board`] for others to read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 use crate::base::Op;
 
-/// Where one mutation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// It was never issued.
-    Unissued,
-    /// Issued, and not back.
-    InFlight,
-    /// An error came back: old or new, or a mix, may stand.
-    Failed,
-    /// It came back well.
-    Completed,
-    /// And a flush that was submitted afterwards has completed.
-    Durable,
-}
+use super::board::{Board, Column};
+use super::promises::{Failures, Mark, Mutated, Promises, State};
 
-impl State {
-    /// Whether the device has said that it is done.
-    #[must_use]
-    pub fn is_settled(self) -> bool {
-        matches!(self, State::Completed | State::Durable)
-    }
-}
-
-/// Numbers that failed, as runs of neighbours: a device that fails everything takes one entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Failures {
-    /// First and last of each run, rising.
-    runs: Vec<(u64, u64)>,
-}
-
-impl Failures {
-    fn insert(&mut self, number: u64) {
-        let at = self.runs.partition_point(|&(_, last)| last.saturating_add(1) < number);
-        match self.runs.get_mut(at) {
-            Some((first, last)) if *first <= number.saturating_add(1) => {
-                *first = (*first).min(number);
-                *last = (*last).max(number);
-            }
-            _ => {
-                self.runs.insert(at, (number, number));
-                return;
-            }
-        }
-        if let Some(&(next_first, next_last)) = self.runs.get(at + 1)
-            && self.runs[at].1.saturating_add(1) == next_first
-        {
-            self.runs[at].1 = next_last;
-            self.runs.remove(at + 1);
-        }
-    }
-
-    fn contains(&self, number: u64) -> bool {
-        let at = self.runs.partition_point(|&(_, last)| last < number);
-        self.runs.get(at).is_some_and(|&(first, _)| first <= number)
-    }
-
-    fn count(&self) -> u64 {
-        self.runs.iter().map(|&(first, last)| last - first + 1).sum()
-    }
-}
-
-/// What was complete at some moment: everything below `mark` but the holes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mark {
-    mark: u64,
-    /// Rising.
-    holes: Vec<u64>,
-}
-
-impl Mark {
-    fn covers(&self, number: u64) -> bool {
-        number < self.mark && self.holes.binary_search(&number).is_err()
-    }
-
-    fn copy_from(&mut self, other: &Mark) {
-        self.mark = other.mark;
-        self.holes.clear();
-        self.holes.extend_from_slice(&other.holes);
-    }
-}
+/// An empty slot.
+const NONE: u64 = u64::MAX;
 
 /// The mutations of one kind.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 struct Kind {
     issued: u64,
-    /// In no order; at most as many as the depth.
-    in_flight: Vec<u64>,
+    /// As many as the depth; each stays in its slot while it is in flight.
+    slots: Box<[u64]>,
+    empty: Vec<usize>,
     failed: Failures,
     durable: Mark,
 }
 
 impl Kind {
+    fn new(depth: usize) -> Kind {
+        Kind {
+            issued: 0,
+            slots: vec![NONE; depth].into(),
+            empty: (0..depth).rev().collect(),
+            failed: Failures::default(),
+            durable: Mark::default(),
+        }
+    }
+
+    fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
+        self.slots.iter().copied().filter(|&number| number != NONE)
+    }
+
+    fn promises(&self) -> Mutated {
+        let mut in_flight: Vec<u64> = self.in_flight().collect();
+        in_flight.sort_unstable();
+        Mutated { issued: self.issued, in_flight, failed: self.failed.clone(), durable: self.durable.clone() }
+    }
+
+    /// Goes on from what was promised: what was in flight is forgotten by the device, so it failed.
+    fn resume(&mut self, promises: &Mutated, column: &Column) {
+        self.issued = promises.issued;
+        self.failed = promises.failed.clone();
+        promises.in_flight.iter().for_each(|&number| self.failed.insert(number));
+        self.durable = promises.durable.clone();
+        column.set_durable(&self.durable);
+        column.set_failed(&self.failed);
+        column.set_issued(self.issued);
+    }
+
     fn capture(&self, into: &mut Mark) {
         into.mark = self.issued;
         into.holes.clear();
-        into.holes.extend_from_slice(&self.in_flight);
+        into.holes.extend(self.slots.iter().filter(|&&number| number != NONE));
         into.holes.sort_unstable();
     }
 
     fn state(&self, number: u64) -> State {
         if number >= self.issued {
             State::Unissued
-        } else if self.in_flight.contains(&number) {
+        } else if self.slots.contains(&number) {
             State::InFlight
         } else if self.failed.contains(number) {
             State::Failed
@@ -128,9 +86,8 @@ struct FlushInFlight {
     trims: Mark,
 }
 
-/// The ledger of one worker on one target. With several targets a worker has one for each: a flush
-/// speaks for one target.
-#[derive(Clone, Debug, Default)]
+/// The ledger of one worker.
+#[derive(Debug)]
 pub struct Ledger {
     writes: Kind,
     trims: Kind,
@@ -140,48 +97,97 @@ pub struct Ledger {
     next_ticket: u64,
     newest_durable_ticket: Option<u64>,
     flush_epoch: u64,
+    board: Arc<Board>,
 }
 
 impl Ledger {
-    /// An empty ledger for at most `depth` I/Os in flight.
+    /// An empty ledger for at most `depth` mutations in flight.
     #[must_use]
     pub fn new(depth: u32) -> Ledger {
-        let mut ledger = Ledger::default();
-        ledger.writes.in_flight.reserve(depth as usize);
-        ledger.trims.in_flight.reserve(depth as usize);
+        let depth = depth as usize;
+        Ledger {
+            writes: Kind::new(depth),
+            trims: Kind::new(depth),
+            flushes: Vec::new(),
+            spare: Vec::new(),
+            next_ticket: 0,
+            newest_durable_ticket: None,
+            flush_epoch: 0,
+            board: Arc::new(Board::new(depth)),
+        }
+    }
+
+    /// The ledger of a worker that goes on where another, that made `promises`, was cut off.
+    #[must_use]
+    pub fn resume(promises: &Promises, depth: u32) -> Ledger {
+        let mut ledger = Ledger::new(depth);
+        ledger.writes.resume(&promises.writes, &ledger.board.writes);
+        ledger.trims.resume(&promises.trims, &ledger.board.trims);
+        ledger.flush_epoch = promises.flush_epoch;
+        ledger.board.flush_epoch.store(ledger.flush_epoch, Release);
         ledger
+    }
+
+    /// Where others read it.
+    #[must_use]
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// What is promised by now, if no more is issued.
+    #[must_use]
+    pub fn promises(&self) -> Promises {
+        Promises {
+            writes: self.writes.promises(),
+            trims: self.trims.promises(),
+            flush_epoch: self.flush_epoch,
+            open_end: false,
+        }
     }
 
     fn kind(&self, op: Op) -> &Kind {
         if op == Op::Deallocate { &self.trims } else { &self.writes }
     }
 
-    fn kind_mut(&mut self, op: Op) -> &mut Kind {
-        if op == Op::Deallocate { &mut self.trims } else { &mut self.writes }
+    fn kind_mut(&mut self, op: Op) -> (&mut Kind, &Column) {
+        if op == Op::Deallocate {
+            (&mut self.trims, &self.board.trims)
+        } else {
+            (&mut self.writes, &self.board.writes)
+        }
     }
 
     /// The mutation `number` of kind `op` is about to be submitted; numbers rise.
+    ///
+    /// # Panics
+    /// If more are in flight than the depth.
     #[inline]
     pub fn issue(&mut self, op: Op, number: u64) {
-        let kind = self.kind_mut(op);
+        let (kind, column) = self.kind_mut(op);
         debug_assert!(number >= kind.issued, "numbers rise");
+        let slot = kind.empty.pop().expect("no more in flight than the depth");
+        kind.slots[slot] = number;
         kind.issued = number + 1;
-        kind.in_flight.push(number);
+        column.issue(slot, number);
     }
 
     /// It came back well.
     #[inline]
     pub fn complete(&mut self, op: Op, number: u64) {
-        let in_flight = &mut self.kind_mut(op).in_flight;
-        if let Some(at) = in_flight.iter().position(|&other| other == number) {
-            in_flight.swap_remove(at);
+        let (kind, column) = self.kind_mut(op);
+        if let Some(slot) = kind.slots.iter().position(|&other| other == number) {
+            kind.slots[slot] = NONE;
+            kind.empty.push(slot);
+            column.come_back(slot);
         }
     }
 
     /// It came back with an error.
     pub fn fail(&mut self, op: Op, number: u64) {
+        let (kind, column) = self.kind_mut(op);
+        kind.failed.insert(number);
+        column.set_failed(&kind.failed);
         self.complete(op, number);
-        self.kind_mut(op).failed.insert(number);
     }
 
     /// A flush is about to be submitted: what has completed by now will be durable when it comes
@@ -206,8 +212,11 @@ impl Ledger {
             self.newest_durable_ticket = Some(ticket);
             self.writes.durable.copy_from(&flush.writes);
             self.trims.durable.copy_from(&flush.trims);
+            self.board.writes.set_durable(&self.writes.durable);
+            self.board.trims.set_durable(&self.trims.durable);
         }
         self.flush_epoch += u64::from(well);
+        self.board.flush_epoch.store(self.flush_epoch, Release);
         self.spare.push(flush);
     }
 
@@ -229,76 +238,17 @@ impl Ledger {
         self.kind(op).failed.count()
     }
 
-    /// How many are in flight.
-    #[must_use]
-    pub fn in_flight(&self, op: Op) -> usize {
-        self.kind(op).in_flight.len()
-    }
-
     /// Where a mutation stands.
     #[must_use]
     pub fn state(&self, op: Op, number: u64) -> State {
         self.kind(op).state(number)
     }
 
-    /// Those that may or may not have happened, whatever the policy: in flight or failed, rising.
-    #[must_use]
-    pub fn unsettled(&self) -> Vec<(Op, u64)> {
-        let mut all = Vec::new();
-        for (op, kind) in [(Op::Write, &self.writes), (Op::Deallocate, &self.trims)] {
-            let failed = kind.failed.runs.iter().flat_map(|&(first, last)| first..=last);
-            let mut numbers: Vec<u64> = kind.in_flight.iter().copied().chain(failed).collect();
-            numbers.sort_unstable();
-            all.extend(numbers.into_iter().map(|number| (op, number)));
-        }
-        all
-    }
-
-    /// Those that no flush has made durable, rising: [`Ledger::unsettled`] and what has completed
-    /// since.
-    #[must_use]
-    pub fn not_durable(&self) -> Vec<(Op, u64)> {
-        let mut all = Vec::new();
-        for (op, kind) in [(Op::Write, &self.writes), (Op::Deallocate, &self.trims)] {
-            let failed = kind.failed.runs.iter().flat_map(|&(first, last)| first..=last);
-            let below = kind.durable.mark;
-            let mut numbers: Vec<u64> = kind
-                .durable
-                .holes
-                .iter()
-                .copied()
-                .chain(failed.filter(|&n| n < below))
-                .chain(below..kind.issued)
-                .collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            all.extend(numbers.into_iter().map(|number| (op, number)));
-        }
-        all
-    }
-
     /// Whether one below `number` is in flight.
     #[inline]
     #[must_use]
     pub fn in_flight_below(&self, op: Op, number: u64) -> bool {
-        self.kind(op).in_flight.iter().any(|&other| other < number)
-    }
-
-    /// Whether everything issued has completed: then every block's newest mutation stands.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        [&self.writes, &self.trims]
-            .iter()
-            .all(|kind| kind.in_flight.is_empty() && kind.failed.runs.is_empty())
-    }
-
-    /// An earlier run of a job that ran to its end: everything issued, everything completed.
-    #[must_use]
-    pub fn finished(writes: u64, trims: u64) -> Ledger {
-        let mut ledger = Ledger::default();
-        ledger.writes.issued = writes;
-        ledger.trims.issued = trims;
-        ledger
+        self.kind(op).slots.iter().any(|&other| other < number)
     }
 }
 
@@ -307,6 +257,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::SeqCst;
 
     #[derive(Clone, Debug)]
     enum Event {
@@ -339,9 +291,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_ledger_knows_what_a_naive_model_knows(events in proptest::collection::vec(any_event(), 0..400)) {
+        fn the_ledger_knows_what_a_naive_model_knows(events in proptest::collection::vec(any_event(), 0..160)) {
             let op = |trim: bool| if trim { Op::Deallocate } else { Op::Write };
-            let (mut ledger, mut naive) = (Ledger::new(4), Naive::default());
+            let (mut ledger, mut naive) = (Ledger::new(160), Naive::default());
             let mut next = [0_u64; 2];
             for event in events {
                 let flying: Vec<Key> =
@@ -380,10 +332,12 @@ mod tests {
                     }
                     _ => {}
                 }
+                let promises = ledger.promises();
                 for (trim, count) in [(false, next[0]), (true, next[1])] {
                     for number in 0..count + 2 {
                         let expected = naive.states.get(&(trim, number)).copied().unwrap_or(State::Unissued);
                         prop_assert_eq!(ledger.state(op(trim), number), expected);
+                        prop_assert_eq!(promises.state(op(trim), number), expected);
                     }
                     prop_assert_eq!(ledger.issued(op(trim)), count);
                     let failed = naive.states.iter().filter(|(k, s)| k.0 == trim && **s == State::Failed).count();
@@ -397,10 +351,76 @@ mod tests {
                     .map(|(k, _)| *k)
                     .collect();
                 let mine: Vec<Key> =
-                    ledger.unsettled().into_iter().map(|(o, n)| (o == Op::Deallocate, n)).collect();
+                    ledger.promises().unsettled().into_iter().map(|(o, n)| (o == Op::Deallocate, n)).collect();
                 prop_assert_eq!(mine, unsettled);
+                // Who reads the board sees the same, but that it has no end.
+                let mut read = ledger.board().read();
+                read.open_end = false;
+                prop_assert_eq!(read, ledger.promises());
             }
         }
+    }
+
+    #[test]
+    fn who_reads_while_the_worker_works_takes_nothing_for_done_that_is_not() {
+        const WRITES: usize = 30_000;
+        let fails = |number: u64| number % 1000 == 7;
+        let done: Vec<AtomicBool> = (0..WRITES).map(|_| AtomicBool::new(false)).collect();
+        let mut ledger = Ledger::new(8);
+        let board = Arc::clone(ledger.board());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..WRITES as u64 {
+                    ledger.issue(Op::Write, number);
+                    // The eighth before, in an order that is not that of issue.
+                    let Some(back) = number.checked_sub(7).map(|back| back ^ 1) else { continue };
+                    if fails(back) {
+                        ledger.fail(Op::Write, back);
+                    } else {
+                        done[usize::try_from(back).unwrap()].store(true, SeqCst);
+                        ledger.complete(Op::Write, back);
+                    }
+                    if number % 64 == 0 {
+                        let ticket = ledger.flush();
+                        ledger.flushed(ticket, true);
+                    }
+                }
+                ledger.board().set_frozen();
+            });
+            let (mut looks, mut seen) = (0, 0);
+            while !board.is_frozen() {
+                let promises = board.read();
+                for number in seen..promises.issued(Op::Write) {
+                    let state = promises.state(Op::Write, number);
+                    if state.is_settled() {
+                        assert!(!fails(number), "write {number} failed and is {state:?}");
+                        assert!(
+                            done[usize::try_from(number).unwrap()].load(SeqCst),
+                            "write {number} is {state:?}"
+                        );
+                    }
+                }
+                seen = promises.issued(Op::Write).saturating_sub(64);
+                looks += 1;
+            }
+            assert!(looks > 0);
+        });
+    }
+
+    #[test]
+    fn who_goes_on_after_a_cut_counts_what_was_in_flight_as_failed() {
+        let mut ledger = Ledger::new(4);
+        (0..4).for_each(|number| ledger.issue(Op::Write, number));
+        ledger.complete(Op::Write, 0);
+        ledger.complete(Op::Write, 2);
+        let ticket = ledger.flush();
+        ledger.flushed(ticket, true);
+        let mut next = Ledger::resume(&ledger.promises(), 4);
+        next.issue(Op::Write, 4);
+        let states: Vec<State> = (0..6).map(|number| next.state(Op::Write, number)).collect();
+        let (durable, failed) = (State::Durable, State::Failed);
+        assert_eq!(states, [durable, failed, durable, failed, State::InFlight, State::Unissued]);
+        assert_eq!(next.board().read().writes, next.promises().writes);
     }
 
     #[test]
@@ -410,7 +430,7 @@ mod tests {
             ledger.issue(Op::Write, number);
             ledger.fail(Op::Write, number);
         }
-        assert_eq!((ledger.writes.failed.runs.len(), ledger.failed(Op::Write)), (1, 100_000));
+        assert_eq!((ledger.writes.failed.runs().len(), ledger.failed(Op::Write)), (1, 100_000));
     }
 
     #[test]
@@ -425,6 +445,6 @@ mod tests {
         ledger.flushed(ticket, true);
         assert_eq!(ledger.state(Op::Write, 0), State::InFlight);
         assert_eq!(ledger.state(Op::Write, 999_999), State::Durable);
-        assert_eq!(ledger.unsettled(), [(Op::Write, 0)]);
+        assert_eq!(ledger.promises().unsettled(), [(Op::Write, 0)]);
     }
 }

@@ -2,11 +2,13 @@
 //! Knows neither engines nor workloads.
 
 pub mod block;
+pub mod board;
 pub mod checksum;
 mod damage;
 mod diagnose;
 pub mod judge;
 pub mod ledger;
 pub mod payload;
+pub mod promises;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ mod table;
 
 use super::block::{BlockFormat, Sealer, WriteFacts};
 use super::judge::{Allowed, Candidate, Judge, Place, TargetIdentity};
-use super::ledger::State;
 use super::payload::PatternFill;
+use super::promises::State;
 use crate::base::Op;
 use crate::base::verify::{Finding, Method, Pattern, RunId, Verdict};
 

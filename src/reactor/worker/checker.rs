@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::Op;
 use crate::base::verify::{Finding, Verdict};
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
-use crate::verify::ledger::{Ledger, State};
+use crate::verify::promises::{Promises, State};
 use crate::workload::{History, Mutation};
 
 /// Most findings of one read that are put into words at once; the rest of a large read is judged all
@@ -41,11 +41,11 @@ pub(crate) enum Knowledge {
     Frozen(Box<Frozen>),
 }
 
-/// A ledger at its freeze, with the history that belongs to it.
+/// What was promised at the freeze, with the history that belongs to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Frozen {
     pub history: History,
-    pub ledger: Arc<Ledger>,
+    pub promises: Arc<Promises>,
     /// Everything issued has completed, and completion is what counts.
     pub is_plain: bool,
     /// Only what a flush made durable must have survived.
@@ -64,11 +64,11 @@ impl Frozen {
     }
 
     fn allowed(&mut self, place: Place, newest: Mutation) -> Allowed {
-        let ledger = Arc::clone(&self.ledger);
+        let promises = Arc::clone(&self.promises);
         let mut chain = Vec::new();
         let mut next = Some(newest);
         while let Some(mutation) = next {
-            let state = ledger.state(mutation.op, mutation.sequence);
+            let state = promises.state(mutation.op, mutation.sequence);
             chain.push(Candidate {
                 op: mutation.op,
                 sequence: mutation.sequence,
@@ -81,7 +81,7 @@ impl Frozen {
             }
             next = self.history.older(place.target, place.offset, &mutation);
         }
-        let issued = ledger.issued(Op::Write);
+        let issued = promises.issued(Op::Write);
         Allowed::gather(chain.into_iter(), |candidate| self.survives(candidate.state), issued)
     }
 }
@@ -171,7 +171,7 @@ fn check_promised(judge: &mut Judge, frozen: &mut Frozen, block: &[u8], place: P
         out.unpromised += 1;
         return;
     }
-    let settled = frozen.is_plain || frozen.survives(frozen.ledger.state(newest.op, newest.sequence));
+    let settled = frozen.is_plain || frozen.survives(frozen.promises.state(newest.op, newest.sequence));
     if settled && newest.op == Op::Write {
         if !judge.knows_run()
             && let Some((run, _)) = judge.run_of(block, place)

@@ -20,7 +20,8 @@ use crate::stats::{VerifyTally, WorkerStats};
 use crate::verify::block::{Sealer, WriteFacts};
 use crate::verify::checksum::digest;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
-use crate::verify::ledger::{Ledger, State};
+use crate::verify::ledger::Ledger;
+use crate::verify::promises::{Promises, State};
 use crate::workload::{History, Issued, Mutations, Step, WorkloadSpec};
 
 use super::checker::{Checked, Checker, Frozen, Knowledge};
@@ -52,8 +53,8 @@ pub struct VerifyParts {
     pub judge: Judge,
     /// What the worker does: its history is worked out from this.
     pub workload: WorkloadSpec,
-    /// Nothing is written: this much was, by an earlier run.
-    pub earlier: Option<Issued>,
+    /// Nothing is written: this was promised to an earlier run.
+    pub earlier: Option<Promises>,
     /// The time since 1970 at the origin of `base::clock`, in nanoseconds.
     pub unix_origin_ns: u64,
     /// The target has a volatile write cache that is on.
@@ -132,7 +133,7 @@ pub(super) struct Verification {
     checkers: Option<Checkers>,
     depth: u32,
     workload: WorkloadSpec,
-    earlier: Option<Issued>,
+    earlier: Option<Arc<Promises>>,
     unix_origin_ns: u64,
     volatile_cache: bool,
     writes_are_durable: bool,
@@ -179,10 +180,6 @@ impl Verification {
             || workload.mix == crate::base::shape::Mix::TrimWrite
             || workload.trim.is_some()
             || spec.backlog > 0;
-        let ledger = match earlier {
-            Some(issued) => Ledger::finished(issued.writes, issued.trims),
-            None => Ledger::new(depth),
-        };
         let mut verification = Verification {
             backlog: VecDeque::with_capacity(usize::try_from(spec.backlog.min(1 << 20)).unwrap_or(0) + 1),
             spec,
@@ -191,14 +188,14 @@ impl Verification {
             checkers: None,
             depth,
             workload,
-            earlier,
+            earlier: earlier.map(Arc::new),
             unix_origin_ns: parts.unix_origin_ns,
             volatile_cache: parts.volatile_cache,
             writes_are_durable: parts.writes_are_durable,
             waits_for_leave: parts.waits_for_leave,
             most_bytes: parts.most_bytes,
             sender: parts.found,
-            ledger,
+            ledger: Ledger::new(depth),
             rounds: Vec::with_capacity(depth as usize),
             purposes: vec![Purpose::Plain; depth as usize].into(),
             stage: Stage::Off,

@@ -79,7 +79,8 @@ impl Verification {
         let region: u64 = self.workload.regions.iter().map(|region| region.bytes / interval).sum();
         let op = if self.workload.mix == crate::base::shape::Mix::Trim { Op::Deallocate } else { Op::Write };
         let longest = u64::from(self.workload.sizes.get(op).max()) / interval;
-        let most = region.min(self.ledger.issued(op).saturating_mul(longest.max(1)));
+        let issued = if op == Op::Write { self.issued().writes } else { self.issued().trims };
+        let most = region.min(issued.saturating_mul(longest.max(1)));
         let left = most.saturating_sub(self.tally.checked);
         self.tally.promised = self.tally.checked + left;
         self.tally.skip(why, left);
@@ -92,7 +93,11 @@ impl Verification {
 
     /// How much was issued.
     pub(super) fn issued(&self) -> Issued {
-        Issued { writes: self.ledger.issued(Op::Write), trims: self.ledger.issued(Op::Deallocate) }
+        let issued = |op| match &self.earlier {
+            Some(promises) => promises.issued(op),
+            None => self.ledger.issued(op),
+        };
+        Issued { writes: issued(Op::Write), trims: issued(Op::Deallocate) }
     }
 
     /// Builds the history; what became of each mutation is known now, and changes no more.
@@ -100,13 +105,13 @@ impl Verification {
         let fsynced = self.goes_by_flushes();
         let interval = self.sealer.format.interval;
         let replays = History::bytes_needed(&self.workload, interval) > 0;
-        let unsettled = if fsynced && replays { self.ledger.not_durable() } else { self.ledger.unsettled() };
+        let promises = self.earlier.clone().unwrap_or_else(|| Arc::new(self.ledger.promises()));
+        let unsettled = if fsynced && replays { promises.not_durable() } else { promises.unsettled() };
         let history = History::new(&self.workload, self.issued(), interval, &unsettled);
-        let ledger = Arc::new(self.ledger.clone());
         self.checker.knowledge = Knowledge::Frozen(Box::new(Frozen {
             history: history.map_err(|error| error.to_string())?,
-            is_plain: !fsynced && ledger.is_settled(),
-            ledger,
+            is_plain: !fsynced && promises.is_settled(),
+            promises,
             fsynced,
             judges_trims: self.spec.trim_verify_zero,
         }));
@@ -139,7 +144,7 @@ impl Verification {
                 if self.sweep.is_none()
                     && let Err(why) = self.freeze()
                 {
-                    self.tally.skip(&why, self.ledger.issued(Op::Write).max(1));
+                    self.tally.skip(&why, self.issued().writes.max(1));
                     self.stage = Stage::Finish;
                     return true;
                 }

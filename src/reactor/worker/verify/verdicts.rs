@@ -78,20 +78,19 @@ impl Verification {
         if judge.is_write(block, place, sequence, io_offset) || !self.is_certain(sequence) {
             return None;
         }
-        if self.ledger.issued(Op::Deallocate) > 0 && block.iter().all(|&byte| byte == 0) {
+        if self.issued().trims > 0 && block.iter().all(|&byte| byte == 0) {
             return None;
         }
         let header = crate::verify::block::Header::read(block).unwrap_or_default();
         if header.sequence > sequence
-            && header.sequence < self.ledger.issued(Op::Write)
+            && header.sequence < self.issued().writes
             && judge.is_write(block, place, header.sequence, io_offset)
         {
             return None;
         }
         let state = State::Completed;
         let write = Candidate { op: Op::Write, sequence, io_offset, io_len: 0, state };
-        let allowed =
-            Allowed { candidates: vec![write], has_floor: true, issued: self.ledger.issued(Op::Write) };
+        let allowed = Allowed { candidates: vec![write], has_floor: true, issued: self.issued().writes };
         let finding = judge.judge(block, place, &allowed);
         (finding.verdict != Verdict::Ok).then_some(finding)
     }

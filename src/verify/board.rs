@@ -1,0 +1,230 @@
+//! A ledger as others see it: on every change the worker that keeps it chalks it up here, with plain
+//! stores, and any thread can read it at any time, even while the worker is stuck in its device.
+//!
+//! What a reader must never miss is that something is *not* promised. So the worker chalks up a
+//! write before it counts as issued, and a failure before the write stops being in flight; the
+//! reader looks in the opposite order: first how many were issued, then what is in flight, then what
+//! failed, last what is durable, which only grows.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, fence};
+
+use super::promises::{Failures, Mark, Mutated, Promises};
+
+/// An empty slot.
+const NONE: u64 = u64::MAX;
+/// Runs of failed numbers that are told apart; of more, the nearest are told as one: some writes
+/// then seem to have failed that did not, and nothing is demanded of them.
+const MOST_RUNS: usize = 256;
+
+/// Numbers that change together, rarely.
+#[derive(Debug)]
+struct Together {
+    /// Odd while they change.
+    version: AtomicU64,
+    len: AtomicU64,
+    words: Box<[AtomicU64]>,
+}
+
+impl Together {
+    fn new(words: usize) -> Together {
+        Together {
+            version: AtomicU64::new(0),
+            len: AtomicU64::new(0),
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Only the worker calls this.
+    fn set(&self, numbers: impl Iterator<Item = u64>) {
+        let version = self.version.load(Relaxed);
+        self.version.store(version + 1, Relaxed);
+        fence(Release);
+        let mut len = 0;
+        for (word, number) in self.words.iter().zip(numbers) {
+            word.store(number, Relaxed);
+            len += 1;
+        }
+        self.len.store(len, Relaxed);
+        self.version.store(version + 2, Release);
+    }
+
+    fn get(&self) -> Vec<u64> {
+        loop {
+            let before = self.version.load(Acquire);
+            let len = usize::try_from(self.len.load(Relaxed)).unwrap_or(usize::MAX);
+            let numbers: Vec<u64> = self.words.iter().take(len).map(|word| word.load(Relaxed)).collect();
+            fence(Acquire);
+            if before.is_multiple_of(2) && self.version.load(Relaxed) == before {
+                return numbers;
+            }
+            // The worker is in the middle of a few stores, or was put to sleep there.
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The mutations of one kind.
+#[derive(Debug)]
+pub(super) struct Column {
+    issued: AtomicU64,
+    in_flight: Box<[AtomicU64]>,
+    failed: Together,
+    durable: Together,
+}
+
+impl Column {
+    fn new(depth: usize) -> Column {
+        Column {
+            issued: AtomicU64::new(0),
+            in_flight: (0..depth).map(|_| AtomicU64::new(NONE)).collect(),
+            failed: Together::new(2 * MOST_RUNS),
+            durable: Together::new(1 + depth),
+        }
+    }
+
+    #[inline]
+    pub(super) fn issue(&self, slot: usize, number: u64) {
+        self.in_flight[slot].store(number, Release);
+        self.issued.store(number + 1, Release);
+    }
+
+    #[inline]
+    pub(super) fn come_back(&self, slot: usize) {
+        self.in_flight[slot].store(NONE, Release);
+    }
+
+    pub(super) fn set_issued(&self, issued: u64) {
+        self.issued.store(issued, Release);
+    }
+
+    pub(super) fn set_failed(&self, failures: &Failures) {
+        let runs = failures.runs();
+        if runs.len() <= MOST_RUNS {
+            self.failed.set(runs.iter().flat_map(|&(first, last)| [first, last]));
+            return;
+        }
+        let few = joined(runs, MOST_RUNS);
+        self.failed.set(few.iter().flat_map(|&(first, last)| [first, last]));
+    }
+
+    pub(super) fn set_durable(&self, durable: &Mark) {
+        self.durable.set(std::iter::once(durable.mark).chain(durable.holes.iter().copied()));
+    }
+
+    fn read(&self) -> Mutated {
+        let issued = self.issued.load(Acquire);
+        let slots = self.in_flight.iter().map(|slot| slot.load(Acquire));
+        // What was issued since the first look is beyond the end.
+        let mut in_flight: Vec<u64> = slots.filter(|&number| number < issued).collect();
+        in_flight.sort_unstable();
+        let runs: Vec<(u64, u64)> =
+            self.failed.get().as_chunks::<2>().0.iter().map(|&[a, b]| (a, b)).collect();
+        let failed = Failures::from_runs(runs).unwrap_or_default();
+        let durable = self.durable.get();
+        let (mark, holes) = durable.split_first().map_or((0, &[][..]), |(mark, holes)| (*mark, holes));
+        let mark = mark.min(issued);
+        let holes = holes.iter().copied().filter(|&number| number < mark).collect();
+        Mutated { issued, in_flight, failed, durable: Mark { mark, holes } }
+    }
+}
+
+/// `runs` as at most `most` runs that hold them all: those with the smallest gaps between them are
+/// joined.
+fn joined(runs: &[(u64, u64)], most: usize) -> Vec<(u64, u64)> {
+    let mut gaps: Vec<(u64, usize)> =
+        runs.windows(2).enumerate().map(|(at, pair)| (pair[1].0 - pair[0].1, at)).collect();
+    gaps.sort_unstable_by(|one, other| other.cmp(one));
+    let mut kept: Vec<usize> = gaps.iter().take(most - 1).map(|&(_, at)| at).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    let mut all = Vec::with_capacity(most);
+    for last in kept.into_iter().chain([runs.len() - 1]) {
+        all.push((runs[first].0, runs[last].1));
+        first = last + 1;
+    }
+    all
+}
+
+/// The ledger of one worker, for all to read, and what they ask of the worker.
+#[derive(Debug)]
+pub struct Board {
+    pub(super) writes: Column,
+    pub(super) trims: Column,
+    pub(super) flush_epoch: AtomicU64,
+    freeze: AtomicBool,
+    frozen: AtomicBool,
+}
+
+impl Board {
+    /// For a worker of that depth.
+    #[must_use]
+    pub fn new(depth: usize) -> Board {
+        Board {
+            writes: Column::new(depth),
+            trims: Column::new(depth),
+            flush_epoch: AtomicU64::new(0),
+            freeze: AtomicBool::new(false),
+            frozen: AtomicBool::new(false),
+        }
+    }
+
+    /// What is promised by now. Open-ended unless the worker has said that it issues no more.
+    #[must_use]
+    pub fn read(&self) -> Promises {
+        let frozen = self.frozen.load(Acquire);
+        let flush_epoch = self.flush_epoch.load(Acquire);
+        let (writes, trims) = (self.writes.read(), self.trims.read());
+        Promises { writes, trims, flush_epoch, open_end: !frozen }
+    }
+
+    /// Asks the worker to issue no more writes and trims.
+    pub fn ask_to_freeze(&self) {
+        self.freeze.store(true, Release);
+    }
+
+    /// Whether it was asked to. For the worker, once a turn.
+    #[inline]
+    #[must_use]
+    pub fn must_freeze(&self) -> bool {
+        self.freeze.load(Relaxed)
+    }
+
+    /// The worker says that it issues no more.
+    pub fn set_frozen(&self) {
+        self.frozen.store(true, Release);
+    }
+
+    /// Whether it has said so.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn joined_runs_hold_all_and_are_few(steps in proptest::collection::vec((2_u64..50, 0_u64..5), 1..60), most in 1_usize..70) {
+            let mut failures = Failures::default();
+            let mut at = 0;
+            for (gap, len) in steps {
+                (at..=at + len).for_each(|number| failures.insert(number));
+                at += len + gap;
+            }
+            let few = joined(failures.runs(), most);
+            prop_assert!(few.len() <= most.max(1));
+            let few = Failures::from_runs(few).unwrap();
+            for &(first, last) in failures.runs() {
+                prop_assert!((first..=last).all(|number| few.contains(number)));
+            }
+            if failures.runs().len() <= most {
+                prop_assert_eq!(few, failures);
+            }
+        }
+    }
+}
