@@ -10,5 +10,6 @@ pub mod judge;
 pub mod ledger;
 pub mod payload;
 pub mod promises;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
