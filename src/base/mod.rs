@@ -1,6 +1,7 @@
 //! Words that every other floor shares. Knows nothing of jobs, engines or reports.
 
 pub mod clock;
+pub mod cut;
 pub mod host;
 pub mod op;
 pub mod permutation;

@@ -98,6 +98,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         destroy: invocation.destroy.clone(),
         status_interval: invocation.status_interval,
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
+        state: Some(state_path(&invocation.files)),
     };
     let mut terminal = Terminal::new(output, invocation.eta, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {
@@ -119,6 +120,14 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
     }
 }
 
+/// Where snapshots lie unless the jobs say otherwise: beside the first job file, and named as it.
+fn state_path(files: &[String]) -> PathBuf {
+    match files.first().map(String::as_str) {
+        Some(file) if file != "-" => PathBuf::from(file).with_extension("state"),
+        _ => PathBuf::from("fio-spdk.state"),
+    }
+}
+
 /// Says why a run, or a stage of it, could not start; gives the exit code.
 fn tell(error: &RunError) -> u8 {
     eprintln!("error: {error}");
@@ -136,6 +145,14 @@ fn exit_code(report: &Report) -> u8 {
     }
     if let Some(signal) = report.ended_by_signal {
         return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    }
+    if let Some(trigger) = &report.trigger {
+        // Errors of a device that loses its power are what a trigger is for.
+        return match report.inconclusive() {
+            _ if !trigger.is_well() => EXIT_IO,
+            true => EXIT_INCONCLUSIVE,
+            false => EXIT_OK,
+        };
     }
     // `continue_on_error` goes on; it does not turn an error into a zero.
     let failed = |job: &crate::report::JobReport| job.error.is_some() || job.stats.first_error().is_some();
@@ -185,6 +202,7 @@ mod tests {
             reactors: Vec::new(),
             targets: Vec::new(),
             job_toml: None,
+            trigger: None,
         }
     }
 

@@ -237,7 +237,7 @@ fn within(value: &Value, number: u64, min: u64, max: u64, show: fn(u64) -> Strin
     Ok(number)
 }
 
-fn time(value: &Value) -> Outcome<u64> {
+pub(crate) fn time(value: &Value) -> Outcome<u64> {
     const SECOND: u64 = crate::base::units::SECOND_NS;
     let text = match &value.data {
         Data::Integer(_) => match whole(value, "a time")? {
@@ -299,7 +299,7 @@ pub(crate) fn show_integer(number: u64) -> String {
     if i64::try_from(number).is_ok() { number.to_string() } else { quote(&number.to_string()) }
 }
 
-fn show_time(ns: u64) -> String {
+pub(crate) fn show_time(ns: u64) -> String {
     let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")];
     let found = units.iter().find(|(scale, _)| ns.is_multiple_of(*scale));
     let (scale, unit) = found.unwrap_or(&(1, "ns"));

@@ -28,6 +28,6 @@ pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
 pub use docs::{explain, help, reference};
 pub use load::load;
 pub use parse::parse;
-pub use print::print;
+pub use print::{print, shaping_options};
 pub use spec::JobSpec;
 pub use table::{OptionDef, table};

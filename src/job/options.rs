@@ -1,6 +1,7 @@
 //! The options, one entry each. A new option is an entry here or in a file below `options`, its
 //! field in [`JobSpec`](super::JobSpec), and the place that obeys it.
 
+mod cut;
 mod verify;
 
 use super::kind::{Choice, Kind, Number, show_texts};
@@ -30,6 +31,7 @@ const CONTENT: &str = "Contents of buffers";
 const CPUS: &str = "CPUs";
 const SAFETY: &str = "Errors and safety";
 const VERIFICATION: &str = "Verification";
+const SNAPSHOTS: &str = "Snapshots and triggers";
 const URING: &str = "io_uring";
 const SIM: &str = "Simulated drive";
 
@@ -45,14 +47,14 @@ const fn entry(
 }
 
 /// The sections in the order of the reference.
-const PARTS: [&[OptionDef]; 3] = [GENERAL, verify::OPTIONS, OF_ENGINES];
+const PARTS: [&[OptionDef]; 4] = [GENERAL, verify::OPTIONS, cut::OPTIONS, OF_ENGINES];
 
-const COUNT: usize = GENERAL.len() + verify::OPTIONS.len() + OF_ENGINES.len();
+const COUNT: usize = GENERAL.len() + verify::OPTIONS.len() + cut::OPTIONS.len() + OF_ENGINES.len();
 
 /// The option table: the parts one after the other.
 pub(crate) static OPTIONS: &[OptionDef] = &joined(PARTS);
 
-const fn joined(parts: [&[OptionDef]; 3]) -> [OptionDef; COUNT] {
+const fn joined(parts: [&[OptionDef]; 4]) -> [OptionDef; COUNT] {
     let mut all = [GENERAL[0]; COUNT];
     let (mut part, mut index, mut filled) = (0, 0, 0);
     while part < parts.len() {
@@ -538,6 +540,15 @@ const GENERAL: &[OptionDef] = &[
         },
         "Opens the target so that every write is durable when it completes: `sync` with O_SYNC, \
          `dsync` with O_DSYNC. `0` and `1` are taken for `none` and `sync`.",
+    ),
+    entry(
+        DURABLE,
+        "writefua",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.writefua),
+        "Writes with force unit access: durable when they complete. With the kernel's files this is \
+         `sync = \"dsync\"`: on a device with FUA the kernel sends such writes, on another it flushes.",
     ),
     entry(
         DURABLE,

@@ -4,6 +4,51 @@ use super::resolve::options_of;
 use super::spec::JobSpec;
 use super::value::quote;
 
+/// Options that shape what a job writes where. Two jobs that agree in them, with one seed, write the
+/// same, as far as both come.
+const SHAPING: [&str; 31] = [
+    "numjobs",
+    "nrfiles",
+    "rw",
+    "bs",
+    "bsrange",
+    "bssplit",
+    "blockalign",
+    "size",
+    "io_size",
+    "offset",
+    "offset_increment",
+    "number_ios",
+    "loops",
+    "time_based",
+    "norandommap",
+    "random_distribution",
+    "percentage_random",
+    "verify",
+    "verify_interval",
+    "verify_offset",
+    "verify_pattern",
+    "verify_pattern_interval",
+    "trim_percentage",
+    "trim_backlog",
+    "trim_backlog_batch",
+    "fill_device",
+    "sync",
+    "writefua",
+    "sim_lba",
+    "sim_cache",
+    "sim_atomic_unit",
+];
+
+/// The options of `job` that shape what it writes where, where they are not at their defaults: names
+/// and values in TOML.
+#[must_use]
+pub fn shaping_options(job: &JobSpec) -> Vec<(String, String)> {
+    let mut options = options_of(job);
+    options.retain(|(name, _)| SHAPING.contains(&name.as_str()));
+    options
+}
+
 /// A job file that parses to exactly these jobs: every option that differs from its default.
 #[must_use]
 pub fn print(jobs: &[JobSpec]) -> String {

@@ -7,6 +7,7 @@ use super::table::{explain_unknown, find, index_of};
 use super::value::Value;
 use super::{checks, shapes};
 use crate::base::PerOp;
+use crate::base::cut::{StateSpec, TriggerSpec};
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::sim::SimOptions;
 use crate::base::verify::VerifySpec;
@@ -197,6 +198,10 @@ fn finish(job: &mut JobSpec) {
     as_depth(&mut job.iodepth_batch_submit);
     as_depth(&mut job.iodepth_batch_complete_max);
     as_depth(&mut job.iodepth_low);
+    // Who judges by a snapshot writes nothing.
+    if job.state.load {
+        (job.verify.only, job.verify.do_verify) = (true, true);
+    }
     for (op, align) in job.blockalign.iter_mut() {
         if *align == 0 {
             *align = job.bs.get(op).min();
@@ -266,6 +271,9 @@ fn unfinished() -> JobSpec {
         fallocate: Fallocate::Native,
         invalidate: true,
         verify: VerifySpec::default(),
+        state: StateSpec::default(),
+        trigger: TriggerSpec::default(),
+        writefua: false,
         serialize_overlap: false,
         reap_timeout_ns: 300 * crate::base::units::SECOND_NS,
         io_uring: IoUringSpec {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::PerOp;
+use crate::base::cut::{StateSpec, TriggerSpec};
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::sim::SimOptions;
 use crate::base::verify::VerifySpec;
@@ -113,6 +114,12 @@ pub struct JobSpec {
     pub invalidate: bool,
     /// `verify` and its like.
     pub verify: VerifySpec,
+    /// Snapshots of what was promised. The same in all jobs of a run.
+    pub state: StateSpec,
+    /// When the power is cut, and how. The same in all jobs of a run.
+    pub trigger: TriggerSpec,
+    /// `writefua`: writes are durable when they complete.
+    pub writefua: bool,
     /// `serialize_overlap`: hold an I/O back while another to the same bytes is in flight.
     pub serialize_overlap: bool,
     /// `reap_timeout` in nanoseconds: how long a device may answer nothing at all before what it

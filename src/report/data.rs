@@ -1,5 +1,6 @@
 //! What a run found, as plain data. The formats turn it into text.
 
+use super::trigger::TriggerReport;
 use crate::base::PerOp;
 use crate::base::host::DeviceSummary;
 use crate::job::JobSpec;
@@ -26,6 +27,8 @@ pub struct Report {
     pub targets: Vec<TargetReport>,
     /// All resolved jobs as a job file, so that the result can be run again.
     pub job_toml: Option<String>,
+    /// The trigger that ended the run, if one did.
+    pub trigger: Option<TriggerReport>,
 }
 
 impl Report {

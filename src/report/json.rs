@@ -10,6 +10,7 @@ use super::figures::{
     BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, bandwidth, busy_percent, cpu_percent,
     fio_batches, iops, latency_levels, runtime_ns, share_of_group, shares,
 };
+use super::trigger;
 use super::{Format, JobReport, ReactorReport, Report, TargetReport, options, text, verify};
 
 /// fio's `json`.
@@ -58,6 +59,7 @@ fn own_object(report: &Report) -> Value {
         "reactors": report.reactors.iter().map(reactor_object).collect::<Vec<_>>(),
         "targets": report.targets.iter().map(target_object).collect::<Vec<_>>(),
         "job_toml": report.job_toml,
+        "trigger": report.trigger.as_ref().map(trigger::object),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod live;
 mod normal;
 mod options;
 mod text;
+mod trigger;
 mod verify;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod verify_tests;
 pub use data::{
     CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
 };
+pub use trigger::{CommandReport, TriggerReport};
 pub use verify::finding_line;
 
 /// A way to write a [`Report`].

@@ -10,6 +10,7 @@ use super::figures::{
     shares, was_used,
 };
 use super::text::{self, counted, printable, rounded, shortened, span, wrapped};
+use super::trigger;
 use super::{Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, options, verify};
 
 /// fio's name for what people read.
@@ -31,6 +32,9 @@ fn render(report: &Report) -> String {
     }
     for group in groups_of(report) {
         out.push_str(&group_text(report, group));
+    }
+    if let Some(fired) = &report.trigger {
+        out.push_str(&trigger::text(fired, WIDTH));
     }
     if !report.reactors.is_empty() {
         out.push_str("\nreactors:\n");

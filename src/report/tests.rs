@@ -119,6 +119,7 @@ pub(super) fn report(jobs: Vec<JobReport>) -> Report {
         reactors: Vec::new(),
         targets: Vec::new(),
         job_toml: None,
+        trigger: None,
     }
 }
 

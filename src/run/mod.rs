@@ -7,12 +7,16 @@
 
 mod assign;
 mod guard;
+mod judged;
+mod keeper;
 mod layout;
 mod open_job;
 mod outcome;
 mod plan;
 mod progress;
+mod sampler;
 mod stage;
+mod state_file;
 mod verification;
 
 use std::fmt;
@@ -22,6 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::unix_time_ms;
+use crate::base::cut::StateSpec;
 use crate::job::JobSpec;
 use crate::report::Report;
 
@@ -38,6 +43,20 @@ pub struct RunOptions {
     pub status_interval: Option<Duration>,
     /// Write violations of promises here, a line of JSON each.
     pub verdicts: Option<PathBuf>,
+    /// Where the snapshot of the run lies, unless the jobs say another directory (`state_dir`);
+    /// without it there is none.
+    pub state: Option<PathBuf>,
+}
+
+impl RunOptions {
+    /// Where the snapshot lies.
+    fn state_path(&self, spec: &StateSpec) -> Option<PathBuf> {
+        let path = self.state.as_ref()?;
+        match &spec.dir {
+            Some(folder) => Some(folder.join(path.file_name()?)),
+            None => Some(path.clone()),
+        }
+    }
 }
 
 /// Requests from outside, set by signal handlers.
@@ -49,6 +68,8 @@ pub struct Requests {
     pub end_count: Arc<AtomicUsize>,
     /// Set to ask for the statistics so far; taken back when they are told.
     pub dump: Arc<AtomicUsize>,
+    /// Set to fire the trigger.
+    pub trigger: Arc<AtomicUsize>,
 }
 
 impl Requests {
@@ -132,7 +153,9 @@ pub fn execute(
     observer: &mut dyn Observer,
 ) -> Result<Ended, RunError> {
     let started_unix_ms = unix_time_ms();
-    let plans = plan::plan(jobs)?;
+    let mut plans = plan::plan(jobs)?;
+    let judged = judged::go_back(&mut plans, options)?;
+    let plans = plans;
     let consents = guard::check(&plans, options)?;
     plan::check_before_start(&plans)?;
     let verdicts = verification::Verdicts::open(options)
@@ -140,13 +163,15 @@ pub fn execute(
     for sentence in &consents.sentences {
         observer.note(sentence);
     }
-    let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts);
+    let run_id = judged.unwrap_or_else(verification::new_run_id);
+    let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
+    let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
     for stage in plan::stages(&plans) {
-        if requests.signal().is_some() {
+        if requests.signal().is_some() || keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some()) {
             break;
         }
         let before = run.entries.len();
-        if let Err(failure) = stage::run(stage, &mut run, options, requests, observer) {
+        if let Err(failure) = stage::run(stage, &mut run, &mut keeper, options, requests, observer) {
             if requests.signal().is_some() {
                 // The user ended what the stage was at.
                 run.entries.truncate(before);
@@ -162,6 +187,7 @@ pub fn execute(
         }
     }
     drop(consents);
+    run.close(keeper);
     if let Some(trouble) = run.verdicts.trouble.take() {
         run.note(trouble);
     }

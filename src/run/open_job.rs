@@ -101,7 +101,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         reads: spec.mix.issues(crate::base::Op::Read) || plan.reads_back(),
         direct: spec.direct,
         sync: spec.sync == SyncMode::Sync,
-        dsync: spec.sync == SyncMode::Dsync,
+        dsync: spec.sync == SyncMode::Dsync || spec.writefua && spec.sync == SyncMode::None,
         iopoll: spec.io_uring.hipri,
         sqpoll: spec.io_uring.sqthread_poll,
         sqpoll_cpu: spec.io_uring.sqthread_poll_cpu,

@@ -10,11 +10,13 @@ use crate::job::JobSpec;
 use crate::reactor::Live;
 use crate::report::{
     CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
+    TriggerReport,
 };
 use crate::stats::{VerifyTally, WorkerStats};
 
+use super::keeper::Keeper;
 use super::plan::JobPlan;
-use super::verification::{self, Verdicts};
+use super::verification::Verdicts;
 
 /// A line of the report in the making: a worker, or the workers of a group.
 pub struct Entry {
@@ -51,10 +53,14 @@ pub struct Outcome {
     pub run_id: RunId,
     /// Where violations go.
     pub verdicts: Verdicts,
+    /// A trigger has fired: errors are what it was for.
+    pub is_cut: bool,
+    /// The trigger that has fired.
+    pub trigger: Option<TriggerReport>,
 }
 
 impl Outcome {
-    pub fn new(started_unix_ms: u64, plans: &[JobPlan], verdicts: Verdicts) -> Outcome {
+    pub fn new(started_unix_ms: u64, plans: &[JobPlan], verdicts: Verdicts, run_id: RunId) -> Outcome {
         let specs: Vec<JobSpec> = plans.iter().map(|plan| plan.spec.clone()).collect();
         Outcome {
             started_unix_ms,
@@ -63,10 +69,21 @@ impl Outcome {
             entries: Vec::new(),
             reactors: Vec::new(),
             targets: Vec::new(),
-            run_id: verification::new_run_id(),
+            run_id,
+            is_cut: false,
+            trigger: None,
             verdicts,
             workers_total: specs.iter().map(|spec| spec.numjobs).sum(),
         }
+    }
+
+    /// Takes what the keeper has to say at the end.
+    pub fn close(&mut self, keeper: Option<Keeper>) {
+        let Some(keeper) = keeper else { return };
+        if let Some(trouble) = keeper.trouble.clone() {
+            self.note(trouble);
+        }
+        self.trigger = keeper.fired;
     }
 
     /// Adds a note once, however many workers say it.
@@ -129,6 +146,7 @@ impl Outcome {
             jobs: self.entries.iter().map(Entry::report).collect(),
             reactors: self.reactors.clone(),
             targets: self.targets.clone(),
+            trigger: self.trigger.clone(),
         }
     }
 }

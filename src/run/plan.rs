@@ -9,6 +9,7 @@ use crate::base::{Op, random};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::reactor::WorkerConfig;
+use crate::verify::snapshot::JobState;
 use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
 
 use super::{RunError, open_job, verification};
@@ -35,6 +36,8 @@ pub struct JobPlan {
     pub seed: u64,
     /// Number of the first clone among all workers of the run, from 1.
     pub first_worker: u32,
+    /// What an earlier run of it was promised, that is judged now.
+    pub judged: Option<JobState>,
 }
 
 impl JobPlan {
@@ -122,7 +125,16 @@ pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let seed = random::derive(base, u64::from(index));
         let first_worker = plans.last().map_or(1, |plan| plan.first_worker + plan.spec.numjobs);
-        plans.push(JobPlan { spec, stage, group, targets, targets_per_clone, seed, first_worker });
+        plans.push(JobPlan {
+            spec,
+            stage,
+            group,
+            targets,
+            targets_per_clone,
+            seed,
+            first_worker,
+            judged: None,
+        });
     }
     Ok(plans)
 }

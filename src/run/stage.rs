@@ -17,9 +17,11 @@ use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
 
 use super::assign::{Seat, Thread, assign};
+use super::keeper::{AtWork, Keeper, StageState};
 use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
+use super::sampler::{Meter, Sampler};
 use super::{Observer, Progress, Requests, RunError, RunOptions, layout, open_job, verification};
 
 /// How often signals and the end are looked at.
@@ -28,6 +30,8 @@ const TICK: Duration = Duration::from_millis(50);
 const SAMPLE_NS: u64 = 500_000_000;
 /// How often the observer hears of progress.
 const PROGRESS_NS: u64 = 500_000_000;
+/// How long workers may take to end when the trigger has fired and its command has run.
+const LEAVE_NS: u64 = 1_000_000_000;
 /// How long the workers may take to hand out their statistics so far.
 const TAP_TIMEOUT_NS: u64 = 200_000_000;
 
@@ -65,10 +69,12 @@ struct Ended {
 pub fn run(
     plans: &[JobPlan],
     outcome: &mut Outcome,
+    keeper: &mut Option<Keeper>,
     options: &RunOptions,
     requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<(), RunError> {
+    let mut kept = StageState::default();
     let mut seats = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
@@ -83,9 +89,9 @@ pub fn run(
             let live = Arc::new(Live::default());
             let workload = plan::workload(plan, clone, regions);
             let (finder, found) = verification::channel();
-            let number = plan.first_worker + clone;
             let run_id = outcome.run_id;
-            let verify = verification::parts(plan, number, opened.facts(), &workload, run_id, &finder)?;
+            let verify = verification::parts(plan, clone, &*opened, &workload, run_id, &finder)?;
+            kept.add(plan, clone, opened.facts(), &workload, verify.as_ref(), &live);
             watched.push(Watched {
                 name: format!("{}.{clone}", plan.spec.name),
                 entry: outcome.entry_for(plan, Arc::clone(&live)),
@@ -118,7 +124,7 @@ pub fn run(
     }
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched };
-    stage.run(makers, outcome, options, requests, observer)
+    stage.run(makers, outcome, (keeper, kept), options, requests, observer)
 }
 
 /// An open job, and the regions of each clone.
@@ -217,6 +223,7 @@ impl Stage<'_> {
         self,
         mut makers: Vec<Option<Maker>>,
         outcome: &mut Outcome,
+        (keeper, kept): (&mut Option<Keeper>, StageState),
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -252,11 +259,19 @@ impl Stage<'_> {
                 Ok(Message::Ended(_)) | Err(_) => unreachable!("no thread ends before it is started"),
             }
         }
+        let at_work = match keeper.take().map(|keeper| keeper.begin(kept)).transpose() {
+            Ok(at_work) => at_work,
+            Err(error) => {
+                let why = format!("cannot start a thread: {error}");
+                return Err(RunError::environment(&self.plans[0].spec, why));
+            }
+        };
         for start in starts {
             // A thread that is ready waits for this.
             let _ = start.send(());
         }
-        self.watch(&messages, outcome, options, requests, observer);
+        self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
+        *keeper = at_work.and_then(AtWork::end);
         Ok(())
     }
 
@@ -265,6 +280,7 @@ impl Stage<'_> {
         &self,
         messages: &Receiver<Message>,
         outcome: &mut Outcome,
+        keeper: Option<&AtWork>,
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -280,10 +296,12 @@ impl Stage<'_> {
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
         let mut running = self.threads.len();
         let mut leaves = vec![false; self.watched.len()];
+        let mut left_ns = None;
         while running > 0 {
             match messages.recv_timeout(TICK) {
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
+                    outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
                     self.take(*ended, outcome);
                 }
                 Ok(Message::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
@@ -311,8 +329,16 @@ impl Stage<'_> {
                 self.watched.iter().for_each(|worker| worker.live.request_stop());
             }
             if requests.abandon() {
-                self.abandon(outcome, clock.now_ns(), requests);
+                let signal = requests.signal().unwrap_or(0);
+                self.abandon(outcome, clock.now_ns(), &format!("ended by a second signal {signal}"));
                 break;
+            }
+            if keeper.is_some_and(AtWork::has_fired) {
+                let judges = self.still_running().any(|worker| worker.live.state() == WorkerState::Judging);
+                if now_ns > *left_ns.get_or_insert(now_ns + LEAVE_NS) && !judges {
+                    self.abandon(outcome, now_ns, "the trigger ended the run");
+                    break;
+                }
             }
         }
         self.attend(outcome, &mut leaves);
@@ -342,7 +368,7 @@ impl Stage<'_> {
     fn take(&self, ended: Ended, outcome: &mut Outcome) {
         let thread = &self.threads[ended.thread];
         let share = thread.workers.len().max(1) as u64;
-        let (mut busy, mut idle) = (0, 0);
+        let (mut busy, mut idle, mut late) = (0, 0, Vec::new());
         for (&worker, result) in thread.workers.iter().zip(ended.outcomes) {
             let Watched { name, entry, .. } = &self.watched[worker];
             busy += result.stats.busy_turns;
@@ -359,13 +385,21 @@ impl Stage<'_> {
             cpu.context_switches += ended.used.context_switches / share;
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;
-            if let Some((op, status)) = result.error {
-                entry.failed(name, op, status);
+            match result.error {
+                // A device that has lost its power is not what failed.
+                Some((op, status)) if outcome.is_cut => {
+                    late.push(format!("{name}: {} failed after the trigger: {status}", op.name()));
+                }
+                Some((op, status)) => entry.failed(name, op, status),
+                None => {}
             }
             if result.stats.total_ios() == 0 && result.error.is_none() && entry.spec.ramp_time_ns > 0 {
                 outcome.note(format!("{name}: ended within ramp_time, so nothing was counted"));
             }
         }
+        late.into_iter().for_each(|note| {
+            outcome.note(note);
+        });
         let single = if thread.cpus.len() == 1 { thread.cpus.first().copied() } else { None };
         outcome.reactors.push(ReactorReport {
             cpu: single,
@@ -410,14 +444,11 @@ impl Stage<'_> {
 
     /// The user will not wait: what the workers can still say is taken, and their threads stay
     /// behind with the device that does not answer.
-    fn abandon(&self, outcome: &mut Outcome, now_ns: u64, requests: &Requests) {
+    fn abandon(&self, outcome: &mut Outcome, now_ns: u64, why: &str) {
         let stats = self.collect(now_ns);
         let stuck: Vec<String> = self.still_running().map(|worker| worker.name.clone()).collect();
-        outcome.note(format!(
-            "ended by a second signal {} while these workers still waited for their device: {}",
-            requests.signal().unwrap_or(0),
-            stuck.join(", ")
-        ));
+        outcome
+            .note(format!("{why} while these workers still waited for their device: {}", stuck.join(", ")));
         for (entry, stats) in stats {
             outcome.entries[entry].stats.merge(&stats);
         }
@@ -463,64 +494,6 @@ impl Stage<'_> {
             p99_ns: p99.max().unwrap_or(0),
             errors: self.watched.iter().map(|worker| worker.live.errors.load(Relaxed)).sum(),
             ramping: running.iter().all(|worker| worker.live.state() == WorkerState::Ramping),
-        }
-    }
-}
-
-/// Totals at the last look.
-#[derive(Default)]
-struct Meter {
-    last_ns: u64,
-    ios: PerOp<u64>,
-    bytes: PerOp<u64>,
-}
-
-/// Rates of the report's intervals.
-struct Sampler {
-    /// Per entry: when it was last looked at while all its workers ran, and its totals then.
-    last: Vec<Option<Meter>>,
-}
-
-impl Sampler {
-    fn new(entries: usize) -> Sampler {
-        Sampler { last: (0..entries).map(|_| None).collect() }
-    }
-
-    /// An interval counts if all workers of the entry ran through all of it.
-    fn sample(&mut self, outcome: &mut Outcome, now_ns: u64) {
-        for (entry, last) in outcome.entries.iter_mut().zip(&mut self.last) {
-            let steady =
-                !entry.live.is_empty() && entry.live.iter().all(|live| live.state() == WorkerState::Running);
-            if !steady {
-                *last = None;
-                continue;
-            }
-            let sum = |read: fn(&Live, Op) -> u64| {
-                PerOp::from_fn(|op| entry.live.iter().map(|live| read(live, op)).sum::<u64>())
-            };
-            let now = Meter {
-                last_ns: now_ns,
-                ios: sum(|live, op| live.ios.get(op).load(Relaxed)),
-                bytes: sum(|live, op| live.bytes.get(op).load(Relaxed)),
-            };
-            // The first interval begins with the counting, not with the first look.
-            let begun = entry.live.iter().map(|live| live.start_ns.load(Relaxed)).max().unwrap_or(0);
-            let first = Meter { last_ns: begun, ..Meter::default() };
-            let is_first = entry.samples.iter().all(|(_, samples)| samples.iops.is_empty());
-            let before = last.take().or((is_first && begun > 0 && begun < now_ns).then_some(first));
-            if let Some(before) = before {
-                let seconds = (now_ns - before.last_ns) as f64 / SECOND_NS as f64;
-                for (op, samples) in entry.samples.iter_mut() {
-                    let delta = |now: &PerOp<u64>, before: &PerOp<u64>| {
-                        now.get(op).saturating_sub(*before.get(op)) as f64 / seconds
-                    };
-                    if entry.spec.mix.issues(op) {
-                        samples.iops.push(delta(&now.ios, &before.ios));
-                        samples.bandwidth.push(delta(&now.bytes, &before.bytes));
-                    }
-                }
-            }
-            *last = Some(now);
         }
     }
 }

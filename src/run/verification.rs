@@ -17,12 +17,14 @@ use crate::reactor::{Found, VerifyParts};
 use crate::report::finding_line;
 use crate::verify::block::{BlockFormat, Sealer};
 use crate::verify::judge::{Judge, TargetIdentity};
+use crate::verify::ledger::Ledger;
 use crate::verify::payload::PatternFill;
 use crate::verify::promises::Promises;
 use crate::workload::{Issued, Region, WorkloadSpec};
 
+use super::open_job::OpenJob;
 use super::plan::{self, JobPlan};
-use super::{RunError, RunOptions};
+use super::{RunError, RunOptions, judged};
 
 /// Violations on their way from a worker to files.
 const ON_THE_WAY: usize = 16 << 10;
@@ -46,11 +48,16 @@ fn format(spec: &JobSpec, method: Method) -> Result<BlockFormat, RunError> {
     })
 }
 
+/// Whether a write that has completed is durable.
+pub fn writes_are_durable(spec: &JobSpec) -> bool {
+    spec.sync != SyncMode::None || spec.writefua
+}
+
 /// What one worker needs to verify; `None` if its job does not.
 pub fn parts(
     plan: &JobPlan,
-    worker: u32,
-    facts: &[TargetFacts],
+    clone: u32,
+    opened: &dyn OpenJob,
     workload: &WorkloadSpec,
     run: RunId,
     found: &Sender<Found>,
@@ -58,8 +65,12 @@ pub fn parts(
     let spec = &plan.spec;
     let Some(method) = spec.verify.method else { return Ok(None) };
     let format = format(spec, method)?;
+    let facts = opened.facts();
     check_grid(plan, facts, workload, format.interval)?;
-    let earlier = if spec.verify.only {
+    let worker = plan.first_worker + clone;
+    let earlier = if let Some(job) = &plan.judged {
+        Some(judged::worker(plan, job, clone, facts, workload)?.promises.clone())
+    } else if spec.verify.only {
         let issued = Issued::at_end(workload).map_err(|error| RunError::bad_job(spec, error))?;
         let endless = || RunError::bad_job(spec, "verify_only needs a job that ends by an amount");
         let issued = issued.ok_or_else(endless)?;
@@ -75,7 +86,7 @@ pub fn parts(
         lba_bytes: fact.lba_bytes,
         atomic_bytes: fact.atomic_bytes,
     });
-    let knows_run = !spec.verify.only && spec.mix.modifies();
+    let knows_run = (!spec.verify.only || plan.judged.is_some()) && spec.mix.modifies();
     let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
     let now = Clock::get().now_ns();
     Ok(Some(VerifyParts {
@@ -83,10 +94,19 @@ pub fn parts(
         sealer,
         judge,
         workload: workload.clone(),
+        ledger: Ledger::new(plan::worker_config(plan, clone, opened.is_blocking()).depth),
         earlier,
+        power_lost: plan.judged.is_some(),
         unix_origin_ns: unix_time_ns().saturating_sub(now),
-        volatile_cache: facts.iter().any(|fact| fact.volatile_cache == Some(true)),
-        writes_are_durable: spec.sync != SyncMode::None,
+        volatile_cache: match &plan.judged {
+            // Of a device that nobody knows, nothing is demanded that it may not have promised.
+            Some(job) => job.targets.iter().any(|target| target.volatile_cache != Some(false)),
+            None => facts.iter().any(|fact| fact.volatile_cache == Some(true)),
+        },
+        writes_are_durable: plan
+            .judged
+            .as_ref()
+            .map_or_else(|| writes_are_durable(spec), |job| job.writes_are_durable),
         waits_for_leave: plan.uses_files() && spec.invalidate,
         most_bytes: plan.largest_io(),
         found: found.clone(),

@@ -154,6 +154,8 @@ pub struct Board {
     pub(super) flush_epoch: AtomicU64,
     freeze: AtomicBool,
     frozen: AtomicBool,
+    hold: AtomicBool,
+    dismissed: AtomicBool,
 }
 
 impl Board {
@@ -166,6 +168,8 @@ impl Board {
             flush_epoch: AtomicU64::new(0),
             freeze: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
+            hold: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
         }
     }
 
@@ -178,9 +182,33 @@ impl Board {
         Promises { writes, trims, flush_epoch, open_end: !frozen }
     }
 
-    /// Asks the worker to issue no more writes and trims.
+    /// Asks the worker to issue no more writes and trims, and to stay as it is, taking back what
+    /// completes, until it is let go.
     pub fn ask_to_freeze(&self) {
+        self.hold.store(true, Release);
         self.freeze.store(true, Release);
+    }
+
+    /// Lets a frozen worker end.
+    pub fn let_go(&self) {
+        self.hold.store(false, Release);
+    }
+
+    /// Whether the worker has to stay.
+    #[must_use]
+    pub fn must_stay(&self) -> bool {
+        self.hold.load(Acquire)
+    }
+
+    /// Nothing is to be read back: that is for a later run.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Release);
+    }
+
+    /// Whether nothing is to be read back.
+    #[must_use]
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Acquire)
     }
 
     /// Whether it was asked to. For the worker, once a turn.

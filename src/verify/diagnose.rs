@@ -189,6 +189,34 @@ fn of_another_format(judge: &Judge, block: &[u8], place: Place) -> Option<RunId>
     (fits && tag.run != judge.sealer.run).then_some(tag.run)
 }
 
+/// The writes of this run and worker that parts of a block name as their own, at their place: number,
+/// and where the I/O began and how long it was, as far as that is known.
+pub(super) fn named_by(judge: &Judge, block: &[u8], place: Place) -> Vec<(u64, u64, u32)> {
+    let sealer = &judge.sealer;
+    let mut named = Vec::new();
+    if let Some(header) = Header::read(block)
+        && Header::crc_of(block) == Some(header.crc)
+        && header.offset == place.offset
+        && header.worker == sealer.worker
+    {
+        match judge.tag(block) {
+            Some(tag) if tag.run == sealer.run => named.push((header.sequence, tag.io_offset, tag.io_len)),
+            // With a pattern nothing says whose run it is.
+            None if !judge.format().has_tag() => named.push((header.sequence, place.offset, 0)),
+            _ => {}
+        }
+    }
+    for at in (SECTOR..block.len()).step_by(SECTOR) {
+        if let Some(stamp) = Stamp::read(&block[at..])
+            && stamp.offset == place.offset.wrapping_add(at as u64)
+            && stamp.writer == sealer.writer(stamp.writer.sequence)
+        {
+            named.push((stamp.writer.sequence, place.offset, 0));
+        }
+    }
+    named
+}
+
 /// A block whose header and digest are right.
 pub(super) struct Intact {
     pub(super) header: Header,

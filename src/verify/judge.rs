@@ -308,6 +308,25 @@ impl Judge {
         expected[self.front..] == block[self.front..]
     }
 
+    /// Adds to what may stand in `block` whatever stands there of writes that were issued after the
+    /// last that is known of; where the worker `trims`, zeros too.
+    pub fn allow_later(&self, block: &[u8], place: Place, trims: bool, allowed: &mut Allowed) {
+        let mut later = diagnose::named_by(self, block, place);
+        later.retain(|&(sequence, ..)| sequence >= allowed.issued);
+        later.sort_unstable_by(|one, other| other.cmp(one));
+        later.dedup_by_key(|&mut (sequence, ..)| sequence);
+        let of = |op: Op, sequence: u64, io_offset: u64, io_len: u32| Candidate {
+            op,
+            sequence,
+            io_offset,
+            io_len,
+            state: State::InFlight,
+        };
+        let trim = trims.then(|| of(Op::Deallocate, allowed.issued, place.offset, 0));
+        let writes = later.into_iter().map(|(number, at, len)| of(Op::Write, number, at, len));
+        allowed.candidates.splice(0..0, writes.chain(trim));
+    }
+
     /// The verdict on a block of which [`Judge::is_write`] did not say that all is well.
     #[must_use]
     pub fn judge(&self, block: &[u8], place: Place, allowed: &Allowed) -> Finding {

@@ -220,7 +220,7 @@ impl Drive {
     }
 
     /// The power goes: see the head of `sim`.
-    fn cut(&mut self) {
+    pub fn cut(&mut self) {
         self.log.cut(&mut self.image, self.unit);
         for rollback in std::mem::take(&mut self.rollbacks) {
             self.forgive(&rollback.ticket);

@@ -54,6 +54,14 @@ pub fn committed(name: impl AsRef<Path>) -> Vec<Sin> {
     drive.map(|drive| lock(&drive).sins().to_vec()).unwrap_or_default()
 }
 
+/// Cuts the power of the drive of that name, if there is one: see the head of this page.
+pub fn cut_power(name: impl AsRef<Path>) {
+    let drive = lock(&DRIVES).get(name.as_ref()).cloned();
+    if let Some(drive) = drive {
+        lock(&drive).cut();
+    }
+}
+
 /// Lets go of the drive of that name: who opens it next finds a new one. Engines that have it open
 /// keep it.
 pub fn forget(name: impl AsRef<Path>) {

@@ -46,6 +46,8 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let rules = [
         ("verify_only", verify.only, verifies, VERIFY),
         ("verify_only", verify.only, writes, WRITES),
+        ("verify_state_load", job.state.load, verifies, VERIFY),
+        ("verify_state_load", job.state.load, writes, WRITES),
         ("verify_pattern_interval", verify.pattern_interval.is_some(), verify.pattern.is_some(), PATTERN),
         ("verify_async_cpus", verify.async_cpus.is_some(), verify.async_threads > 0, ASYNC),
         ("verify_backlog", backlog, verifies, VERIFY),
@@ -62,14 +64,14 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             issues.push(issue(draft.place(name), format!("`{name}` needs {needed}"), help));
         }
     }
-    if verify.only && job.time_based {
+    if verify.only && !job.state.load && job.time_based {
         issues.push(issue(
             draft.place("verify_only"),
             "`verify_only` cannot know how far an earlier run that was `time_based` came",
             "bound the amount instead, by `size`, `io_size`, `number_ios` or `loops`",
         ));
     }
-    if verify.only && !verify.do_verify {
+    if verify.only && !job.state.load && !verify.do_verify {
         issues.push(issue(
             draft.place("do_verify"),
             "with `verify_only` and without `do_verify` nothing is left to do",

@@ -51,6 +51,8 @@ pub(crate) struct Frozen {
     /// Only what a flush made durable must have survived.
     pub fsynced: bool,
     pub judges_trims: bool,
+    /// The workload trims.
+    pub trims: bool,
 }
 
 impl Frozen {
@@ -199,7 +201,10 @@ fn explain(
     newest: Mutation,
     out: &mut Checked,
 ) {
-    let allowed = frozen.allowed(place, newest);
+    let mut allowed = frozen.allowed(place, newest);
+    if frozen.promises.open_end {
+        judge.allow_later(block, place, frozen.trims, &mut allowed);
+    }
     let finding = judge.judge(block, place, &allowed);
     if finding.verdict == Verdict::Ok {
         out.ok += 1;

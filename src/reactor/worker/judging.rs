@@ -10,6 +10,9 @@ impl<Q: Queue> Worker<Q> {
         let stop = self.live.stop_requested();
         let usable = self.config.depth > 0;
         let Some(verification) = &mut self.verification else { return false };
+        if verification.dismiss() {
+            return false;
+        }
         if stop && !verification.audits() {
             verification.abandon("the run was ended before it was read back");
             return false;

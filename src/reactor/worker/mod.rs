@@ -259,6 +259,9 @@ impl<Q: Queue> Worker<Q> {
     /// Moves from phase to phase.
     #[inline]
     fn steer(&mut self) {
+        if self.verification.as_ref().is_some_and(|verification| verification.must_freeze()) {
+            self.freeze();
+        }
         match self.phase {
             Phase::Ramp | Phase::Run => {
                 if self.now_ns >= self.phase_end_ns {
@@ -273,7 +276,7 @@ impl<Q: Queue> Worker<Q> {
                 }
             }
             Phase::Drain | Phase::EndFlush => {
-                if self.in_flight == 0 {
+                if self.in_flight == 0 && !self.must_stay() {
                     self.advance_end();
                 }
             }
@@ -284,6 +287,23 @@ impl<Q: Queue> Worker<Q> {
             }
             Phase::Done => {}
         }
+    }
+
+    /// A trigger has fired: nothing more is issued.
+    #[cold]
+    fn freeze(&mut self) {
+        if matches!(self.phase, Phase::Ramp | Phase::Run) {
+            self.exhausted = true;
+        }
+        self.flush_due = None;
+        self.config.end_fsync = false;
+        if let Some(verification) = &mut self.verification {
+            verification.freeze_ledger();
+        }
+    }
+
+    fn must_stay(&self) -> bool {
+        self.verification.as_ref().is_some_and(|verification| verification.must_stay())
     }
 
     #[cold]
@@ -325,6 +345,11 @@ impl<Q: Queue> Worker<Q> {
                 stats.restart(self.now_ns);
                 verification.written = Some(std::mem::replace(&mut self.stats, stats));
             }
+        }
+        if matches!(phase, Phase::Judge | Phase::Done)
+            && let Some(verification) = &mut self.verification
+        {
+            verification.freeze_ledger();
         }
         if phase == Phase::Done {
             if self.verification.is_none() {

@@ -53,8 +53,12 @@ pub struct VerifyParts {
     pub judge: Judge,
     /// What the worker does: its history is worked out from this.
     pub workload: WorkloadSpec,
+    /// The ledger to keep.
+    pub ledger: Ledger,
     /// Nothing is written: this was promised to an earlier run.
     pub earlier: Option<Promises>,
+    /// The power has gone since.
+    pub power_lost: bool,
     /// The time since 1970 at the origin of `base::clock`, in nanoseconds.
     pub unix_origin_ns: u64,
     /// The target has a volatile write cache that is on.
@@ -165,6 +169,8 @@ pub(super) struct Verification {
     early_left: u64,
     early_bad: HashSet<(u16, u64)>,
     power_lost: bool,
+    /// Nothing more is issued, and the board says so.
+    frozen: bool,
     /// Writes of different passes, or drawn ones, may touch the same block: look before each.
     overlaps: bool,
     /// Below this write, those in flight belong to an earlier pass.
@@ -174,7 +180,7 @@ pub(super) struct Verification {
 
 impl Verification {
     pub(super) fn new(parts: VerifyParts, depth: u32) -> Verification {
-        let VerifyParts { spec, sealer, judge, workload, earlier, .. } = parts;
+        let VerifyParts { spec, sealer, judge, workload, earlier, ledger, .. } = parts;
         let judge = judge.comparing(spec.write_sequence, spec.header_seed, spec.trim_verify_zero);
         let overlaps = History::bytes_needed(&workload, sealer.format.interval) > 0
             || workload.mix == crate::base::shape::Mix::TrimWrite
@@ -195,7 +201,7 @@ impl Verification {
             waits_for_leave: parts.waits_for_leave,
             most_bytes: parts.most_bytes,
             sender: parts.found,
-            ledger: Ledger::new(depth),
+            ledger,
             rounds: Vec::with_capacity(depth as usize),
             purposes: vec![Purpose::Plain; depth as usize].into(),
             stage: Stage::Off,
@@ -214,7 +220,8 @@ impl Verification {
             written: None,
             early_left: 0,
             early_bad: HashSet::new(),
-            power_lost: false,
+            power_lost: parts.power_lost,
+            frozen: false,
             overlaps,
             pass: 0,
             pass_begins: 0,

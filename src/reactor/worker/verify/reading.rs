@@ -1,6 +1,7 @@
 //! Reading back: from stage to stage, and what is read next.
 
 use super::*;
+use crate::base::shape::Mix;
 
 impl Verification {
     pub(in crate::reactor::worker) fn set_purpose(&mut self, buffer: u32, purpose: Purpose) {
@@ -77,7 +78,7 @@ impl Verification {
         }
         let interval = u64::from(self.sealer.format.interval);
         let region: u64 = self.workload.regions.iter().map(|region| region.bytes / interval).sum();
-        let op = if self.workload.mix == crate::base::shape::Mix::Trim { Op::Deallocate } else { Op::Write };
+        let op = if self.workload.mix == Mix::Trim { Op::Deallocate } else { Op::Write };
         let longest = u64::from(self.workload.sizes.get(op).max()) / interval;
         let issued = if op == Op::Write { self.issued().writes } else { self.issued().trims };
         let most = region.min(issued.saturating_mul(longest.max(1)));
@@ -85,6 +86,15 @@ impl Verification {
         self.tally.promised = self.tally.checked + left;
         self.tally.skip(why, left);
         self.stage = Stage::Done;
+    }
+
+    /// Ends if nothing is to be read back now; what was found on the way is told. True if so.
+    pub(in crate::reactor::worker) fn dismiss(&mut self) -> bool {
+        let dismissed = self.ledger.board().is_dismissed();
+        if dismissed {
+            self.stage = Stage::Done;
+        }
+        dismissed
     }
 
     pub(super) fn wants_all(&self) -> bool {
@@ -114,6 +124,7 @@ impl Verification {
             promises,
             fsynced,
             judges_trims: self.spec.trim_verify_zero,
+            trims: self.workload.trim.is_some() || matches!(self.workload.mix, Mix::Trim | Mix::TrimWrite),
         }));
         Ok(())
     }

@@ -253,7 +253,9 @@ impl Verification {
 
     /// The result; `None` if nothing was to be judged.
     pub(in crate::reactor::worker) fn finish(mut self) -> Option<Box<VerifyTally>> {
-        if !self.audits() && !self.spec.do_verify && self.spec.backlog == 0 {
+        let nothing_found = self.tally.checked == 0 && self.rereads() == 0;
+        let nothing_asked = !self.spec.do_verify && self.spec.backlog == 0;
+        if !self.audits() && nothing_found && (nothing_asked || self.ledger.board().is_dismissed()) {
             return None;
         }
         if self.stage != Stage::Done {

@@ -3,6 +3,23 @@
 use super::*;
 
 impl Verification {
+    /// Whether the worker is asked to issue no more, and has not answered.
+    #[inline]
+    pub(in crate::reactor::worker) fn must_freeze(&self) -> bool {
+        !self.frozen && self.ledger.board().must_freeze()
+    }
+
+    /// It issues no more.
+    pub(in crate::reactor::worker) fn freeze_ledger(&mut self) {
+        self.frozen = true;
+        self.ledger.board().set_frozen();
+    }
+
+    /// Whether the worker has to stay as it is.
+    pub(in crate::reactor::worker) fn must_stay(&self) -> bool {
+        self.ledger.board().must_stay()
+    }
+
     /// Whether an I/O to the same bytes may be in flight, so that it is worth looking.
     #[inline]
     pub(in crate::reactor::worker) fn may_overlap(&mut self, step: &Step, pass: u64) -> bool {

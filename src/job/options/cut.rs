@@ -1,0 +1,186 @@
+//! The options of snapshots and triggers. They hold for the whole run: all its jobs say the same.
+
+use super::{SNAPSHOTS, choice, entry};
+use crate::base::cut::TriggerMode;
+use crate::base::units::{SECOND_NS, parse_time_ns};
+use crate::job::kind::{Kind, Number, show_time, text, time};
+use crate::job::spec::JobSpec;
+use crate::job::table::OptionDef;
+use crate::job::value::{Data, Outcome, Value, quote};
+
+fn set_path(value: &Value) -> Outcome<std::path::PathBuf> {
+    let path = text(value)?;
+    if path.is_empty() || path.contains('\0') {
+        return Err(value.bad("this cannot be a path"));
+    }
+    Ok(path.into())
+}
+
+/// A time, or two with `..` between them.
+fn set_timeout(job: &mut JobSpec, value: &Value) -> Outcome<()> {
+    let window = match &value.data {
+        Data::Text(text) => text.split_once(".."),
+        _ => None,
+    };
+    let part = |text: &str| parse_time_ns(text.trim(), SECOND_NS).map_err(|why| value.bad(why));
+    let (from, to) = match window {
+        Some((from, to)) => (part(from)?, part(to)?),
+        None => {
+            let at = time(value)?;
+            (at, at)
+        }
+    };
+    if from > to || to == 0 {
+        return Err(value.bad("expected a time above 0, or a window that rises, such as \"20s..40s\""));
+    }
+    job.trigger.timeout_ns = Some((from, to));
+    Ok(())
+}
+
+fn show_timeout(job: &JobSpec) -> Option<String> {
+    let (from, to) = job.trigger.timeout_ns?;
+    let (from_text, to_text) = (show_time(from), show_time(to));
+    let bare = |text: &str| text.trim_matches('"').to_owned();
+    Some(if from == to { from_text } else { quote(&format!("{}..{}", bare(&from_text), bare(&to_text))) })
+}
+
+/// All of them.
+pub(super) const OPTIONS: &[OptionDef] = &[
+    entry(
+        SNAPSHOTS,
+        "verify_state_save",
+        &[],
+        "true",
+        Kind::Flag(|job| &mut job.state.save),
+        "Leaves a snapshot of what was promised when the writing of a job that verifies ends, for any \
+         reason: in `state_dir`, named as the job file with `.state`. Not for engine `null`, and for \
+         `sim` only with a trigger or `state_checkpoint`.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "verify_state_load",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.state.load),
+        "Writes nothing, but judges exactly what the snapshot says was promised. It must be of a run \
+         of this job, and the target must be the same device. The snapshot stays as it is.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "state_dir",
+        &["aux-path"],
+        "beside the job file",
+        Kind::Special {
+            form: "path of a directory",
+            words: &[],
+            set: |job, value| {
+                job.state.dir = Some(set_path(value)?);
+                Ok(())
+            },
+            show: |job| job.state.dir.as_ref().map(|path| quote(&path.to_string_lossy())),
+        },
+        "Where snapshots lie. Never on the device under test.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "state_checkpoint",
+        &[],
+        "0",
+        Kind::Time(Number::U64(|job| &mut job.state.checkpoint_ns)),
+        "Leaves a snapshot this often while the job runs, for cuts that nobody announces: the process \
+         is killed, the plug is pulled. What was written after the last one may stand, and need not. \
+         0 never.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger",
+        &[],
+        "",
+        Kind::Special {
+            form: "string: a command for sh -c",
+            words: &[],
+            set: |job, value| {
+                job.trigger.command = Some(text(value)?);
+                Ok(())
+            },
+            show: |job| job.trigger.command.as_deref().map(quote),
+        },
+        "What a trigger runs, when the snapshot is on stable storage: the command that cuts the power.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger_file",
+        &["trigger-file"],
+        "",
+        Kind::Special {
+            form: "path of a file",
+            words: &[],
+            set: |job, value| {
+                job.trigger.file = Some(set_path(value)?);
+                Ok(())
+            },
+            show: |job| job.trigger.file.as_ref().map(|path| quote(&path.to_string_lossy())),
+        },
+        "The trigger fires when this file appears; it is removed.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger_timeout",
+        &["trigger-timeout"],
+        "never",
+        Kind::Special {
+            form: "time, or two with .. between them: \"30s\", \"20s..40s\"",
+            words: &[],
+            set: set_timeout,
+            show: show_timeout,
+        },
+        "The trigger fires this long after the start; of two times, at a random moment between them \
+         that comes from `trigger_seed`.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger_ios",
+        &["trigger-ios"],
+        "never",
+        Kind::Integer { min: 1, max: u64::MAX, field: Number::MaybeU64(|job| &mut job.trigger.ios) },
+        "The trigger fires when so many I/Os have completed, over all workers.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger_seed",
+        &["trigger-seed"],
+        "another one each run",
+        Kind::Integer { min: 0, max: u64::MAX, field: Number::MaybeU64(|job| &mut job.trigger.seed) },
+        "What the moment in the window of `trigger_timeout` comes from. The report says which it was.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger_mode",
+        &["trigger-mode"],
+        "\"stop\"",
+        Kind::Choice {
+            choices: &[choice("stop", &[]), choice("continue", &[])],
+            set: |job, word| {
+                job.trigger.mode = match word {
+                    "continue" => TriggerMode::Continue,
+                    _ => TriggerMode::Stop,
+                }
+            },
+            get: |job| match job.trigger.mode {
+                TriggerMode::Stop => "stop",
+                TriggerMode::Continue => "continue",
+            },
+        },
+        "`stop` issues nothing more once a trigger has fired; `continue` keeps the device under full \
+         load while the command cuts its power: what is written then may stand, and need not.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "trigger_always",
+        &["trigger-always"],
+        "false",
+        Kind::Flag(|job| &mut job.trigger.always),
+        "Runs the command even if the snapshot could not be stored. Otherwise it is not run then: \
+         nothing could be judged after the cut.",
+    ),
+];

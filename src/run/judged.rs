@@ -1,0 +1,154 @@
+//! Judging by a snapshot: finding it, making sure that it is of this job and this target, and going
+//! back to what the earlier run was: its seeds, its numbers, its name.
+
+use std::path::Path;
+
+use crate::base::host::identity;
+use crate::base::verify::RunId;
+use crate::engine::TargetFacts;
+use crate::job::{JobSpec, shaping_options};
+use crate::verify::snapshot::{JobState, RegionState, TargetState, WorkerState};
+use crate::workload::{Region, WorkloadSpec};
+
+use super::plan::JobPlan;
+use super::{RunError, RunOptions, state_file};
+
+/// Goes back to the run that left a snapshot, if the jobs ask for that; gives its name.
+pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<RunId>, RunError> {
+    let Some(first) = plans.iter().position(|plan| plan.spec.state.load) else { return Ok(None) };
+    let spec = plans[first].spec.clone();
+    let path = options.state_path(&spec.state).ok_or_else(|| {
+        RunError::bad_job(&spec, "verify_state_load needs a place to load from: set state_dir")
+    })?;
+    let snapshot = state_file::load(&path).map_err(|why| RunError::bad_job(&spec, why))?;
+    let of_run = |what: String| {
+        let made = snapshot.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>().join(", ");
+        format!("{what}; the snapshot {} has the jobs: {made}", path.display())
+    };
+    let judging =
+        plans.iter_mut().filter(|plan| plan.spec.verify.method.is_some() && plan.spec.mix.modifies());
+    let mut left: Vec<&JobState> = snapshot.jobs.iter().collect();
+    for plan in judging {
+        // Names may come twice: then they come in order.
+        let Some(at) = left.iter().position(|job| job.name == plan.spec.name) else {
+            let why = of_run("the snapshot knows no such job".to_owned());
+            return Err(RunError::bad_job(&plan.spec, why));
+        };
+        let job = left.remove(at);
+        fits(&plan.spec, job).map_err(|why| {
+            RunError::bad_job(&plan.spec, format!("the snapshot {} does not fit: {why}", path.display()))
+        })?;
+        plan.seed = job.seed;
+        plan.first_worker = job.workers.first().map_or(plan.first_worker, |worker| u32::from(worker.number));
+        plan.judged = Some(job.clone());
+    }
+    if let Some(job) = left.first() {
+        let why =
+            of_run(format!("the snapshot promises something for job `{}`, which is not judged", job.name));
+        return Err(RunError::bad_job(&spec, why));
+    }
+    Ok(Some(snapshot.run))
+}
+
+/// Whether the job does what the job of the snapshot did.
+fn fits(spec: &JobSpec, job: &JobState) -> Result<(), String> {
+    let now = shaping_options(spec);
+    let value = |options: &[(String, String)], name: &str| {
+        options.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let names = now.iter().chain(&job.options).map(|(name, _)| name.as_str());
+    for name in names {
+        let (here, there) = (value(&now, name), value(&job.options, name));
+        if here != there {
+            let shown = |value: Option<String>| value.unwrap_or_else(|| "its default".to_owned());
+            return Err(format!("it was taken with {name} = {}, here it is {}", shown(there), shown(here)));
+        }
+    }
+    if job.workers.len() != spec.numjobs as usize {
+        return Err(format!("it is of {} workers, here are {}", job.workers.len(), spec.numjobs));
+    }
+    Ok(())
+}
+
+/// What the snapshot says of one clone, if the targets and their regions are the ones it is of.
+pub fn worker<'a>(
+    plan: &JobPlan,
+    job: &'a JobState,
+    clone: u32,
+    facts: &[TargetFacts],
+    workload: &WorkloadSpec,
+) -> Result<&'a WorkerState, RunError> {
+    let refuse = |why: String| RunError::bad_job(&plan.spec, format!("the snapshot does not fit: {why}"));
+    if facts.len() != job.targets.len() {
+        return Err(refuse(format!("it is of {} targets, here are {}", job.targets.len(), facts.len())));
+    }
+    for (fact, target) in facts.iter().zip(&job.targets) {
+        if identity::of(&fact.path) != target.identity {
+            let known =
+                if target.known_as.is_empty() { String::new() } else { format!(" ({})", target.known_as) };
+            return Err(refuse(format!(
+                "{} is not the {}{known} that was written to",
+                fact.path.display(),
+                target.path
+            )));
+        }
+        if fact.size_bytes < target.size_bytes {
+            return Err(refuse(format!(
+                "{} has {} bytes, and had {}",
+                fact.path.display(),
+                fact.size_bytes,
+                target.size_bytes
+            )));
+        }
+    }
+    let state = job.workers.get(clone as usize).ok_or_else(|| refuse("it knows fewer workers".to_owned()))?;
+    if state.regions != regions(&workload.regions) {
+        return Err(refuse(
+            "the worker's region of the target is another one: is the target's size the same?".to_owned(),
+        ));
+    }
+    Ok(state)
+}
+
+/// Regions, as a snapshot keeps them.
+pub fn regions(regions: &[Region]) -> Vec<RegionState> {
+    let state =
+        |region: &Region| RegionState { target: region.target, start: region.start, bytes: region.bytes };
+    regions.iter().map(state).collect()
+}
+
+/// A job, as a snapshot keeps it, without workers.
+pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
+    let target = |fact: &TargetFacts| TargetState {
+        path: fact.path.display().to_string(),
+        identity: identity::of(&fact.path),
+        known_as: known_as(&fact.path),
+        size_bytes: fact.size_bytes,
+        lba_bytes: fact.lba_bytes,
+        atomic_bytes: fact.atomic_bytes,
+        // What a file system has in its cache goes with the power, whatever the device does.
+        volatile_cache: if plan.uses_files() && !fact.is_block_device {
+            Some(true)
+        } else {
+            fact.volatile_cache
+        },
+    };
+    JobState {
+        name: plan.spec.name.clone(),
+        options: shaping_options(&plan.spec),
+        seed: plan.seed,
+        writes_are_durable: super::verification::writes_are_durable(&plan.spec),
+        targets: facts.iter().map(target).collect(),
+        workers: Vec::new(),
+    }
+}
+
+/// What a person knows a device by.
+fn known_as(path: &Path) -> String {
+    crate::base::host::block::lookup(&crate::base::host::Sysfs::default(), path)
+        .ok()
+        .flatten()
+        .map(|device| device.summary())
+        .map(|summary| [summary.model, summary.serial].into_iter().flatten().collect::<Vec<_>>().join(" "))
+        .unwrap_or_default()
+}
