@@ -9,6 +9,8 @@ pub struct StateSpec {
     pub save: bool,
     /// `verify_state_load`: write nothing, judge by the snapshot that an earlier run left.
     pub load: bool,
+    /// `verify_state_continue`: go on writing where the run that left a snapshot was cut off.
+    pub go_on: bool,
     /// `state_dir`: where it lies; `None` for beside the job file.
     pub dir: Option<PathBuf>,
     /// `state_checkpoint`: leave one this often while the job runs, in nanoseconds; 0 never.
@@ -17,7 +19,7 @@ pub struct StateSpec {
 
 impl Default for StateSpec {
     fn default() -> StateSpec {
-        StateSpec { save: true, load: false, dir: None, checkpoint_ns: 0 }
+        StateSpec { save: true, load: false, go_on: false, dir: None, checkpoint_ns: 0 }
     }
 }
 

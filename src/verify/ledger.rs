@@ -45,11 +45,19 @@ impl Kind {
         Mutated { issued: self.issued, in_flight, failed: self.failed.clone(), durable: self.durable.clone() }
     }
 
-    /// Goes on from what was promised: what was in flight is forgotten by the device, so it failed.
-    fn resume(&mut self, promises: &Mutated, column: &Column) {
+    /// Goes on from what was promised: nobody knows what became of what was in flight, nor, unless
+    /// completion is durability, of what was not durable: no later flush makes it so.
+    fn resume(&mut self, promises: &Mutated, completed_is_durable: bool, column: &Column) {
         self.issued = promises.issued;
         self.failed = promises.failed.clone();
-        promises.in_flight.iter().for_each(|&number| self.failed.insert(number));
+        promises.in_flight.iter().for_each(|&number| self.failed.insert_run(number, number));
+        let mark = promises.durable.mark;
+        if !completed_is_durable {
+            promises.durable.holes.iter().for_each(|&number| self.failed.insert_run(number, number));
+            if mark < promises.issued {
+                self.failed.insert_run(mark, promises.issued - 1);
+            }
+        }
         self.durable = promises.durable.clone();
         column.set_durable(&self.durable);
         column.set_failed(&self.failed);
@@ -117,12 +125,12 @@ impl Ledger {
         }
     }
 
-    /// The ledger of a worker that goes on where another, that made `promises`, was cut off.
+    /// The ledger of a worker that goes on where another, that made `promises`, lost its power.
     #[must_use]
-    pub fn resume(promises: &Promises, depth: u32) -> Ledger {
+    pub fn resume(promises: &Promises, completed_is_durable: bool, depth: u32) -> Ledger {
         let mut ledger = Ledger::new(depth);
-        ledger.writes.resume(&promises.writes, &ledger.board.writes);
-        ledger.trims.resume(&promises.trims, &ledger.board.trims);
+        ledger.writes.resume(&promises.writes, completed_is_durable, &ledger.board.writes);
+        ledger.trims.resume(&promises.trims, completed_is_durable, &ledger.board.trims);
         ledger.flush_epoch = promises.flush_epoch;
         ledger.board.flush_epoch.store(ledger.flush_epoch, Release);
         ledger
@@ -415,12 +423,19 @@ mod tests {
         ledger.complete(Op::Write, 2);
         let ticket = ledger.flush();
         ledger.flushed(ticket, true);
-        let mut next = Ledger::resume(&ledger.promises(), 4);
-        next.issue(Op::Write, 4);
-        let states: Vec<State> = (0..6).map(|number| next.state(Op::Write, number)).collect();
+        ledger.complete(Op::Write, 3);
         let (durable, failed) = (State::Durable, State::Failed);
-        assert_eq!(states, [durable, failed, durable, failed, State::InFlight, State::Unissued]);
-        assert_eq!(next.board().read().writes, next.promises().writes);
+        for (completed_is_durable, third) in [(true, State::Completed), (false, failed)] {
+            let mut next = Ledger::resume(&ledger.promises(), completed_is_durable, 4);
+            next.issue(Op::Write, 4);
+            let states: Vec<State> = (0..6).map(|number| next.state(Op::Write, number)).collect();
+            assert_eq!(states, [durable, failed, durable, third, State::InFlight, State::Unissued]);
+            assert_eq!(next.board().read().writes, next.promises().writes);
+            // What was lost does not come back by a flush.
+            let ticket = next.flush();
+            next.flushed(ticket, true);
+            assert_eq!(next.state(Op::Write, 3) == failed, third == failed);
+        }
     }
 
     #[test]

@@ -78,6 +78,19 @@ impl Failures {
         }
     }
 
+    /// Adds all from `first` to `last`.
+    pub(super) fn insert_run(&mut self, first: u64, last: u64) {
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.push((first, last));
+        runs.sort_unstable();
+        for (first, last) in runs {
+            match self.runs.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+                _ => self.runs.push((first, last)),
+            }
+        }
+    }
+
     pub(super) fn contains(&self, number: u64) -> bool {
         let at = self.runs.partition_point(|&(_, last)| last < number);
         self.runs.get(at).is_some_and(|&(first, _)| first <= number)

@@ -48,6 +48,8 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         ("verify_only", verify.only, writes, WRITES),
         ("verify_state_load", job.state.load, verifies, VERIFY),
         ("verify_state_load", job.state.load, writes, WRITES),
+        ("verify_state_continue", job.state.go_on, verifies, VERIFY),
+        ("verify_state_continue", job.state.go_on, writes, WRITES),
         ("verify_pattern_interval", verify.pattern_interval.is_some(), verify.pattern.is_some(), PATTERN),
         ("verify_async_cpus", verify.async_cpus.is_some(), verify.async_threads > 0, ASYNC),
         ("verify_backlog", backlog, verifies, VERIFY),
@@ -69,6 +71,13 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             draft.place("verify_only"),
             "`verify_only` cannot know how far an earlier run that was `time_based` came",
             "bound the amount instead, by `size`, `io_size`, `number_ios` or `loops`",
+        ));
+    }
+    if verify.only && job.state.go_on {
+        issues.push(issue(
+            draft.place("verify_state_continue"),
+            "`verify_state_continue` writes, and `verify_only` and `verify_state_load` do not",
+            "leave one of them out",
         ));
     }
     if verify.only && !job.state.load && !verify.do_verify {

@@ -67,6 +67,16 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     entry(
         SNAPSHOTS,
+        "verify_state_continue",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.state.go_on),
+        "Goes on writing where the run that left the snapshot was cut off: the same run, the next \
+         write, and everything that was durable then is still promised. The new snapshot replaces the \
+         old one.",
+    ),
+    entry(
+        SNAPSHOTS,
         "state_dir",
         &["aux-path"],
         "beside the job file",
