@@ -142,7 +142,7 @@ fn trimmed_blocks_read_as_zeros() {
 #[test]
 fn whole_atomic_units_may_mix_while_in_flight() {
     for mut bench in benches(&[Method::Crc32c, Method::Sha512, Method::PatternHdr, Method::Pattern]) {
-        for (atomic, header_at) in [(0, 0), (4096, 0), (8192, 0), (0, 256), (0, 20)] {
+        for (atomic, header_at) in [(0, 0), (4096, 0), (8192, 0), (0, 256), (0, 300)] {
             bench.atomic = atomic;
             bench.format.header_at = if bench.format.method.has_header() { header_at } else { 0 };
             let unit = atomic.max(bench.lba) as usize;
