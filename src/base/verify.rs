@@ -259,10 +259,19 @@ impl VerifySpec {
     /// How many bytes of a block belong to header, digest and tag.
     #[must_use]
     pub fn head_bytes(&self) -> u32 {
-        let Some(method) = self.method.filter(|method| method.has_header()) else { return 0 };
         let tag = if self.pattern.is_some() { 0 } else { TAG_BYTES };
+        match self.front_bytes() {
+            0 => 0,
+            front => front + tag,
+        }
+    }
+
+    /// How many bytes of a block belong to header and digest: those that `verify_offset` moves.
+    #[must_use]
+    pub fn front_bytes(&self) -> u32 {
+        let Some(method) = self.method.filter(|method| method.has_header()) else { return 0 };
         // A digest has 128 bytes at most.
-        HEADER_BYTES + u32::try_from(method.digest_bytes()).unwrap_or(0) + tag
+        HEADER_BYTES + u32::try_from(method.digest_bytes()).unwrap_or(0)
     }
 
     /// The shortest block that has room for its beginning.

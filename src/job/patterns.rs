@@ -32,7 +32,7 @@ pub(crate) fn show_buffer_pattern(job: &JobSpec) -> Option<String> {
     job.content.buffer_pattern.as_deref().map(|bytes| quote(&show(bytes, &[])))
 }
 
-/// `verify_pattern`. Without a method to check by, the pattern is the method.
+/// `verify_pattern`. Without a method to check by, it is fio's: a header, and the pattern.
 pub(crate) fn set_verify_pattern(job: &mut JobSpec, value: &Value) -> Outcome<()> {
     let pattern = match &value.data {
         Data::Text(text) => parse(text, true).map_err(|why| value.bad(why))?,
@@ -48,7 +48,7 @@ pub(crate) fn set_verify_pattern(job: &mut JobSpec, value: &Value) -> Outcome<()
         _ => return Err(value.wrong("a string, or a number from 0 to 255")),
     };
     job.verify.pattern = Some(pattern);
-    job.verify.method.get_or_insert(Method::Pattern);
+    job.verify.method.get_or_insert(Method::PatternHdr);
     Ok(())
 }
 

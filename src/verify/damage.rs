@@ -11,6 +11,7 @@ use crate::base::verify::{Finding, Verdict};
 use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, WriteFacts};
 use super::diagnose::{Intact, finding};
 use super::judge::{Allowed, Judge, Place};
+use super::owner::{Owner, Part, blank, describe_kinds, describe_owner};
 use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp};
 
 /// Bits that may differ for a difference to be called flipped bits.
@@ -19,40 +20,17 @@ const MOST_FLIPPED_BITS: u32 = 12;
 const MOST_DETAILS: usize = 16;
 /// Shortest stretch of a write's bytes that is no accident.
 const TELLING_BYTES: usize = 24;
+/// As short as that where a header begins, and where a stamp does.
+const TELLING_HEADER: usize = 16;
+const TELLING_STAMP: usize = 8;
+/// Bytes in which a short beginning differs from the rest's write, if it is of another.
+const TELLING_DIFFERENCE: usize = 3;
 /// Shortest stretch of the pool that is none.
 const TELLING_POOL: usize = 8;
 /// Candidates with which a block is compared, unless it names others.
 const MOST_COMPARED: usize = 32;
 /// Writes named in a block with which it is compared.
 const MOST_NAMED: usize = 32;
-
-/// Whose one sector is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// The write of that number of this run and worker, at this place.
-    Write(u64),
-    Zeros,
-    Ones,
-    /// A whole sector of somebody or somewhere else.
-    Stranger(Stamp),
-    /// It begins as the one and ends as the other, from that byte of the block on.
-    Split {
-        first: Part,
-        then: Part,
-        at: usize,
-    },
-    Unknown,
-}
-
-/// Whose a part of a sector is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Write(u64),
-    Zeros,
-    Ones,
-    /// Another write of this tool, or what stood there before.
-    Other,
-}
 
 /// One write of which parts may stand here.
 struct Suspect {
@@ -113,7 +91,8 @@ impl<'a> Damage<'a> {
         let sealer = self.sealer();
         // A damaged header may still name its write.
         let header = Header::read(self.block).filter(|header| header.magic == MAGIC);
-        if let Some(header) = header.filter(|header| header.offset == self.place.offset) {
+        let header = header.filter(|header| header.offset == self.place.offset);
+        if let Some(header) = header.filter(|_| self.can_be_made_again()) {
             add(header.sequence);
         }
         for at in (SECTOR..self.block.len()).step_by(SECTOR) {
@@ -125,6 +104,13 @@ impl<'a> Damage<'a> {
             }
         }
         named
+    }
+
+    /// Whether it is known what the write that a header names would have left. An audit knows no run
+    /// but the one in a tag, and blocks of fio have none.
+    fn can_be_made_again(&self) -> bool {
+        let format = self.judge.format();
+        self.judge.knows_run || !format.has_tag() || self.judge.tag(self.block).is_some()
     }
 
     /// Makes the blocks it is compared with: of the run that is judged, or if none is known, of the
@@ -208,6 +194,18 @@ impl<'a> Damage<'a> {
         Some((verdict, if kinds.len() > 1 { format!("parts of several: {parts}") } else { parts }))
     }
 
+    /// How many bytes at the start of a sector are no accident: to the end of what is unique to a
+    /// write there, the seed of a header or the check of a stamp.
+    fn telling(&self, piece: &Range<usize>) -> usize {
+        let format = self.judge.format();
+        let is_sector = self.place.offset.is_multiple_of(SECTOR as u64);
+        match piece.start {
+            _ if format.pattern.is_some() || format.header_at > 0 || !is_sector => TELLING_BYTES,
+            0 => TELLING_HEADER,
+            _ => TELLING_STAMP,
+        }
+    }
+
     /// Whether some of a unit comes from a write that was allowed there. Judged by what is unique to
     /// one write: where headers or stamps stand. Other bytes of two writes are the same now and then.
     fn has_traces(&self, unit: Range<usize>) -> bool {
@@ -222,7 +220,7 @@ impl<'a> Damage<'a> {
             let named = self.stranger(&piece).is_some();
             writes().any(|one| {
                 let theirs = &one.bytes[piece.clone()];
-                same_from_start(sector, theirs) >= TELLING_BYTES
+                same_from_start(sector, theirs) >= self.telling(&piece)
                     || !named && same_to_end(sector, theirs) >= TELLING_BYTES
             })
         })
@@ -246,6 +244,10 @@ impl<'a> Damage<'a> {
             found.details.push(format!("write {sequence}, shifted by {by} bytes"));
         }
         found.details.extend(self.lba_lines(&owners));
+        if !self.can_be_made_again() {
+            let why = "without a tag of this tool: what was meant cannot be made again";
+            found.details.push(why.to_owned());
+        }
         if let Some((sequence, bytes)) = self.nearest().filter(|_| !torn) {
             let how = difference(self.judge, self.block, &bytes);
             found.details.push(format!("compared with write {sequence}: {how}"));
@@ -307,7 +309,7 @@ impl<'a> Damage<'a> {
             };
             if Header::crc_of(&block) == Some(header.crc)
                 && header.offset == self.place.offset
-                && self.judge.tag(&block).as_ref().is_some_and(run)
+                && (!format.has_tag() || self.judge.tag(&block).as_ref().is_some_and(run))
                 && self.suspects.iter().any(|one| one.sequence == header.sequence)
                 && Intact::of(self.judge, &block).is_ok()
             {
@@ -376,16 +378,23 @@ impl<'a> Damage<'a> {
     /// A sector that begins as one write and ends as something else that may have been written.
     fn split(&self, piece: &Range<usize>) -> Option<Owner> {
         let sector = &self.medium[piece.clone()];
-        let longest = |same: fn(&[u8], &[u8]) -> usize| {
+        let longest = |same: fn(&[u8], &[u8]) -> usize, least: usize| {
             let all = self.suspects.iter().map(|one| (same(sector, &one.bytes[piece.clone()]), one.sequence));
-            all.max().filter(|(len, _)| *len >= TELLING_BYTES)
+            all.max().filter(|(len, _)| *len >= least)
         };
-        let head = longest(same_from_start);
-        let tail = longest(same_to_end);
+        let head = longest(same_from_start, self.telling(piece));
+        let tail = longest(same_to_end, TELLING_BYTES);
         if let Some((len, first)) = head {
-            let rest = &sector[len..];
+            // What digest and tag were is not known of the one write, nor of the other.
+            let format = self.judge.format();
+            let head_ends = if format.has_tag() { format.front_bytes() + TAG_BYTES } else { 0 };
+            let from = match piece.start {
+                0 if len >= HEADER_BYTES && head_ends < sector.len() => len.max(head_ends),
+                _ => len,
+            };
+            let rest = &sector[from..];
             let ends =
-                |one: &&Suspect| one.sequence != first && one.bytes[piece.start + len..piece.end] == *rest;
+                |one: &&Suspect| one.sequence != first && one.bytes[piece.start + from..piece.end] == *rest;
             let then = if let Some(other) = self.suspects.iter().find(ends) {
                 Some(Part::Write(other.sequence))
             } else if let Some(blank) = blank(rest) {
@@ -404,12 +413,27 @@ impl<'a> Damage<'a> {
         let at = piece.end - len;
         let before = &sector[..sector.len() - len];
         let here = self.stranger(piece).is_some_and(|stamp| self.is_here(stamp, piece));
+        let begins = |one: &&Suspect| one.sequence != last && one.bytes[piece.start..at] == *before;
         let first = match blank(before) {
             Some(blank) => blank,
+            None if let Some(one) = self.suspects.iter().find(begins)
+                && self.differ(one, last, piece.start..at) >= TELLING_DIFFERENCE =>
+            {
+                Part::Write(one.sequence)
+            }
             None if here || !self.allowed.has_floor => Part::Other,
             None => return None,
         };
         Some(Owner::Split { first, then: Part::Write(last), at })
+    }
+
+    /// In how many of these bytes of the block `one` differs from the write `other`.
+    fn differ(&self, one: &Suspect, other: u64, range: Range<usize>) -> usize {
+        let other = self.suspects.iter().find(|one| one.sequence == other);
+        other.map_or(0, |other| {
+            let pairs = one.bytes[range.clone()].iter().zip(&other.bytes[range]);
+            pairs.filter(|(one, other)| one != other).count()
+        })
     }
 
     /// Whether some write of this tool, whichever, may have left these bytes of the block.
@@ -482,51 +506,6 @@ fn same_from_start(one: &[u8], other: &[u8]) -> usize {
 
 fn same_to_end(one: &[u8], other: &[u8]) -> usize {
     one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count()
-}
-
-/// Zeros or ones all over.
-fn blank(bytes: &[u8]) -> Option<Part> {
-    match bytes.first()? {
-        0 if bytes.iter().all(|&byte| byte == 0) => Some(Part::Zeros),
-        0xff if bytes.iter().all(|&byte| byte == 0xff) => Some(Part::Ones),
-        _ => None,
-    }
-}
-
-fn describe_kinds(owners: &[(Range<usize>, Owner)]) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for (_, owner) in owners {
-        let part = describe_owner(*owner);
-        if !parts.contains(&part) && parts.len() < MOST_DETAILS {
-            parts.push(part);
-        }
-    }
-    format!("parts of several: {}", parts.join("; "))
-}
-
-fn describe_owner(owner: Owner) -> String {
-    match owner {
-        Owner::Write(sequence) => describe_part(Part::Write(sequence)),
-        Owner::Zeros => describe_part(Part::Zeros),
-        Owner::Ones => describe_part(Part::Ones),
-        Owner::Stranger(stamp) => format!(
-            "write {} of worker {} of run ...{:08x} for offset {}",
-            stamp.writer.sequence, stamp.writer.worker, stamp.writer.run, stamp.offset
-        ),
-        Owner::Split { first, then, at } => {
-            format!("{} up to byte {at}, then {}", describe_part(first), describe_part(then))
-        }
-        Owner::Unknown => "bytes of no known write".to_owned(),
-    }
-}
-
-fn describe_part(part: Part) -> String {
-    match part {
-        Part::Write(sequence) => format!("write {sequence}"),
-        Part::Zeros => "zeros".to_owned(),
-        Part::Ones => "ones (0xff)".to_owned(),
-        Part::Other => "something older".to_owned(),
-    }
 }
 
 fn bits_apart(one: &[u8], other: &[u8]) -> u32 {

@@ -9,12 +9,22 @@ use super::checksum;
 use super::damage::{self, Damage};
 use super::judge::{Allowed, Candidate, Judge, Place};
 use super::payload::{SECTOR, Stamp};
+use super::promises::State;
 
 /// I/Os that are tried as the one a pattern was laid over, in blocks before the one at hand.
 const MOST_ORIGINS: u64 = 256;
 
 /// Judges a block that a run has promised something about.
 pub(super) fn examine(judge: &Judge, block: &[u8], place: Place, allowed: &Allowed) -> Finding {
+    if judge.format().method == Method::Null {
+        let newest = allowed.candidates.first().map(|_| Judge::at_candidate(0, allowed));
+        return finding(
+            place,
+            block,
+            newest.unwrap_or(Verdict::Unwritten),
+            "whatever it is: nothing is checked",
+        );
+    }
     let mut found = promised(judge, block, place, allowed);
     if !found.verdict.is_violation() {
         return found;
@@ -106,12 +116,23 @@ fn audit_headed(judge: &Judge, block: &[u8], place: Place, io_offset: u64) -> Fi
                 || (1..block.len().div_ceil(SECTOR))
                     .any(|number| Stamp::read(&block[number * SECTOR..]).is_some());
             if ours {
-                Damage::of(judge, block, place, &Allowed::default()).finding(&why)
+                Damage::of(judge, block, place, &as_read(judge, block, io_offset)).finding(&why)
             } else {
                 finding(place, block, Verdict::Unwritten, "nothing that this tool or fio wrote")
             }
         }
     }
+}
+
+/// What an audit takes for meant. Where a pattern tells, it was laid as it is read; otherwise nothing
+/// is known but what the block says of itself.
+fn as_read(judge: &Judge, block: &[u8], io_offset: u64) -> Allowed {
+    let Header { sequence, len, .. } = Header::read(block).unwrap_or_default();
+    if judge.format().pattern.is_none() {
+        return Allowed::default();
+    }
+    let written = Candidate { op: Op::Write, sequence, io_offset, io_len: len, state: State::Completed };
+    Allowed { candidates: vec![written], has_floor: true, issued: u64::MAX }
 }
 
 pub(super) fn finding(place: Place, block: &[u8], verdict: Verdict, stands: impl Into<String>) -> Finding {
@@ -256,7 +277,8 @@ impl Intact {
             ));
         }
         if !judge.digest_fits(block) {
-            return Err(format!("the {} of the payload is wrong", format.method.name()));
+            let name = format.method.name();
+            return Err(format!("the {name} of the payload is wrong, or it is of another write"));
         }
         let tag = judge.tag(block);
         Ok(Intact { header, tag: tag.filter(|tag| tag.version == TAG_VERSION) })

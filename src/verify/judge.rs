@@ -4,10 +4,11 @@
 use crate::base::Op;
 use crate::base::verify::{Finding, Method, RunId, Verdict};
 
-use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_VERSION, Tag, VERSION};
+use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_BYTES, TAG_VERSION, Tag, VERSION};
 use super::checksum;
 use super::damage::Damage;
 use super::diagnose;
+use super::payload::{Payload, SECTOR, STAMP_BYTES};
 use super::promises::State;
 
 /// Candidates of a block that are kept. Of one with more, what is older than these may stand too.
@@ -277,7 +278,26 @@ impl Judge {
         let mut digest = [0; 128];
         let len = front.len() - HEADER_BYTES;
         checksum::digest(self.sealer.format.method, covered, &mut digest);
-        digest[..len] == front[HEADER_BYTES..]
+        digest[..len] == front[HEADER_BYTES..] && (len == 0 || self.is_of_one_write(block))
+    }
+
+    /// Whether the payload is that of the write in the header. The digest does not cover the header:
+    /// where a block tears just behind it, both are right, and not of one write.
+    #[inline]
+    fn is_of_one_write(&self, block: &[u8]) -> bool {
+        if self.tag(block).is_none() {
+            return true;
+        }
+        let sequence = block.get(32..40);
+        if let Some(stamp) = block.get(SECTOR..SECTOR + STAMP_BYTES) {
+            return sequence == Some(&stamp[8..16]);
+        }
+        let from = self.front + TAG_BYTES;
+        let to = block.len().min(from + 8);
+        let Some(header) = Header::read(block) else { return false };
+        block
+            .get(from..to)
+            .is_some_and(|bytes| Payload::default().leaves(bytes, header.seed, header.offset, from))
     }
 
     #[inline(never)]
@@ -288,6 +308,7 @@ impl Judge {
             let good = self.starts_well(&header, place)
                 && header.worker == self.sealer.worker
                 && (!self.compare_sequence || header.sequence == sequence)
+                && (!self.compare_seed || header.seed == self.sealer.seed(header.sequence))
                 && Header::crc_of(block) == Some(header.crc)
                 && self.digest_fits(block);
             if !good {
@@ -396,23 +417,22 @@ impl Judge {
             return Judge::at_candidate(at, allowed);
         }
         // Without a known run in it, what stood there before is told by nothing but the lack of a promise.
-        if !(allowed.has_floor || self.knows_run && self.format().has_tag()) {
+        let is_ours = self.knows_run && self.format().has_tag();
+        if !allowed.has_floor && (!is_ours || allowed.candidates.is_empty() && sequence < allowed.issued) {
             return Judge::before_all(allowed);
         }
         if sequence >= allowed.issued {
             return Verdict::FromTheFuture;
         }
-        let Some(floor) = allowed.candidates.last().filter(|_| allowed.has_floor) else {
-            return Judge::before_all(allowed);
-        };
-        let is_newer = floor.op == Op::Deallocate || floor.sequence < sequence;
+        let floor = allowed.candidates.last().filter(|_| allowed.has_floor);
+        let is_newer = floor.is_none_or(|floor| floor.op == Op::Deallocate || floor.sequence < sequence);
         let oldest_kept = allowed.candidates.iter().take(MOST_CANDIDATES).rfind(|c| c.op == Op::Write);
         if is_newer && allowed.is_cut_off() && oldest_kept.is_none_or(|kept| sequence < kept.sequence) {
             return Judge::at_candidate(allowed.candidates.len() - 1, allowed);
         }
-        match floor.op {
-            Op::Deallocate => Verdict::NotZero,
-            _ if !is_newer => Verdict::Lost,
+        match floor {
+            Some(floor) if floor.op == Op::Deallocate => Verdict::NotZero,
+            Some(_) if !is_newer => Verdict::Lost,
             // Our function never put that write here.
             _ => Verdict::Corrupt,
         }

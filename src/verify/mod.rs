@@ -8,6 +8,7 @@ mod damage;
 mod diagnose;
 pub mod judge;
 pub mod ledger;
+mod owner;
 pub mod payload;
 pub mod promises;
 pub mod snapshot;

@@ -143,6 +143,14 @@ impl Payload {
         }
     }
 
+    /// Whether `bytes` are those at byte `at` of a block at `offset`, written with `seed`: stamps aside,
+    /// and in the first stretch.
+    #[must_use]
+    pub fn leaves(self, bytes: &[u8], seed: u64, offset: u64, at: usize) -> bool {
+        let from = start(seed ^ offset, 0) + at;
+        self.pool.0.get(from..).is_some_and(|pool| pool.starts_with(bytes))
+    }
+
     /// Whether some write may have left `bytes` at byte `at` of a block, stamps aside.
     #[must_use]
     pub fn may_leave(self, bytes: &[u8], at: usize) -> bool {

@@ -2,6 +2,7 @@
 
 mod golden;
 mod hardness;
+mod rule;
 mod table;
 
 use super::block::{BlockFormat, Sealer, WriteFacts};

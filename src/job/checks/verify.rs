@@ -180,16 +180,26 @@ fn blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             return;
         }
     };
-    let end = u64::from(verify.offset) + u64::from(verify.head_bytes());
-    if end > u64::from(interval) {
-        let room = u64::from(interval) - u64::from(verify.head_bytes());
+    offset(draft, interval, issues);
+}
+
+/// Header and digest must fit where `verify_offset` puts them, and clear of where they were made:
+/// where both overlap, changing places twice does not bring everything back.
+fn offset(draft: &Draft<'_>, interval: u32, issues: &mut Vec<Issue>) {
+    let verify = &draft.job.verify;
+    let (at, front) = (verify.offset, verify.front_bytes());
+    let room = interval.saturating_sub(front);
+    let (message, help) = if at > room {
         let block = format_size(u64::from(interval));
-        issues.push(issue(
-            draft.place("verify_offset"),
-            format!("with this `verify_offset` the header does not fit into a block of {block}"),
-            &format!("at most {room} leaves room for it"),
-        ));
-    }
+        let message = format!("with this `verify_offset` the header does not fit into a block of {block}");
+        (message, format!("at most {room} leaves room for it"))
+    } else if at > 0 && at < front {
+        let message = "with this `verify_offset` header and digest overlap the place they come from";
+        (message.to_owned(), format!("0, or at least {front}"))
+    } else {
+        return;
+    };
+    issues.push(issue(draft.place("verify_offset"), message, &help));
 }
 
 fn too_small(draft: &Draft<'_>, interval: u32, instead: Option<u32>, least: &str) -> (String, String) {

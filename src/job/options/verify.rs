@@ -80,7 +80,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         &[],
         "0",
         Kind::Size { min: 0, max: MAX_BS, field: Number::U32(|job| &mut job.verify.offset) },
-        "Where in a block its header stands, in bytes.",
+        "Where in a block header and digest stand, in bytes. They change places with what stands there, \
+         so it is 0 or no less than they are long together.",
     ),
     entry(
         VERIFICATION,
@@ -94,8 +95,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             show: show_verify_pattern,
         },
         "Fills writes with these bytes over and over and checks them; without `verify` it means \
-         `verify = \"pattern\"`. The grammar is that of `buffer_pattern`, and `%o` stands for the byte \
-         offset of the I/O as a little-endian number of 64 bits, as in `'0xff%o\"end\"'`.",
+         `verify = \"pattern_hdr\"`. The grammar is that of `buffer_pattern`, and `%o` stands for the \
+         byte offset of the I/O as a little-endian number of 64 bits, as in `'0xff%o\"end\"'`.",
     ),
     entry(
         VERIFICATION,

@@ -29,8 +29,8 @@ fn every_method_has_its_name() {
 #[test]
 fn a_pattern_alone_is_the_method_and_none_takes_it_away() {
     let bytes = |lines: &str| (job(lines).verify.method, job(lines).verify.pattern.map(|one| one.bytes));
-    assert_eq!(bytes("verify_pattern = 66"), (Some(Method::Pattern), Some(vec![0x42])));
-    assert_eq!(bytes("verify_pattern = '\"abc\"'"), (Some(Method::Pattern), Some(b"abc".to_vec())));
+    assert_eq!(bytes("verify_pattern = 66"), (Some(Method::PatternHdr), Some(vec![0x42])));
+    assert_eq!(bytes("verify_pattern = '\"abc\"'"), (Some(Method::PatternHdr), Some(b"abc".to_vec())));
     for lines in ["verify = \"md5\"\nverify_pattern = '0x12'", "verify_pattern = '0x12'\nverify = \"md5\""] {
         assert_eq!(bytes(lines), (Some(Method::Md5), Some(vec![0x12])));
     }
@@ -88,7 +88,8 @@ fn each_rule_has_its_message() {
         ("bs = 1000", "set verify_interval = 1000"),
         ("bs = 4097", "such as 512"),
         ("bsrange = \"3-9\"", "such as 512"),
-        ("verify_offset = 4000", "at most 3972"),
+        ("verify_offset = 4045", "at most 4044"),
+        ("verify_offset = 51", "at least 52"),
         ("verify_pattern_interval = 512", "needs `verify_pattern`"),
         ("verify_pattern = 1\nverify_pattern_interval = 1000", "8 would do"),
         ("verify_only = true\ntime_based = true\nruntime = 1", "how far"),
@@ -142,7 +143,10 @@ fn what_makes_sense_together_is_accepted() {
         "rw = \"write\"\nblockalign = 3\nverify = \"crc32c\"\nnorandommap = true",
         "rw = \"write\"\nbs = 512\nverify = \"sha512\"",
         "rw = \"randrw\"\nverify = \"md5\"\ntime_based = true\nruntime = 1",
-        "rw = \"write\"\nverify = \"crc32c\"\nverify_offset = 3972",
+        "rw = \"write\"\nverify = \"crc32c\"\nverify_offset = 4044",
+        "rw = \"write\"\nverify = \"crc32c\"\nverify_offset = 52",
+        "rw = \"write\"\nverify_pattern = 7\nverify_offset = 48",
+        "rw = \"write\"\nverify = \"pattern\"\nverify_pattern = 7\nverify_offset = 1",
         "verify_interval = 512\nverify_fatal = true",
     ] {
         job(lines);

@@ -5,7 +5,7 @@ use crate::base::random;
 
 use State::{Completed, Durable, Failed, InFlight};
 
-const INTERVALS: [u32; 3] = [512, 1024, 4096];
+const INTERVALS: [u32; 4] = [512, 1024, 4096, 16384];
 
 fn benches(methods: &[Method]) -> Vec<Bench> {
     let mut benches = Vec::new();
@@ -139,10 +139,15 @@ fn trimmed_blocks_read_as_zeros() {
     }
 }
 
+/// The first and the last places where multiples of `unit` cut a block: those between are like them.
+fn cuts(unit: usize, len: usize) -> impl Iterator<Item = usize> {
+    (unit..len).step_by(unit).filter(move |&at| at < 4 * unit || len - at <= 2 * unit)
+}
+
 #[test]
 fn whole_atomic_units_may_mix_while_in_flight() {
     for mut bench in benches(&[Method::Crc32c, Method::Sha512, Method::PatternHdr, Method::Pattern]) {
-        for (atomic, header_at) in [(0, 0), (4096, 0), (8192, 0), (0, 256), (0, 20)] {
+        for (atomic, header_at) in [(0, 0), (4096, 0), (8192, 0), (0, 256), (0, 300)] {
             bench.atomic = atomic;
             bench.format.header_at = if bench.format.method.has_header() { header_at } else { 0 };
             let unit = atomic.max(bench.lba) as usize;
@@ -162,7 +167,7 @@ fn whole_atomic_units_may_mix_while_in_flight() {
             let volatile = floor(&[bench.write(9, Completed), bench.write(5, Durable)]);
             let first = no_floor(&[bench.write(9, Failed)]);
             let garbage: Vec<u8> = (0..len as u64).map(|at| random::at(5, at).to_le_bytes()[0]).collect();
-            for at in (unit..len).step_by(unit) {
+            for at in cuts(unit, len) {
                 for mix in [cut(&w9, &w5, at), cut(&w5, &w9, at)].map(read) {
                     bench.earns(Verdict::InFlight, &mix, &flying);
                     bench.earns(Verdict::AllowedLoss, &mix, &volatile);
@@ -174,7 +179,7 @@ fn whole_atomic_units_may_mix_while_in_flight() {
                 bench.earns(Verdict::InFlight, &read(cut(&garbage, &w9, at)), &first);
             }
             let weak = bench.format.pattern.is_some();
-            for at in (512..len).step_by(512).filter(|at| at % unit != 0 && !weak) {
+            for at in cuts(512, len).filter(|at| at % unit != 0 && !weak) {
                 for mix in [cut(&w9, &w5, at), cut(&w5, &w9, at)].map(read) {
                     bench.earns(Verdict::Torn, &mix, &flying);
                     bench.earns(Verdict::Torn, &mix, &volatile);
@@ -237,8 +242,33 @@ fn a_cut_inside_an_lba_is_torn_wherever_it_is() {
 }
 
 #[test]
-fn one_bit_anywhere_is_corruption_and_said_where() {
+fn a_cut_inside_the_head_of_a_block_or_of_an_lba_is_torn() {
     for bench in benches(&STRONG) {
+        let (w9, w5) = (bench.block(9), bench.block(5));
+        let flying = floor(&[bench.write(9, InFlight), bench.write(5, Completed)]);
+        let first = no_floor(&[bench.write(9, InFlight)]);
+        // Up to byte 8 all writes are the same; then comes the seed.
+        for at in [13, 16, 20, 24, 28, 32, 40, 44, 48, 50, 52, 64, 80, 100, 120, 124] {
+            bench.earns(Verdict::Torn, &cut(&w9, &w5, at), &flying);
+            bench.earns(Verdict::Torn, &cut(&w5, &w9, at), &flying);
+            if at >= 16 {
+                bench.earns(Verdict::Torn, &cut(&w9, &vec![7; w9.len()], at), &first);
+                bench.earns(Verdict::Torn, &cut(&w9, &vec![0; w9.len()], at), &flying);
+            }
+        }
+        let lba = bench.lba as usize;
+        for start in (lba..w9.len()).step_by(lba).take(2) {
+            for at in [5, 8, 12, 16, 24, 31, 32, 40].map(|at| start + at) {
+                bench.earns(Verdict::Torn, &cut(&w9, &w5, at), &flying);
+                bench.earns(Verdict::Torn, &cut(&w5, &w9, at), &flying);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_bit_anywhere_is_corruption_and_said_where() {
+    for bench in benches(&STRONG).into_iter().filter(|bench| bench.lba == 512) {
         let (len, front) = (bench.format.interval as usize, bench.format.front_bytes());
         let allowed = floor(&[bench.write(9, Completed)]);
         let header = [0, 2, 3, 4, 8, 16, 24, 28, 32, 40, 42, 44].map(|at| (at, "header"));
@@ -263,6 +293,16 @@ fn one_bit_anywhere_is_corruption_and_said_where() {
         let mut block = bench.block(9);
         block[48 + 17] ^= 1;
         bench.earns(Verdict::Corrupt, &block, &floor(&[bench.write(9, Completed)]));
+    }
+    // With a pattern there is no tag, but the header's own crc.
+    for bench in benches(&[Method::PatternHdr]) {
+        for at in [0, 2, 3, 4, 8, 16, 24, 28, 32, 40, 42, 44] {
+            let mut block = bench.block(9);
+            block[at] ^= 1;
+            let found = bench.earns(Verdict::Corrupt, &block, &floor(&[bench.write(9, Completed)]));
+            let place = format!("1 bytes (1 bits) differ, the first at byte {at} (header)");
+            assert!(found.details.join("\n").contains(&place), "{place}: {found:?}");
+        }
     }
     for bench in benches(&[Method::PatternHdr, Method::Pattern]) {
         let mut block = bench.block(9);
