@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::base::host::DeviceSummary;
-use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::shape::{BlockSizes, Mix};
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
-use crate::job::spec::{ContentSpec, ContinueOn, CpusPolicy, Fallocate, IoUringSpec, SyncMode};
+use crate::job::spec::ContinueOn;
 use crate::stats::{LatencyStats, WorkerStats};
 
 use super::{
@@ -21,26 +21,12 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 pub(super) fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
     JobSpec {
         name: name.to_owned(),
-        description: None,
         ioengine: "io_uring".to_owned(),
         filename: vec!["/dev/nvme0n1".to_owned()],
-        directory: None,
-        nrfiles: 1,
         random,
         mix,
-        rw_modifier: None,
-        rwmixread: 50,
-        bs: PerOp::all(BlockSizes::Fixed(4096)),
-        blockalign: PerOp::all(4096),
-        size: None,
-        io_size: None,
-        offset: Amount::Bytes(0),
-        offset_increment: Amount::Bytes(0),
-        number_ios: None,
-        loops: 1,
         runtime_ns: Some(10 * SECOND),
         time_based: true,
-        ramp_time_ns: 0,
         numjobs: 4,
         iodepth: 32,
         iodepth_batch_submit: 1,
@@ -48,48 +34,9 @@ pub(super) fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
         iodepth_batch_complete_max: 32,
         iodepth_low: 32,
         direct: true,
-        sync: SyncMode::None,
-        fsync: 0,
-        fdatasync: 0,
-        end_fsync: false,
-        randseed: None,
-        randrepeat: true,
-        norandommap: false,
-        random_distribution: PerOp::all(Distribution::Random),
-        percentage_random: PerOp::all(100),
-        cpus_allowed: None,
-        cpus_allowed_policy: CpusPolicy::Shared,
-        stonewall: false,
         group_reporting: true,
-        new_group: false,
-        content: ContentSpec {
-            zero_buffers: false,
-            refill_buffers: false,
-            scramble_buffers: true,
-            buffer_pattern: None,
-            compress_percentage: 0,
-            compress_chunk: 0,
-            dedupe_percentage: 0,
-        },
-        continue_on_error: ContinueOn::default(),
-        fill_device: false,
-        allow_mounted_write: false,
-        readonly: false,
-        create_only: false,
-        fallocate: Fallocate::Native,
-        invalidate: true,
-        verify: crate::base::verify::VerifySpec::default(),
-        serialize_overlap: false,
-        reap_timeout_ns: 0,
-        io_uring: IoUringSpec {
-            hipri: false,
-            sqthread_poll: false,
-            sqthread_poll_cpu: None,
-            fixedbufs: false,
-            registerfiles: false,
-        },
-        sim: crate::base::sim::SimOptions::default(),
         options: vec![("iodepth".to_owned(), "32".to_owned()), ("bs".to_owned(), "\"4k\"".to_owned())],
+        ..JobSpec::default()
     }
 }
 

@@ -15,10 +15,11 @@ use super::{RunError, RunOptions, state_file};
 
 /// Goes back to the run that left a snapshot, if the jobs ask for that; gives its name.
 pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<RunId>, RunError> {
-    let Some(first) = plans.iter().position(|plan| plan.spec.state.load) else { return Ok(None) };
+    let goes_back = |plan: &JobPlan| plan.spec.state.load || plan.spec.state.go_on;
+    let Some(first) = plans.iter().position(goes_back) else { return Ok(None) };
     let spec = plans[first].spec.clone();
     let path = options.state_path(&spec.state).ok_or_else(|| {
-        RunError::bad_job(&spec, "verify_state_load needs a place to load from: set state_dir")
+        RunError::bad_job(&spec, "there is no place to load a snapshot from: set state_dir")
     })?;
     let snapshot = state_file::load(&path).map_err(|why| RunError::bad_job(&spec, why))?;
     let of_run = |what: String| {
@@ -40,7 +41,14 @@ pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Run
         })?;
         plan.seed = job.seed;
         plan.first_worker = job.workers.first().map_or(plan.first_worker, |worker| u32::from(worker.number));
-        plan.judged = Some(job.clone());
+        let open = job.workers.iter().any(|worker| worker.promises.open_end);
+        if plan.spec.state.go_on && open {
+            let why = "the snapshot does not say where the writing ended (it was taken while the load went on), so \
+                       nothing can go on there: judge it by verify_state_load, and begin anew";
+            return Err(RunError::bad_job(&plan.spec, why));
+        }
+        let field = if plan.spec.state.load { &mut plan.judged } else { &mut plan.resumed };
+        *field = Some(job.clone());
     }
     if let Some(job) = left.first() {
         let why =

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::base::Op;
 use crate::engine::{
     BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts,
     with_engine,
@@ -74,7 +75,11 @@ impl<E: Engine> OpenJob for Opened<E> {
             .map_err(|error| error.to_string())?;
         let content = Content::new(content, workload.seed);
         let writes = workload.mix.modifies();
-        let workload = Workload::new(&workload).map_err(|error| error.to_string())?;
+        let mut workload = Workload::new(&workload).map_err(|error| error.to_string())?;
+        if let Some(parts) = &verify {
+            let issued = |op| parts.ledger.issued(op);
+            workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
+        }
         let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify };
         Ok((Box::new(Worker::new(parts)), notes))
     }

@@ -38,6 +38,8 @@ pub struct JobPlan {
     pub first_worker: u32,
     /// What an earlier run of it was promised, that is judged now.
     pub judged: Option<JobState>,
+    /// The same, where this run goes on with it.
+    pub resumed: Option<JobState>,
 }
 
 impl JobPlan {
@@ -134,6 +136,7 @@ pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
             seed,
             first_worker,
             judged: None,
+            resumed: None,
         });
     }
     Ok(plans)

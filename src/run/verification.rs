@@ -81,6 +81,15 @@ pub fn parts(
     let worker =
         u16::try_from(worker).map_err(|_| RunError::bad_job(spec, "more than 65535 workers verify"))?;
     let sealer = Sealer::new(format, run, worker);
+    let depth = plan::worker_config(plan, clone, opened.is_blocking()).depth;
+    let ledger = match &plan.resumed {
+        Some(job) => {
+            let promises = &judged::worker(plan, job, clone, facts, workload)?.promises;
+            let volatile = job.targets.iter().any(|target| target.volatile_cache != Some(false));
+            Ledger::resume(promises, !volatile || job.writes_are_durable, depth)
+        }
+        None => Ledger::new(depth),
+    };
     let targets = facts.iter().map(|fact| TargetIdentity {
         id: identity::of(&fact.path),
         lba_bytes: fact.lba_bytes,
@@ -94,7 +103,7 @@ pub fn parts(
         sealer,
         judge,
         workload: workload.clone(),
-        ledger: Ledger::new(plan::worker_config(plan, clone, opened.is_blocking()).depth),
+        ledger,
         earlier,
         power_lost: plan.judged.is_some(),
         unix_origin_ns: unix_time_ns().saturating_sub(now),

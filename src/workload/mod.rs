@@ -209,6 +209,15 @@ impl Workload {
         })
     }
 
+    /// Goes on behind the first `count` writes and trims, without doing them.
+    pub fn skip_mutations(&mut self, count: u64) {
+        let mut left = count;
+        while left > 0 {
+            let Some(step) = self.next() else { return };
+            left -= u64::from(step.op.modifies());
+        }
+    }
+
     /// The next I/O; `None` when the workload has ended, and ever after.
     #[inline(always)]
     #[expect(clippy::should_implement_trait, reason = "an iterator's adapters have no place in the loop")]

@@ -14,6 +14,8 @@ pub fn short<E: Engine>(paths: &[PathBuf], mut options: EngineOptions) -> Outcom
     options.sim.faults.set(Fault::Short, FaultRates::WHOLE);
     // What is written whole or not at all never comes back short.
     options.sim.atomic_unit = None;
+    // A drive keeps its geometry for life: this is a new one.
+    paths.iter().for_each(fio_spdk::engine::sim::forget);
     let engine = open::<E>(paths, options)?;
     let mut hand = Hand::new(&engine, 4, 4)?;
     for op in [Op::Write, Op::Read] {
