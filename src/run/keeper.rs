@@ -272,6 +272,10 @@ impl Keeper {
                     is_saved = true;
                 }
             }
+            if let Some((_, file)) = self.file.as_mut().filter(|_| !is_saved) {
+                // Now, or a trigger would wait for it.
+                file.prepare_next();
+            }
             let checkpoint = self.state.checkpoint_ns > 0 && !is_saved;
             let tick = if self.trigger.is_armed() { ALERT } else { CALM };
             let until_checkpoint =

@@ -1,9 +1,12 @@
 //! A snapshot: what all workers of a run had been promised at one moment, with all that is needed to
 //! judge by it later, on another machine if need be.
 
+mod codec;
+
 use crate::base::verify::RunId;
 
 use super::promises::Promises;
+pub use codec::{MOST_BYTES, SnapshotError};
 
 /// Why a snapshot was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -95,7 +95,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         SNAPSHOTS,
         "state_checkpoint",
         &[],
-        "0",
+        "\"0s\"",
         Kind::Time(Number::U64(|job| &mut job.state.checkpoint_ns)),
         "Leaves a snapshot this often while the job runs, for cuts that nobody announces: the process \
          is killed, the plug is pulled. What was written after the last one may stand, and need not. \

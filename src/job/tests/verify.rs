@@ -108,7 +108,12 @@ fn each_rule_has_its_message() {
         ("verify_policy = \"fsyncd\"", "did you mean `fsynced`"),
         ("verify_pattern = 256", "in which order"),
         ("verify_pattern = '%p'", "only format is %o"),
-        ("verify_state_load = true", "does not support yet"),
+        ("verify_state_load = true\nverify_state_continue = true", "leave one of them out"),
+        ("trigger_timeout = \"40s..20s\"", "a window that rises"),
+        ("trigger_timeout = 0", "a time above 0"),
+        ("trigger_ios = 0", "below 1"),
+        ("trigger_mode = \"halt\"", "none of the choices"),
+        ("state_dir = \"\"", "cannot be a path"),
     ] {
         let shown = errors(&format!("[[job]]\n{WRITE}{lines}\n")).render(false);
         assert!(shown.contains(word), "{lines}: {shown}");
