@@ -29,7 +29,7 @@ use super::{Requests, RunError, RunOptions, judged};
 
 /// How long workers may take to answer a freeze; a turn takes microseconds. Who does not answer is
 /// stuck in its device, and is read as it stands.
-const FREEZE_NS: u64 = 2_000_000;
+const FREEZE_NS: u64 = 5_000_000;
 /// How often it looks around, with a trigger armed and without.
 const ALERT: Duration = Duration::from_millis(1);
 const CALM: Duration = Duration::from_millis(10);
@@ -201,7 +201,7 @@ impl Keeper {
         let asked = self.trigger.is_armed() || self.state.checkpoint_ns > 0;
         let lasts = |plan: &JobPlan| match plan.spec.ioengine.as_str() {
             "null" => false,
-            "sim" => asked,
+            "sim" => asked || self.state.dir.is_some() || plan.spec.sim.cut_after.is_some(),
             _ => true,
         };
         let keeps = |plan: &JobPlan| plan.verifies() && plan.modifies() && lasts(plan);

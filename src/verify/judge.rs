@@ -334,7 +334,8 @@ impl Judge {
     pub fn allow_later(&self, block: &[u8], place: Place, trims: bool, allowed: &mut Allowed) {
         let mut later = diagnose::named_by(self, block, place);
         later.retain(|&(sequence, ..)| sequence >= allowed.issued);
-        later.sort_unstable_by(|one, other| other.cmp(one));
+        // What the header says of an I/O comes first, and counts.
+        later.sort_by_key(|&(sequence, ..)| std::cmp::Reverse(sequence));
         later.dedup_by_key(|&mut (sequence, ..)| sequence);
         let of = |op: Op, sequence: u64, io_offset: u64, io_len: u32| Candidate {
             op,
@@ -348,9 +349,41 @@ impl Judge {
         allowed.candidates.splice(0..0, writes.chain(trim));
     }
 
+    /// `allowed`, of which some was left out, with whatever of that parts of `block` name.
+    fn with_left_out(&self, block: &[u8], place: Place, allowed: &Allowed) -> Allowed {
+        let mut whole = allowed.clone();
+        let is_write = |candidate: &&Candidate| candidate.op == Op::Write;
+        let oldest_kept = allowed.candidates.iter().take(MOST_CANDIDATES).rfind(is_write);
+        let floor = allowed.candidates.last().filter(|floor| allowed.has_floor && floor.op == Op::Write);
+        let at = whole.candidates.len() - usize::from(allowed.has_floor);
+        let mut named = diagnose::named_by(self, block, place);
+        named.retain(|&(sequence, ..)| {
+            floor.is_none_or(|floor| sequence > floor.sequence)
+                && oldest_kept.is_none_or(|kept| sequence < kept.sequence)
+        });
+        named.sort_by_key(|&(sequence, ..)| std::cmp::Reverse(sequence));
+        named.dedup_by_key(|&mut (sequence, ..)| sequence);
+        let left_out = named.into_iter().map(|(sequence, io_offset, io_len)| Candidate {
+            op: Op::Write,
+            sequence,
+            io_offset,
+            io_len,
+            state: State::InFlight,
+        });
+        whole.candidates.splice(at..at, left_out);
+        whole
+    }
+
     /// The verdict on a block of which [`Judge::is_write`] did not say that all is well.
     #[must_use]
     pub fn judge(&self, block: &[u8], place: Place, allowed: &Allowed) -> Finding {
+        let whole;
+        let allowed = if allowed.is_cut_off() {
+            whole = self.with_left_out(block, place, allowed);
+            &whole
+        } else {
+            allowed
+        };
         let mut finding = diagnose::examine(self, block, place, allowed);
         finding.allowed = allowed.describe();
         finding.promise = allowed.promise();

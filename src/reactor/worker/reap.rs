@@ -211,7 +211,9 @@ impl<Q: Queue> Worker<Q> {
             self.stats.record_error(io.op, status, io.offset);
             let goes_on =
                 if io.op == Op::Read { self.config.continue_on_read } else { self.config.continue_on_write };
-            if !goes_on {
+            // A device that is gone has no next I/O to go on with.
+            let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(|e| e.raw_os_error());
+            if !goes_on || gone.contains(&status.errno()) {
                 self.fail(io.op, status);
             }
         }

@@ -1,0 +1,251 @@
+//! Power cuts of simulated drives, judged by the snapshot alone: writing, cut and judging are runs of
+//! their own, as they are on a bench. An honest drive never earns a violation, and one that lies
+//! about its flushes does not get away with it.
+//!
+//! `FIO_SPDK_CUTS=10000 cargo test --release --test power_cut` cuts more often; a seed that fails is
+//! tried again alone with `FIO_SPDK_CUT_SEED=N`.
+
+#![allow(clippy::unwrap_used, reason = "a trial that cannot be set up has nothing to say")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fio_spdk::base::host::affinity;
+use fio_spdk::base::random;
+use fio_spdk::base::verify::Verdict;
+use fio_spdk::engine::sim;
+use fio_spdk::job;
+use fio_spdk::report::Report;
+use fio_spdk::run::{self, Observer, Progress, Requests, RunOptions};
+use fio_spdk::stats::VerifyTally;
+
+const SHAPES: &[&str] = &[
+    "rw = 'write'; bs = '4k'; size = '256k'; io_size = '1g'",
+    "rw = 'randwrite'; bs = '4k'; size = '256k'; io_size = '1g'",
+    "rw = 'randwrite'; bs = '4k'; size = '128k'; io_size = '1g'; norandommap = true",
+    "rw = 'randwrite'; bs = 512; size = '64k'; io_size = '1g'",
+    "rw = 'randwrite'; bssplit = '4k/50:8k/30:16k/20'; size = '256k'; io_size = '1g'",
+    "rw = 'randwrite'; bssplit = '4k/50:12k/50'; size = '256k'; io_size = '1g'; random_distribution = 'zipf:1.1'",
+    "rw = 'randrw'; bs = '8k'; size = '256k'; io_size = '1g'; rwmixread = 30",
+    "rw = 'write'; bs = '64k'; verify_interval = '4k'; size = '1m'; io_size = '1g'",
+    "rw = 'randwrite'; bs = '4k'; size = '128k'; loops = 20",
+    "rw = 'randwrite'; bs = '4k'; size = '128k'; time_based = true; runtime = '10s'",
+    "rw = 'randwrite'; bs = '4k'; size = '128k'; io_size = '1g'; trim_percentage = 40; trim_backlog = 5; trim_verify_zero = true",
+    "rw = 'randtrimwrite'; bs = '4k'; size = '128k'; io_size = '1g'; trim_verify_zero = true",
+    "rw = 'randwrite'; bs = '4k'; size = '64k'; io_size = '1g'; numjobs = 3; offset_increment = '64k'",
+    "rw = 'randwrite'; bs = '16k'; size = '256k'; io_size = '1g'; sim_atomic_unit = '16k'",
+];
+const FLUSHES: &[&str] =
+    &["", "fsync = 1", "fsync = 7", "fsync = 30", "fdatasync = 10", "sync = 'dsync'", "sim_cache = false"];
+const SINS: &[&str] = &[
+    "",
+    "",
+    "",
+    "sim_faults = { stalled = 0.02 }; reap_timeout = '20ms'",
+    "sim_faults = { write_error = 0.05 }; continue_on_error = 'write'",
+];
+
+/// Draws by a seed.
+struct Draw(u64, u64);
+
+impl Draw {
+    fn below(&mut self, n: u64) -> u64 {
+        self.1 += 1;
+        random::below(random::at(self.0, self.1), n)
+    }
+
+    fn one<'a>(&mut self, list: &[&'a str]) -> &'a str {
+        list[usize::try_from(self.below(list.len() as u64)).unwrap()]
+    }
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn note(&mut self, _: &str) {}
+    fn progress(&mut self, _: &Progress) {}
+    fn so_far(&mut self, _: &Report) {}
+}
+
+fn toml(drive: &str, lines: &str) -> String {
+    let lines = lines.replace('\'', "\"").replace("; ", "\n");
+    format!(
+        "[[job]]\nioengine = \"sim\"\nfilename = \"{drive}\"\nverify = \"crc32c\"\ndo_verify = false\n{lines}\n"
+    )
+}
+
+fn execute(text: &str, state: &Path, more: &[(&str, &str)]) -> Report {
+    try_to(text, state, more).unwrap_or_else(|why| panic!("{why}\n{text}"))
+}
+
+fn try_to(text: &str, state: &Path, more: &[(&str, &str)]) -> Result<Report, String> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let more: Vec<(String, String)> =
+        more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let jobs = job::parse(&[("cut.toml".to_owned(), text.to_owned())], &more);
+    let mut jobs = jobs.unwrap_or_else(|why| panic!("{why}\n{text}"));
+    // Trials that run beside each other would all take the first CPU.
+    let cpus = affinity::available().unwrap();
+    let cpu = cpus[NEXT.fetch_add(1, Ordering::Relaxed) % cpus.len()];
+    jobs.iter_mut().for_each(|job| job.cpus_allowed = Some(vec![cpu]));
+    let options = RunOptions { state: Some(state.to_owned()), ..RunOptions::default() };
+    let ended = run::execute(jobs, &options, &Requests::default(), &mut Silent);
+    ended.map(|ended| ended.report).map_err(|why| why.to_string())
+}
+
+/// What came of a cut: the job file, and the blocks as they were judged by the snapshot.
+struct Cut {
+    text: String,
+    seed: u64,
+    tally: VerifyTally,
+}
+
+impl Cut {
+    fn assert(&self, holds: bool, why: &str) {
+        assert!(
+            holds,
+            "{why}\nreplay: FIO_SPDK_CUT_SEED={} cargo test --test power_cut\n{}\n{:#?}",
+            self.seed, self.text, self.tally
+        );
+    }
+}
+
+/// Writes, cuts, judges.
+fn cut(seed: u64, lines: &str) -> Cut {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, drive) = (folder.path().join("cut.state"), folder.path().join("drive").display().to_string());
+    let text = toml(&drive, &format!("{lines}; randseed = {seed}; sim_seed = {seed}"));
+    let written = execute(&text, &state, &[]);
+    assert!(state.exists(), "no snapshot after\n{text}\n{:?}", written.notes);
+    // Cuts and sins are of the writing.
+    let before = std::fs::read(&state).unwrap();
+    let judging =
+        text.lines().filter(|line| !line.starts_with("sim_cut_after") && !line.starts_with("sim_faults"));
+    let judging = judging.map(|line| format!("{line}\n")).collect::<String>();
+    let judged = execute(&judging, &state, &[("verify_state_load", "true")]);
+    assert_eq!(std::fs::read(&state).unwrap(), before, "judging has changed the snapshot\n{text}");
+    sim::forget(&drive);
+    let mut tally = VerifyTally::default();
+    judged.jobs.iter().filter_map(|job| job.verify.as_ref()).for_each(|one| tally.merge(one));
+    Cut { text, seed, tally }
+}
+
+/// How the power goes.
+fn way(draw: &mut Draw) -> String {
+    let at = 1 + draw.below(400);
+    match draw.below(4) {
+        0 | 1 => format!("sim_cut_after = {at}"),
+        2 => format!("trigger_ios = {at}"),
+        _ => format!("trigger_ios = {at}; trigger_mode = 'continue'"),
+    }
+}
+
+fn drawn(seed: u64) -> String {
+    let mut draw = Draw(seed, 0);
+    let depth = [1, 4, 32, 128][usize::try_from(draw.below(4)).unwrap()];
+    let parts = [
+        draw.one(SHAPES).to_owned(),
+        draw.one(FLUSHES).to_owned(),
+        draw.one(SINS).to_owned(),
+        way(&mut draw),
+        format!("iodepth = {depth}"),
+    ];
+    // Atomic units hold for writes that fail too (AWUPF): to tear one is a sin of its own.
+    let tears = parts[0].contains("sim_atomic_unit") && parts[2].contains("write_error");
+    let kept = |part: &String| !(part.is_empty() || tears && part.contains("write_error"));
+    parts.into_iter().filter(kept).collect::<Vec<_>>().join("; ")
+}
+
+/// The seeds to try, half of them for each of two threads.
+fn seeds(share: u64) -> Vec<u64> {
+    if let Some(seed) = std::env::var("FIO_SPDK_CUT_SEED").ok().and_then(|text| text.parse().ok()) {
+        return vec![seed];
+    }
+    let count: u64 = std::env::var("FIO_SPDK_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
+    (0..count).filter(|seed| seed % 2 == share).collect()
+}
+
+const HARMLESS: [Verdict; 4] = [Verdict::Ok, Verdict::AllowedLoss, Verdict::InFlight, Verdict::Unwritten];
+
+fn honest_drives(share: u64) {
+    let mut sums = [0; 3];
+    for seed in seeds(share) {
+        let cut = cut(seed, &drawn(seed));
+        for (verdict, count) in Verdict::ALL.iter().zip(cut.tally.counts) {
+            cut.assert(count == 0 || HARMLESS.contains(verdict), &format!("{count} blocks are {verdict}"));
+        }
+        cut.assert(cut.tally.promised == cut.tally.checked, "not all was checked");
+        let counts =
+            [Verdict::Ok, Verdict::AllowedLoss, Verdict::InFlight].map(|verdict| cut.tally.of(verdict));
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    if std::env::var("FIO_SPDK_CUT_SEED").is_err() {
+        assert!(sums.iter().all(|&sum| sum > 100), "ok, allowed loss, in flight: {sums:?}");
+    }
+}
+
+#[test]
+fn an_honest_drive_is_never_accused_by_its_snapshot() {
+    honest_drives(0);
+}
+
+#[test]
+fn nor_is_another_one() {
+    honest_drives(1);
+}
+
+#[test]
+fn a_drive_that_lies_about_flushes_is_caught_by_the_snapshot() {
+    let mut caught = 0;
+    for seed in 0..40 {
+        let lines = format!(
+            "rw = 'randwrite'; bs = '4k'; size = '256k'; io_size = '1g'; iodepth = 8; fsync = 20; \
+             sim_faults = {{ lying_flush = 1.0 }}; sim_cut_after = {}",
+            150 + seed
+        );
+        let cut = cut(seed, &lines);
+        let found = cut.tally.violations();
+        cut.assert(found > 0, "nothing was found");
+        let kinds = [Verdict::Lost, Verdict::Blank, Verdict::Torn].map(|verdict| cut.tally.of(verdict));
+        cut.assert(kinds.iter().sum::<u64>() == found, "something else was found");
+        caught += found;
+    }
+    assert!(caught > 400, "{caught}");
+}
+
+#[test]
+fn a_run_goes_on_after_a_cut_and_what_was_durable_stays_promised() {
+    for seed in 0..30 {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, drive) =
+            (folder.path().join("cut.state"), folder.path().join("drive").display().to_string());
+        let lines = "rw = 'randwrite'; bs = '4k'; size = '256k'; io_size = '1g'; iodepth = 16; fsync = 25";
+        let text = toml(&drive, &format!("{lines}; randseed = {seed}; sim_seed = {seed}"));
+        let (mut written, mut kept) = (0, 0);
+        for cycle in 0..4_u64 {
+            let at = (60 + seed + 20 * cycle).to_string();
+            let mut options = vec![("trigger_ios", at.as_str())];
+            if cycle > 0 {
+                options.push(("verify_state_continue", "true"));
+            }
+            match try_to(&text, &state, &options) {
+                Ok(_) => {}
+                // On a busy machine a worker may not answer the freeze in time.
+                Err(why) if why.contains("does not say where the writing ended") => break,
+                Err(why) => panic!("{why}\n{text}"),
+            }
+            let judged = execute(&text, &state, &[("verify_state_load", "true")]);
+            let tally = judged.jobs[0].verify.as_ref().unwrap();
+            let harmless: u64 = HARMLESS.iter().map(|&verdict| tally.of(verdict)).sum();
+            assert_eq!(
+                harmless,
+                tally.counts.iter().sum::<u64>(),
+                "cycle {cycle} of seed {seed}: {tally:#?}\n{text}"
+            );
+            assert!(tally.promised >= written, "promises are only added to");
+            (written, kept) = (tally.promised, kept.max(tally.of(Verdict::Ok)));
+        }
+        assert!(kept > 0, "seed {seed}");
+        sim::forget(&drive);
+    }
+}
