@@ -81,11 +81,8 @@ impl Verification {
         if self.ledger.issued(Op::Deallocate) > 0 && block.iter().all(|&byte| byte == 0) {
             return None;
         }
-        let header = crate::verify::block::Header::read(block).unwrap_or_default();
-        if header.sequence > sequence
-            && header.sequence < self.ledger.issued(Op::Write)
-            && judge.is_write(block, place, header.sequence, io_offset)
-        {
+        let newer = (sequence, self.ledger.issued(Op::Write));
+        if judge.is_write_between(block, place, newer, u64::from(self.workload.sizes.get(Op::Write).max())) {
             return None;
         }
         let state = State::Completed;
