@@ -300,33 +300,60 @@ impl Judge {
             .is_some_and(|bytes| Payload::default().leaves(bytes, header.seed, header.offset, from))
     }
 
+    /// Whether some write between `after` and `before` plainly stands in `block`, of whichever I/O of
+    /// up to `longest` bytes: where blocks have no header to say which one, any does.
+    #[must_use]
+    pub fn is_write_between(
+        &self,
+        block: &[u8],
+        place: Place,
+        (after, before): (u64, u64),
+        longest: u64,
+    ) -> bool {
+        let format = &self.sealer.format;
+        let sequence = if format.method.has_header() {
+            Header::read(block).unwrap_or_default().sequence
+        } else {
+            after.saturating_add(1)
+        };
+        if sequence <= after || sequence >= before {
+            return false;
+        }
+        if format.pattern.is_none() {
+            return self.is_write(block, place, sequence, place.offset);
+        }
+        // Where the I/O began shows in its pattern alone.
+        let reach = longest.saturating_sub(1).min(place.offset);
+        let mut origins = (0..=reach).step_by(format.interval as usize).map(|back| place.offset - back);
+        self.header_fits(block, place, sequence)
+            && origins.any(|origin| self.pattern_fits(block, place, origin))
+    }
+
     #[inline(never)]
     fn is_patterned(&self, block: &[u8], place: Place, sequence: u64, io_offset: u64) -> bool {
-        let format = &self.sealer.format;
-        if format.method.has_header() {
-            let Some(header) = Header::read(block) else { return false };
-            let good = self.starts_well(&header, place)
-                && header.worker == self.sealer.worker
-                && (!self.compare_sequence || header.sequence == sequence)
-                && (!self.compare_seed || header.seed == self.sealer.seed(header.sequence))
-                && Header::crc_of(block) == Some(header.crc)
-                && self.digest_fits(block);
-            if !good {
-                return false;
-            }
+        self.header_fits(block, place, sequence) && self.pattern_fits(block, place, io_offset)
+    }
+
+    /// Whether the header of a block with a pattern, if it has one, and its digest are those of write
+    /// `sequence`.
+    fn header_fits(&self, block: &[u8], place: Place, sequence: u64) -> bool {
+        if !self.sealer.format.method.has_header() {
+            return true;
         }
-        self.pattern_fits(block, place, io_offset)
+        let Some(header) = Header::read(block) else { return false };
+        self.starts_well(&header, place)
+            && header.worker == self.sealer.worker
+            && (!self.compare_sequence || header.sequence == sequence)
+            && (!self.compare_seed || header.seed == self.sealer.seed(header.sequence))
+            && Header::crc_of(block) == Some(header.crc)
+            && self.digest_fits(block)
     }
 
     /// Whether the pattern, if there is one, stands behind header and digest.
     pub(super) fn pattern_fits(&self, block: &[u8], place: Place, io_offset: u64) -> bool {
         let Some(pattern) = &self.sealer.format.pattern else { return true };
-        if block.len() < self.front {
-            return false;
-        }
-        let mut expected = vec![0; block.len()];
-        pattern.fill(&mut expected, place.offset, io_offset);
-        expected[self.front..] == block[self.front..]
+        let Some(filled) = block.get(self.front..) else { return false };
+        pattern.fits(filled, place.offset + self.front as u64, io_offset)
     }
 
     /// Adds to what may stand in `block` whatever stands there of writes that were issued after the

@@ -195,6 +195,20 @@ impl PatternFill {
         }
     }
 
+    /// Whether `part` is what [`PatternFill::fill`] would leave.
+    #[must_use]
+    pub fn fits(&self, part: &[u8], offset: u64, io_offset: u64) -> bool {
+        // Short stretches: what does not fit mostly shows at once.
+        let mut stretch = [0; 128];
+        let mut at = offset;
+        part.chunks(stretch.len()).all(|part| {
+            let expected = &mut stretch[..part.len()];
+            self.fill(expected, at, io_offset);
+            at = at.wrapping_add(part.len() as u64);
+            expected == part
+        })
+    }
+
     /// Where the repetition begins that byte `at` belongs to, and how many bytes of it are left.
     fn piece(&self, at: u64, io_offset: u64) -> (u64, u64) {
         match self.interval {
@@ -284,8 +298,11 @@ mod tests {
             }
             let mut part = vec![0; len];
             fill.fill(&mut part, io + start, io);
+            prop_assert!(fill.fits(&part, io + start, io));
             let start = usize::try_from(start).unwrap();
             prop_assert_eq!(&part[..], &whole[start..start + len]);
+            part[len / 2] ^= 1;
+            prop_assert!(!fill.fits(&part, io + start as u64, io));
         }
     }
 }

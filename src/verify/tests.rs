@@ -18,7 +18,7 @@ const TARGETS: [u64; 2] = [0xaaaa, 0xbbbb];
 const HERE: Place = Place { target: 0, offset: 3 << 20 };
 
 /// One way to make blocks, on one kind of target.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Bench {
     format: BlockFormat,
     lba: u32,

@@ -379,3 +379,28 @@ fn audits_know_no_history() {
         assert_eq!(judge.run_of(&good, HERE), Some((RUN, bench.facts(9).time_unix_ns)));
     }
 }
+
+#[test]
+fn of_any_later_write_any_io_will_do() {
+    for bench in benches(&ALL) {
+        let (judge, all) = (bench.judge(), 16 * u64::from(bench.format.interval));
+        let stands = |block: &[u8], between, longest| judge.is_write_between(block, HERE, between, longest);
+        for sequence in 5..40 {
+            let mut block = bench.block(sequence);
+            assert!(stands(&block, (4, 40), all), "{bench:?} {sequence}");
+            if bench.format.method.has_header() {
+                assert!(!stands(&block, (sequence, 40), all) && !stands(&block, (4, sequence), all));
+            }
+            if bench.format.pattern.is_some() && sequence % 16 > 0 {
+                let short = HERE.offset - bench.io_offset(sequence);
+                assert!(!stands(&block, (4, 40), short) && stands(&block, (4, 40), short + 1));
+            }
+            if bench.format.method != Method::Meta {
+                let last = block.len() - 1;
+                block[last] ^= 1;
+                assert!(!stands(&block, (4, 40), all), "{bench:?} {sequence}");
+            }
+        }
+        assert!(!stands(&bench.block(7), (6, 7), all), "none was issued");
+    }
+}

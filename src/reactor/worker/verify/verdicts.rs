@@ -81,11 +81,8 @@ impl Verification {
         if self.issued().trims > 0 && block.iter().all(|&byte| byte == 0) {
             return None;
         }
-        let header = crate::verify::block::Header::read(block).unwrap_or_default();
-        if header.sequence > sequence
-            && header.sequence < self.issued().writes
-            && judge.is_write(block, place, header.sequence, io_offset)
-        {
+        let newer = (sequence, self.issued().writes);
+        if judge.is_write_between(block, place, newer, u64::from(self.workload.sizes.get(Op::Write).max())) {
             return None;
         }
         let state = State::Completed;
