@@ -3,18 +3,28 @@
 
 use std::path::Path;
 
+use crate::base::clock::unix_time_ns;
 use crate::base::host::identity;
-use crate::base::verify::RunId;
+use crate::base::units::SECOND_NS;
+use crate::base::verify::{Policy, RunId};
 use crate::engine::TargetFacts;
 use crate::job::{JobSpec, shaping_options};
-use crate::verify::snapshot::{JobState, RegionState, TargetState, WorkerState};
+use crate::verify::snapshot::{Cause, JobState, RegionState, Snapshot, TargetState, WorkerState};
 use crate::workload::{Region, WorkloadSpec};
 
 use super::plan::JobPlan;
 use super::{RunError, RunOptions, state_file};
 
-/// Goes back to the run that left a snapshot, if the jobs ask for that; gives its name.
-pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<RunId>, RunError> {
+/// An earlier run.
+pub struct Earlier {
+    /// Its name in the blocks.
+    pub run: RunId,
+    /// What the reader should know of how it is judged.
+    pub notes: Vec<String>,
+}
+
+/// Goes back to the run that left a snapshot, if the jobs ask for that.
+pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Earlier>, RunError> {
     let goes_back = |plan: &JobPlan| plan.spec.state.load || plan.spec.state.go_on;
     let Some(first) = plans.iter().position(goes_back) else { return Ok(None) };
     let spec = plans[first].spec.clone();
@@ -26,6 +36,7 @@ pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Run
         let made = snapshot.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>().join(", ");
         format!("{what}; the snapshot {} has the jobs: {made}", path.display())
     };
+    let mut notes = vec![format!("snapshot {}, {}", path.display(), describe(&snapshot))];
     let judging =
         plans.iter_mut().filter(|plan| plan.spec.verify.method.is_some() && plan.spec.mix.modifies());
     let mut left: Vec<&JobState> = snapshot.jobs.iter().collect();
@@ -47,6 +58,9 @@ pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Run
                        nothing can go on there: judge it by verify_state_load, and begin anew";
             return Err(RunError::bad_job(&plan.spec, why));
         }
+        if plan.spec.state.load {
+            notes.push(policy(&plan.spec, job));
+        }
         let field = if plan.spec.state.load { &mut plan.judged } else { &mut plan.resumed };
         *field = Some(job.clone());
     }
@@ -55,7 +69,38 @@ pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Run
             of_run(format!("the snapshot promises something for job `{}`, which is not judged", job.name));
         return Err(RunError::bad_job(&spec, why));
     }
-    Ok(Some(snapshot.run))
+    Ok(Some(Earlier { run: snapshot.run, notes }))
+}
+
+/// When and why a snapshot was taken.
+fn describe(snapshot: &Snapshot) -> String {
+    let age_s = unix_time_ns().saturating_sub(snapshot.taken_unix_ns) / SECOND_NS;
+    let why = match snapshot.cause {
+        Cause::Ended => "when the writing ended",
+        Cause::Trigger => "when a trigger fired",
+        Cause::Checkpoint => "by a checkpoint while the job ran",
+    };
+    format!("of run {}, taken {age_s} s ago {why}", snapshot.run)
+}
+
+/// What must be found, and why.
+fn policy(spec: &JobSpec, job: &JobState) -> String {
+    let flushed = "every write that a flush has made durable must stand";
+    let completed = "every write that has completed must stand";
+    let cached = |cache: Option<bool>| job.targets.iter().find(|target| target.volatile_cache == cache);
+    let (what, why) = match spec.verify.policy {
+        _ if job.writes_are_durable => (completed, "writes were durable when they completed".to_owned()),
+        Policy::Completed => (completed, "verify_policy = \"completed\"".to_owned()),
+        Policy::Fsynced => (flushed, "verify_policy = \"fsynced\"".to_owned()),
+        Policy::Auto => match (cached(Some(true)), cached(None)) {
+            (Some(target), _) => (flushed, format!("{} had a volatile cache", target.path)),
+            (None, Some(target)) => {
+                (flushed, format!("nobody knows whether {} had a volatile cache", target.path))
+            }
+            (None, None) => (completed, "the target had no volatile cache that was on".to_owned()),
+        },
+    };
+    format!("job `{}`: {what}: {why}", job.name)
 }
 
 /// Whether the job does what the job of the snapshot did.

@@ -163,8 +163,14 @@ pub fn execute(
     for sentence in &consents.sentences {
         observer.note(sentence);
     }
-    let run_id = judged.unwrap_or_else(verification::new_run_id);
+    let (run_id, notes) = match judged {
+        Some(earlier) => (earlier.run, earlier.notes),
+        None => (verification::new_run_id(), Vec::new()),
+    };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
+    notes.into_iter().for_each(|note| {
+        run.note(note);
+    });
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
     for stage in plan::stages(&plans) {
         if requests.signal().is_some() || keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some()) {
