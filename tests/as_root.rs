@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use common::{KIB, Lab, MARK, MIB, at, first, jobs, number};
+use common::{FILE_ENGINES, KIB, Lab, MARK, MIB, at, first, jobs, number};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -21,11 +21,13 @@ fn main() {
     let arguments = Arguments::from_args();
     let tmpfs = why_not(&["mount", "umount"], None);
     let loops = why_not(&["losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"], Some("/dev/loop-control"));
-    let trials: [(&str, Check, &Option<String>); 10] = [
+    let trials: [(&str, Check, &Option<String>); 12] = [
         ("a_full_target_ends_a_job_that_fills_it", fill_device, &tmpfs),
         ("a_full_target_is_an_error_to_any_other_job", no_space, &tmpfs),
         ("a_layout_that_does_not_fit_leaves_nothing_behind", layout_without_space, &tmpfs),
         ("a_second_signal_does_not_wait_for_the_device", second_signal, &loops),
+        ("a_trigger_does_not_wait_for_a_device_that_hangs", trigger_beside_a_stuck_worker, &loops),
+        ("a_snapshot_does_not_go_on_the_device_under_test", snapshot_on_the_target, &loops),
         ("a_device_that_hangs_shows_in_the_longest_latency", longest_latency, &loops),
         ("blocks_that_a_device_cannot_do_are_explained", logical_blocks, &loops),
         ("regions_beyond_a_device_are_explained", beyond_the_end, &loops),
@@ -233,6 +235,45 @@ fn second_signal() {
         assert!(first(&json, "/write/total_ios") > 0, "{engine}: {json:#}");
         assert!(first(&json, "/write/runtime") > 0);
     }
+}
+
+fn trigger_beside_a_stuck_worker() {
+    for engine in FILE_ENGINES {
+        let lab = Lab::new();
+        let mount = Mount::ext4(&lab);
+        let job = ["--name=n", "--filename=fs/data", "--size=4m", "--rw=randwrite", "--time_based"];
+        let more = ["--runtime=1h", "--verify=crc32c", "--state_dir=.", "--trigger=date > fired", engine];
+        let mut running = lab.spawn(&[&job[..], &more, &["--output-format=json"]].concat());
+        running.wait_for_worker("n.0");
+        let frozen = Frozen::new(&mount);
+        thread::sleep(Duration::from_millis(200));
+        running.signal(Signal::USR2);
+        // The write hangs, and the ledger, the snapshot and the command go by it.
+        running.wait_for_file(&lab.path("fired"));
+        assert!(lab.path("fio-spdk.state").exists(), "{engine}");
+        thread::sleep(Duration::from_millis(2500));
+        drop(frozen);
+        let json = running.end().expect(0).json();
+        let trigger = at(&json, "/fio-spdk/trigger");
+        assert!(number(trigger, "/stored_ns") < 1_000_000_000, "{engine}: {trigger:#}");
+        if engine == "--ioengine=psync" {
+            assert_eq!(at(trigger, "/stuck"), &serde_json::json!(["n.0"]));
+        }
+        let judge = ["--verify_state_load", "--output-format=json"];
+        let json = lab.run(&[&job[..], &more, &judge].concat()).expect(0).json();
+        assert!(first(&json, "/verify/checked") > 0);
+    }
+}
+
+fn snapshot_on_the_target() {
+    let lab = Lab::new();
+    let mount = Mount::ext4(&lab);
+    let place = mount.place.to_string_lossy().into_owned();
+    let device = command("findmnt", &["-n", "-o", "SOURCE", &place]).expect("a mounted device");
+    let arguments =
+        [&format!("--filename={device}"), "--name=n", "--size=1m", "--rw=write", "--verify=crc32c"];
+    let more = ["--state_dir=fs", "--allow_mounted_write=true", "--destroy", &device];
+    lab.run(&[&arguments[..], &more].concat()).expect(2).says("set state_dir to a directory elsewhere");
 }
 
 fn longest_latency() {

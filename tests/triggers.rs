@@ -1,0 +1,249 @@
+//! Triggers and snapshots through the program: what fires, in which order, what is said, what is left
+//! behind; and that whatever kills the program, what its last snapshot promises can be judged.
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use common::{Done, Lab, at, number};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const JOB: &str = r#"
+[global]
+rw = "randwrite"
+bs = "4k"
+size = "4m"
+iodepth = 16
+time_based = true
+runtime = "30s"
+fsync = 50
+verify = "crc32c"
+[[job]]
+name = "j"
+filename = "data"
+"#;
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.file("j.toml", JOB);
+    lab
+}
+
+fn run(lab: &Lab, more: &[&str]) -> Done {
+    lab.run(&[&["j.toml", "--output-format=json", "--ioengine=io_uring"], more].concat())
+}
+
+/// Judges by the snapshot; everything it promises must be there.
+fn judge(lab: &Lab, more: &[&str]) -> Value {
+    let json = run(lab, &[&["--verify_state_load"], more].concat()).expect(0).json();
+    let verify = at(&json, "/jobs/0/verify");
+    assert!(
+        number(verify, "/promised") > 0 && number(verify, "/promised") == number(verify, "/checked"),
+        "{verify:#}"
+    );
+    json
+}
+
+#[test]
+fn the_snapshot_is_on_disk_before_the_command_runs() {
+    let lab = lab();
+    // Whatever lies there when the command runs is what was promised, to the byte.
+    let done =
+        run(&lab, &["--trigger-timeout=300ms", "--trigger=cp $FIO_SPDK_STATE copy; echo cut; echo why >&2"]);
+    let json = done.expect(0).json();
+    assert_eq!(lab.bytes("copy"), lab.bytes("j.state"));
+    let trigger = at(&json, "/fio-spdk/trigger");
+    assert_eq!(at(trigger, "/fired_by"), "trigger_timeout");
+    assert_eq!(at(trigger, "/command/output"), "cut\nwhy\n");
+    assert_eq!(at(trigger, "/command/success"), true);
+    assert_eq!(at(trigger, "/snapshot"), "j.state");
+    assert_eq!(number(trigger, "/snapshot_bytes"), lab.bytes("j.state").len() as u64);
+    assert!(
+        number(trigger, "/at_ns") >= 300_000_000
+            && number(trigger, "/stored_ns") > number(trigger, "/freeze_ns")
+    );
+    assert!(!lab.names().contains(&"j.state.new".to_owned()), "{:?}", lab.names());
+    judge(&lab, &[]);
+}
+
+#[test]
+fn a_file_fires_it_and_is_removed() {
+    let lab = lab();
+    let mut running = lab.spawn(&[
+        "j.toml",
+        "--output-format=json",
+        "--trigger-file=cut",
+        "--trigger=true",
+        "--ioengine=psync",
+    ]);
+    running.wait_for_worker("j.0");
+    lab.file("cut", "");
+    let json = running.end().expect(0).json();
+    assert_eq!(at(&json, "/fio-spdk/trigger/fired_by"), "file cut");
+    assert!(!lab.names().contains(&"cut".to_owned()));
+    judge(&lab, &[]);
+}
+
+#[test]
+fn a_signal_fires_it() {
+    let lab = lab();
+    let mut running = lab.spawn(&["j.toml", "--output-format=json"]);
+    running.wait_for_worker("j.0").signal(Signal::USR2);
+    let json = running.end().expect(0).json();
+    assert_eq!(at(&json, "/fio-spdk/trigger/fired_by"), "SIGUSR2");
+    judge(&lab, &[]);
+}
+
+#[test]
+fn a_number_of_ios_fires_it_over_all_workers() {
+    let lab = lab();
+    let more = ["--trigger-ios=2000", "--numjobs=2", "--offset_increment=4m", "--filename=data"];
+    let json = run(&lab, &more).expect(0).json();
+    assert!(at(&json, "/fio-spdk/trigger/fired_by").to_string().contains("trigger_ios"));
+    assert_eq!(number(&json, "/fio-spdk/trigger/ledgers"), 2);
+    judge(&lab, &more[1..]);
+}
+
+#[test]
+fn a_moment_in_a_window_comes_from_the_seed() {
+    let moment = |seed: &str| {
+        let lab = lab();
+        let json = run(&lab, &["--trigger-timeout=50ms..450ms", seed]).expect(0).json();
+        assert!(at(&json, "/fio-spdk/trigger/fired_by").to_string().contains("seed"));
+        number(&json, "/fio-spdk/trigger/at_ns")
+    };
+    let (one, same) = (moment("--trigger-seed=1"), moment("--trigger-seed=1"));
+    // The machine may be late, by a few milliseconds when it is busy; the moments of two seeds are far apart.
+    let others: Vec<u64> = (2..6).map(|seed| moment(&format!("--trigger-seed={seed}"))).collect();
+    assert!(one.abs_diff(same) < 40_000_000, "{one} {same}");
+    assert!(others.iter().any(|other| other.abs_diff(one) > 50_000_000), "{one} {others:?}");
+}
+
+#[test]
+fn the_load_goes_on_while_the_command_runs_if_asked() {
+    let lab = lab();
+    let more = ["--trigger-timeout=200ms", "--trigger=sleep 0.3", "--trigger-mode=continue"];
+    let json = run(&lab, &more).expect(0).json();
+    assert_eq!(at(&json, "/fio-spdk/trigger/mode"), "continue");
+    // What was written meanwhile may stand, and need not.
+    let judged = judge(&lab, &[]);
+    assert!(number(&judged, "/jobs/0/verify/verdicts/in_flight") > 0, "{judged:#}");
+}
+
+#[test]
+fn without_a_snapshot_the_command_does_not_run_unless_told_to() {
+    for (always, ran) in [(false, false), (true, true)] {
+        let lab = lab();
+        let mut arguments = vec!["j.toml", "--output-format=json", "--trigger=touch ran"];
+        if always {
+            arguments.push("--trigger-always");
+        }
+        let mut running = lab.spawn(&arguments);
+        running.wait_for_worker("j.0");
+        // Nothing can be renamed over a directory that holds something.
+        std::fs::create_dir(lab.path("j.state")).expect("a directory");
+        lab.file("j.state/full", "");
+        running.signal(Signal::USR2);
+        let json = running.end().expect(4).json();
+        let trigger = at(&json, "/fio-spdk/trigger");
+        assert!(trigger["failure"].as_str().is_some_and(|why| why.contains("j.state")), "{trigger:#}");
+        assert_eq!(lab.path("ran").exists(), ran, "trigger_always = {always}");
+        assert_eq!(trigger["withheld"].is_string(), !ran);
+    }
+}
+
+#[test]
+fn a_command_that_fails_is_told_and_is_an_error() {
+    let lab = lab();
+    let json =
+        run(&lab, &["--trigger-timeout=100ms", "--trigger=echo no such outlet; exit 3"]).expect(4).json();
+    assert_eq!(at(&json, "/fio-spdk/trigger/command/success"), false);
+    assert_eq!(at(&json, "/fio-spdk/trigger/command/output"), "no such outlet\n");
+    // What was promised is known all the same.
+    judge(&lab, &[]);
+}
+
+#[test]
+fn a_run_that_ends_leaves_a_snapshot_and_judging_leaves_it_alone() {
+    let lab = lab();
+    run(&lab, &["--runtime=200ms"]).expect(0);
+    let before = lab.bytes("j.state");
+    let json = judge(&lab, &[]);
+    assert_eq!(lab.bytes("j.state"), before);
+    let notes = at(&json, "/fio-spdk/notes").to_string();
+    assert!(notes.contains("when the writing ended") && notes.contains("volatile cache"), "{notes}");
+    // And again, weeks later.
+    judge(&lab, &[]);
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_is_refused_with_the_reason() {
+    let lab = lab();
+    run(&lab, &["--runtime=100ms"]).expect(0);
+    let load = |more: &[&str]| run(&lab, &[&["--verify_state_load"], more].concat()).expect(2);
+    load(&["--bs=8k"]).says("bs = ");
+    load(&["--numjobs=2", "--offset_increment=4m"]).says("numjobs");
+    load(&["--name=other"]).says("no such job");
+    lab.file("copy", lab.bytes("data"));
+    load(&["--filename=copy"]).says("is not the");
+    load(&["--state_dir=nowhere"]).says("nowhere/j.state");
+    let mut bytes = lab.bytes("j.state");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    lab.file("j.state", bytes);
+    load(&[]).says("damaged");
+    lab.file("j.state", "[[job]]\n");
+    load(&[]).says("no snapshot");
+}
+
+#[test]
+fn a_full_or_missing_state_dir_is_found_before_anything_is_written() {
+    let lab = lab();
+    lab.marked("data", 4 << 20);
+    let before = lab.bytes("data");
+    run(&lab, &["--state_dir=nowhere"]).expect(4).says("nowhere/j.state");
+    run(&lab, &["--state_dir=/proc"]).expect(4).says("/proc/j.state");
+    assert!(lab.bytes("data") == before, "something was written");
+}
+
+#[test]
+fn kill_leaves_a_snapshot_at_most_a_checkpoint_old() {
+    let mut judged = 0;
+    for round in 0..12_u64 {
+        let lab = lab();
+        let engine = ["--ioengine=psync", "--ioengine=io_uring"][usize::try_from(round % 2).unwrap_or(0)];
+        let mut running = lab.spawn(&["j.toml", "--state_checkpoint=5ms", engine]);
+        running.wait_for_worker("j.0");
+        running.wait_for_file(&lab.path("j.state"));
+        thread::sleep(Duration::from_micros(1000 + 3137 * round));
+        running.signal(Signal::KILL);
+        assert_eq!(running.end().code, None, "killed");
+        let json = judge(&lab, &[engine]);
+        let notes = at(&json, "/fio-spdk/notes").to_string();
+        assert!(notes.contains("by a checkpoint while the job ran"), "{notes}");
+        judged += number(&json, "/jobs/0/verify/checked");
+    }
+    assert!(judged > 1000, "{judged}");
+}
+
+#[test]
+fn damage_after_a_cut_is_found_by_the_snapshot() {
+    let lab = lab();
+    run(&lab, &["--trigger-timeout=300ms"]).expect(0);
+    let mut bytes = lab.bytes("data");
+    bytes[8192..12288].fill(0);
+    lab.file("data", bytes);
+    let json = run(&lab, &["--verify_state_load"]).expect(1).json();
+    assert_eq!(number(&json, "/jobs/0/verify/verdicts/blank"), 1);
+    assert_eq!(at(&json, "/jobs/0/verify/examples/0/offset"), 8192);
+}
+
+#[test]
+fn options_of_the_run_are_the_same_in_all_jobs() {
+    let lab = lab();
+    lab.file("two.toml", format!("{JOB}trigger_timeout = 1\n[[job]]\nname = \"k\"\nfilename = \"other\"\n"));
+    lab.run(&["two.toml"]).expect(2).says("[global]");
+    assert!(!lab.path("data").exists() && !lab.path("other").exists());
+}
