@@ -35,7 +35,8 @@ impl Single {
         let sequence = if turn < self.of_newest {
             self.base + turn
         } else {
-            self.base - self.count + self.second.as_ref()?.at(piece)
+            let second = self.second.as_ref()?;
+            self.base - self.count + second.at(piece)
         };
         let offset = self.region.start + piece * len;
         Some(Mutation { op: Op::Write, sequence, offset, len: self.len })
