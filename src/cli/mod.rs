@@ -7,6 +7,7 @@ mod block;
 pub mod devices;
 mod output;
 mod signals;
+mod state;
 mod terminal;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Ok(Action::Run(invocation)) => run_jobs(&invocation),
         Ok(Action::Devices { json }) => print_devices(json),
         Ok(Action::ShowBlock(request)) => block::show(&request),
+        Ok(Action::ShowState(request)) => state::show(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
