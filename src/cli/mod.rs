@@ -151,7 +151,7 @@ fn exit_code(report: &Report) -> u8 {
     if let Some(trigger) = &report.trigger {
         // Errors of a device that loses its power are what a trigger is for.
         return match report.inconclusive() {
-            _ if !trigger.is_well() => EXIT_IO,
+            _ if !trigger.is_well() || trigger.errors_before > 0 => EXIT_IO,
             true => EXIT_INCONCLUSIVE,
             false => EXIT_OK,
         };

@@ -5,11 +5,13 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::base::Status;
+use crate::base::host::{Sysfs, block};
 
 use super::{EngineError, EngineOptions, Target, TargetFacts};
 
@@ -88,7 +90,7 @@ impl KernelFile {
             size_bytes,
             lba_bytes,
             is_block_device,
-            volatile_cache: None,
+            volatile_cache: if is_block_device { volatile_cache(path, options.direct) } else { None },
             atomic_bytes: 0,
         };
         Ok((KernelFile { file, is_block_device }, facts))
@@ -179,5 +181,18 @@ pub fn outcome(result: Result<usize, Errno>) -> (Status, u32) {
     match result {
         Ok(bytes) => (Status::OK, u32::try_from(bytes).unwrap_or(u32::MAX)),
         Err(error) => (Status::from_errno(error.raw_os_error()), 0),
+    }
+}
+/// Whether what a block device has acknowledged may be lost with the power: by its own cache, as far
+/// as the kernel knows of it, or by that of the kernel.
+fn volatile_cache(path: &Path, direct: bool) -> Option<bool> {
+    if !direct {
+        return Some(true);
+    }
+    let device = block::lookup(&Sysfs::default(), path).ok().flatten()?;
+    match device.write_cache.as_deref() {
+        Some("write back") => Some(true),
+        Some("write through") => Some(false),
+        _ => None,
     }
 }

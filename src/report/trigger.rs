@@ -20,6 +20,8 @@ pub struct TriggerReport {
     /// Workers that did not answer in time, as they are stuck in their device: their ledgers were
     /// read as they stood.
     pub stuck: Vec<String>,
+    /// I/Os that had failed before.
+    pub errors_before: u64,
     /// From the trigger until no ledger changed any more, in nanoseconds.
     pub freeze_ns: u64,
     /// From the trigger until the snapshot was on stable storage, in nanoseconds.
@@ -125,6 +127,7 @@ pub(super) fn object(trigger: &TriggerReport) -> Value {
         "mode": if trigger.continues { "continue" } else { "stop" },
         "ledgers": trigger.ledgers,
         "stuck": trigger.stuck,
+        "errors_before": trigger.errors_before,
         "freeze_ns": trigger.freeze_ns,
         "stored_ns": trigger.stored_ns,
         "snapshot": trigger.snapshot,

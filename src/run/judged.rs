@@ -15,6 +15,10 @@ use crate::workload::{Region, WorkloadSpec};
 use super::plan::JobPlan;
 use super::{RunError, RunOptions, state_file};
 
+/// Why nothing can go on where a run was cut.
+const NO_END: &str = "the snapshot does not say where the writing ended (the load went on, or a worker did not \
+                      answer in time), so nothing can go on there: judge it by verify_state_load, and begin anew";
+
 /// An earlier run.
 pub struct Earlier {
     /// Its name in the blocks.
@@ -24,27 +28,29 @@ pub struct Earlier {
 }
 
 /// Goes back to the run that left a snapshot, if the jobs ask for that.
-pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Earlier>, RunError> {
+pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<Earlier>, RunError> {
     let goes_back = |plan: &JobPlan| plan.spec.state.load || plan.spec.state.go_on;
     let Some(first) = plans.iter().position(goes_back) else { return Ok(None) };
     let spec = plans[first].spec.clone();
     let path = options.state_path(&spec.state).ok_or_else(|| {
         RunError::bad_job(&spec, "there is no place to load a snapshot from: set state_dir")
     })?;
-    let snapshot = state_file::load(&path).map_err(|why| RunError::bad_job(&spec, why))?;
+    let snapshot = state_file::load(&path)
+        .map_err(|why| RunError::bad_job(&spec, format!("cannot judge by the snapshot {why}")))?;
     let of_run = |what: String| {
         let made = snapshot.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>().join(", ");
         format!("{what}; the snapshot {} has the jobs: {made}", path.display())
     };
     let mut notes = vec![format!("snapshot {}, {}", path.display(), describe(&snapshot))];
-    let judging =
-        plans.iter_mut().filter(|plan| plan.spec.verify.method.is_some() && plan.spec.mix.modifies());
     let mut left: Vec<&JobState> = snapshot.jobs.iter().collect();
-    for plan in judging {
+    let mut others: Vec<String> = Vec::new();
+    for plan in plans.iter_mut() {
+        let promises = plan.verifies() && plan.spec.mix.modifies();
         // Names may come twice: then they come in order.
-        let Some(at) = left.iter().position(|job| job.name == plan.spec.name) else {
-            let why = of_run("the snapshot knows no such job".to_owned());
-            return Err(RunError::bad_job(&plan.spec, why));
+        let found = left.iter().position(|job| promises && job.name == plan.spec.name);
+        let Some(at) = found else {
+            others.push(plan.spec.name.clone());
+            continue;
         };
         let job = left.remove(at);
         fits(&plan.spec, job).map_err(|why| {
@@ -52,11 +58,9 @@ pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Ear
         })?;
         plan.seed = job.seed;
         plan.first_worker = job.workers.first().map_or(plan.first_worker, |worker| u32::from(worker.number));
-        let open = job.workers.iter().any(|worker| worker.promises.open_end);
-        if plan.spec.state.go_on && open {
-            let why = "the snapshot does not say where the writing ended (it was taken while the load went on), so \
-                       nothing can go on there: judge it by verify_state_load, and begin anew";
-            return Err(RunError::bad_job(&plan.spec, why));
+        let is_open = job.workers.iter().any(|worker| worker.promises.open_end);
+        if plan.spec.state.go_on && is_open {
+            return Err(RunError::bad_job(&plan.spec, NO_END));
         }
         if plan.spec.state.load {
             notes.push(policy(&plan.spec, job));
@@ -64,10 +68,20 @@ pub fn go_back(plans: &mut [JobPlan], options: &RunOptions) -> Result<Option<Ear
         let field = if plan.spec.state.load { &mut plan.judged } else { &mut plan.resumed };
         *field = Some(job.clone());
     }
+    if others.len() == plans.len() {
+        return Err(RunError::bad_job(&spec, of_run("the snapshot knows no such job".to_owned())));
+    }
     if let Some(job) = left.first() {
-        let why =
-            of_run(format!("the snapshot promises something for job `{}`, which is not judged", job.name));
-        return Err(RunError::bad_job(&spec, why));
+        let why = format!("the snapshot promises something for job `{}`, which is not judged", job.name);
+        return Err(RunError::bad_job(&spec, of_run(why)));
+    }
+    if spec.state.load && !others.is_empty() {
+        // They promised nothing, or had not begun: and nothing is written now.
+        plans.retain(|plan| plan.judged.is_some());
+        notes.push(format!(
+            "the snapshot promises nothing for these jobs, which are left out: {}",
+            others.join(", ")
+        ));
     }
     Ok(Some(Earlier { run: snapshot.run, notes }))
 }

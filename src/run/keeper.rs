@@ -4,6 +4,8 @@
 //! When a trigger fires, in this order: the ledgers are frozen and gathered, the snapshot is on
 //! stable storage, the command runs, the run ends.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,8 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::fs::MemfdFlags;
+
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::cut::{StateSpec, TriggerMode, TriggerSpec};
+use crate::base::host::identity;
 use crate::base::random;
 use crate::base::verify::RunId;
 use crate::engine::TargetFacts;
@@ -21,15 +26,15 @@ use crate::report::{CommandReport, TriggerReport};
 use crate::verify::board::Board;
 use crate::verify::promises::Promises;
 use crate::verify::snapshot::{Cause, JobState, Snapshot, WorkerState};
-use crate::workload::WorkloadSpec;
+use crate::workload::{Region, WorkloadSpec};
 
 use super::plan::{self, JobPlan};
-use super::state_file::StateFile;
+use super::state_file::{Overlap, StateFile};
 use super::{Requests, RunError, RunOptions, judged};
 
 /// How long workers may take to answer a freeze; a turn takes microseconds. Who does not answer is
 /// stuck in its device, and is read as it stands.
-const FREEZE_NS: u64 = 5_000_000;
+const FREEZE_NS: u64 = 10_000_000;
 /// How often it looks around, with a trigger armed and without.
 const ALERT: Duration = Duration::from_millis(1);
 const CALM: Duration = Duration::from_millis(10);
@@ -37,6 +42,7 @@ const CALM: Duration = Duration::from_millis(10);
 const WORKER_BYTES: u64 = 16 << 10;
 const IO_BYTES: u64 = 64;
 const JOB_BYTES: u64 = 64 << 10;
+const TARGET_BYTES: usize = 256;
 /// What is kept of a command's output.
 const MOST_OUTPUT: usize = 64 << 10;
 
@@ -65,6 +71,8 @@ pub struct StageState {
     pub lives: Vec<Arc<Live>>,
     /// Simulated drives, whose power a trigger cuts.
     pub simulated: Vec<PathBuf>,
+    /// What is written over: identity of the target, first byte and length.
+    pub written: Vec<(u64, u64, u64)>,
 }
 
 impl StageState {
@@ -81,6 +89,13 @@ impl StageState {
         self.lives.push(Arc::clone(live));
         if plan.spec.ioengine == "sim" && clone == 0 {
             self.simulated.extend(plan.targets.iter().cloned());
+        }
+        if plan.modifies() {
+            let place = |region: &Region| {
+                let fact = &facts[usize::from(region.target)];
+                (identity::of(&fact.path), region.start, region.bytes)
+            };
+            self.written.extend(workload.regions.iter().map(place));
         }
         let Some(parts) = verify.filter(|_| plan.modifies()) else { return };
         if clone == 0 {
@@ -200,7 +215,7 @@ impl Keeper {
     fn path(&self, plans: &[JobPlan], options: &RunOptions) -> Option<PathBuf> {
         let asked = self.trigger.is_armed() || self.state.checkpoint_ns > 0;
         let lasts = |plan: &JobPlan| match plan.spec.ioengine.as_str() {
-            "null" => false,
+            "null" => asked,
             "sim" => asked || self.state.dir.is_some() || plan.spec.sim.cut_after.is_some(),
             _ => true,
         };
@@ -214,23 +229,34 @@ impl Keeper {
         let workers: u64 = plans.iter().map(|plan| u64::from(plan.spec.numjobs)).sum();
         let depths: u64 =
             plans.iter().map(|plan| u64::from(plan.spec.numjobs) * u64::from(plan.spec.iodepth)).sum();
-        let bytes = plans.len() as u64 * JOB_BYTES + workers * WORKER_BYTES + depths * IO_BYTES;
+        let names: usize = plans
+            .iter()
+            .flat_map(|plan| &plan.targets)
+            .map(|path| path.as_os_str().len() + TARGET_BYTES)
+            .sum();
+        let bytes =
+            plans.len() as u64 * JOB_BYTES + workers * WORKER_BYTES + depths * IO_BYTES + names as u64;
         let targets: Vec<PathBuf> = plans
             .iter()
             .filter(|plan| plan.uses_files() && plan.modifies())
             .flat_map(|plan| plan.targets.iter().cloned())
             .collect();
-        let folder = path.parent().map(std::path::Path::to_owned).unwrap_or_default();
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
         let spec = &plans[0].spec;
-        if let Some(target) = super::state_file::lies_on(&folder, &targets) {
-            return Err(RunError::bad_job(
-                spec,
-                format!(
-                    "the snapshot {} would lie on {}, which is under test: set state_dir to a directory elsewhere",
-                    path.display(),
-                    target.display()
-                ),
-            ));
+        // One that is not there is told below.
+        let overlap = if folder.is_dir() { super::state_file::lies_on(&folder, &targets) } else { Ok(None) };
+        match overlap.map_err(|why| RunError::environment(spec, why))? {
+            Some(Overlap::OnTarget(why)) => {
+                return Err(RunError::bad_job(
+                    spec,
+                    format!("{why}: set state_dir to a directory elsewhere, or verify_state_save = false"),
+                ));
+            }
+            // Of a file on an ordinary file system, the snapshot may lie beside it.
+            Some(Overlap::SharedDevice(_)) | None => {}
         }
         let file = StateFile::reserve(&path, bytes).map_err(|why| {
             RunError::environment(spec, format!("{why}: set state_dir, or verify_state_save = false"))
@@ -239,9 +265,15 @@ impl Keeper {
         Ok(())
     }
 
-    /// Begins to keep the promises of a stage.
+    /// Begins to keep the promises of a stage. A snapshot is stored before anything is written: the
+    /// one of an earlier run says nothing any more of what this run leaves.
     pub fn begin(mut self, stage: StageState) -> std::io::Result<AtWork> {
         self.begun_ns.get_or_insert_with(|| self.clock.now_ns());
+        self.forget_overwritten(&stage);
+        if !stage.kept.is_empty() && self.file.is_some() && self.save(Cause::Checkpoint, &stage).is_none() {
+            let why = self.trouble.clone().unwrap_or_default();
+            return Err(std::io::Error::other(why));
+        }
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
@@ -273,8 +305,8 @@ impl Keeper {
                 }
             }
             if let Some((_, file)) = self.file.as_mut().filter(|_| !is_saved) {
-                // Now, or a trigger would wait for it.
-                file.prepare_next();
+                // Now, or a trigger would wait for it. What is wrong is told when it is needed.
+                let _ = file.prepare();
             }
             let checkpoint = self.state.checkpoint_ns > 0 && !is_saved;
             let tick = if self.trigger.is_armed() { ALERT } else { CALM };
@@ -285,6 +317,23 @@ impl Keeper {
         if !is_saved {
             self.save(Cause::Ended, stage);
         }
+    }
+
+    /// What a stage writes over, no earlier one has promised any more.
+    fn forget_overwritten(&mut self, stage: &StageState) {
+        let is_hit = |job: &JobState| {
+            let regions = job.workers.iter().flat_map(|worker| &worker.regions);
+            regions.filter_map(|region| Some((job.targets.get(usize::from(region.target))?, region))).any(
+                |(target, region)| {
+                    stage.written.iter().any(|&(identity, start, bytes)| {
+                        identity == target.identity
+                            && start < region.start.saturating_add(region.bytes)
+                            && region.start < start.saturating_add(bytes)
+                    })
+                },
+            )
+        };
+        self.past.retain(|job| !is_hit(job));
     }
 
     /// Remembers what the workers of a stage that has ended were promised.
@@ -299,9 +348,11 @@ impl Keeper {
         if self.requested.swap(0, Ordering::AcqRel) != 0 {
             return Some("SIGUSR2".to_owned());
         }
-        if self.due_ns.is_some_and(|due_ns| since_ns >= due_ns) {
+        if let Some(due_ns) = self.due_ns.filter(|&due_ns| since_ns >= due_ns) {
             return Some(match (self.trigger.timeout_ns, self.trigger.seed) {
-                (Some((from, to)), Some(seed)) if from < to => format!("trigger_timeout, seed {seed}"),
+                (Some((from, to)), Some(seed)) if from < to => {
+                    format!("trigger_timeout, drawn as {} us by seed {seed}", due_ns / 1000)
+                }
                 _ => "trigger_timeout".to_owned(),
             });
         }
@@ -314,12 +365,25 @@ impl Keeper {
             }
         }
         let file = self.trigger.file.as_ref()?;
-        // Removed, or it would fire the next run too.
-        (file.exists() && std::fs::remove_file(file).is_ok()).then(|| format!("file {}", file.display()))
+        if !file.exists() {
+            return None;
+        }
+        // Or it would fire the next run too.
+        let removed = match std::fs::remove_file(file) {
+            Ok(()) => String::new(),
+            Err(error) => format!(", which could not be removed: {error}"),
+        };
+        Some(format!("file {}{removed}", file.display()))
     }
 
     fn fire(&mut self, why: String, stage: &StageState) {
         let begun_ns = self.clock.now_ns();
+        let failed = |live: &Arc<Live>| live.errors.load(Ordering::Relaxed);
+        let errors_before = stage.lives.iter().map(failed).sum();
+        // What simulated drives have kept is judged at once: nobody can do that later.
+        if stage.simulated.is_empty() {
+            stage.kept.iter().for_each(|kept| kept.board.dismiss());
+        }
         if self.trigger.mode == TriggerMode::Stop {
             stage.kept.iter().for_each(|kept| kept.board.ask_to_freeze());
             while stage.kept.iter().any(|kept| !kept.board.is_frozen())
@@ -345,6 +409,7 @@ impl Keeper {
             continues: self.trigger.mode == TriggerMode::Continue,
             ledgers: stage.kept.len() as u64,
             stuck,
+            errors_before,
             freeze_ns: frozen_ns - begun_ns,
             stored_ns: stored_ns - begun_ns,
             snapshot: self.file.as_ref().map(|(path, _)| path.display().to_string()),
@@ -356,15 +421,9 @@ impl Keeper {
         self.end_run(stage);
     }
 
-    /// Lets all workers end. What simulated drives have kept is judged at once: nobody can do that
-    /// later.
+    /// Lets all workers end.
     fn end_run(&self, stage: &StageState) {
         let at_once = !stage.simulated.is_empty();
-        for kept in &stage.kept {
-            if !at_once {
-                kept.board.dismiss();
-            }
-        }
         let verifies = |live: &Arc<Live>| stage.kept.iter().any(|kept| Arc::ptr_eq(&kept.live, live));
         stage.lives.iter().filter(|live| !(at_once && verifies(live))).for_each(|live| live.request_stop());
         stage.kept.iter().for_each(|kept| kept.board.let_go());
@@ -377,19 +436,20 @@ impl Keeper {
         if let Some((path, _)) = &self.file {
             command.env("FIO_SPDK_STATE", path);
         }
-        let (status, success, output) = match command.output() {
-            Ok(done) => {
-                let mut output = done.stdout;
-                output.extend_from_slice(&done.stderr);
-                output.truncate(MOST_OUTPUT);
-                (
-                    done.status.to_string(),
-                    done.status.success(),
-                    String::from_utf8_lossy(&output).into_owned(),
-                )
-            }
-            Err(error) => (format!("sh could not be started: {error}"), false, String::new()),
+        // Not a pipe: whoever the command leaves behind would keep it open.
+        let file = rustix::fs::memfd_create("trigger", MemfdFlags::CLOEXEC).map(File::from);
+        let copies = file.as_ref().ok().and_then(|file| file.try_clone().ok().zip(file.try_clone().ok()));
+        if let Some((out, err)) = copies {
+            command.stdout(out).stderr(err);
+        }
+        let (status, success) = match command.status() {
+            Ok(status) => (status.to_string(), status.success()),
+            Err(error) => (format!("sh could not be started: {error}"), false),
         };
+        let mut output = vec![0; MOST_OUTPUT];
+        let read = file.ok().and_then(|file| file.read_at(&mut output, 0).ok());
+        output.truncate(read.unwrap_or(0));
+        let output = String::from_utf8_lossy(&output).into_owned();
         CommandReport { text, status, success, output, took_ns: self.clock.now_ns() - begun_ns }
     }
 

@@ -194,9 +194,11 @@ pub fn execute(
         }
     }
     drop(consents);
-    run.close(keeper);
+    let lost = run.close(keeper);
     if let Some(trouble) = run.verdicts.trouble.take() {
         run.note(trouble);
     }
-    Ok(Ended { report: run.report(requests.signal(), false), failure: None })
+    let told = run.trigger.is_some();
+    let failure = lost.filter(|_| !told).map(|message| RunError { kind: ErrorKind::Environment, message });
+    Ok(Ended { report: run.report(requests.signal(), false), failure })
 }

@@ -77,13 +77,11 @@ impl Outcome {
         }
     }
 
-    /// Takes what the keeper has to say at the end.
-    pub fn close(&mut self, keeper: Option<Keeper>) {
-        let Some(keeper) = keeper else { return };
-        if let Some(trouble) = keeper.trouble.clone() {
-            self.note(trouble);
-        }
+    /// Takes what the keeper has to say at the end; gives back what could not be stored.
+    pub fn close(&mut self, keeper: Option<Keeper>) -> Option<String> {
+        let keeper = keeper?;
         self.trigger = keeper.fired;
+        keeper.trouble
     }
 
     /// Adds a note once, however many workers say it.

@@ -1,315 +1,185 @@
-//! A snapshot on disk: whole or not there, whatever dies when.
+//! The file that a snapshot stands in. Whatever dies when, it holds the old snapshot or the new one,
+//! whole: each is written to a file beside it, whose space was taken before, and then renamed.
 //!
-//! It is written beside its name, into space that was taken before the run, made durable there,
-//! renamed over the old one, and the directory made durable.
+//! Has no thread of its own: who calls waits for the disk.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+mod disk;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use crate::base::host::printable;
+use crate::verify::snapshot::Snapshot;
 
-use crate::base::host::block::{BlockDevice, DeviceNumber};
-use crate::base::host::{Sysfs, block};
-use crate::verify::snapshot::{MOST_BYTES, Snapshot};
+use disk::{Disk, RealDisk};
 
-/// Devices on top of each other that are looked through.
-const MOST_STACKED: u32 = 8;
+pub use place::{Overlap, lies_on};
 
-/// What is done with files, one step at a time: a test fails or ends the process at each.
-trait Steps {
-    fn create(&mut self, path: &Path) -> io::Result<File>;
-    fn reserve(&mut self, file: &File, bytes: u64) -> io::Result<()>;
-    fn write(&mut self, file: &File, bytes: &[u8]) -> io::Result<()>;
-    fn cut(&mut self, file: &File, len: u64) -> io::Result<()>;
-    fn sync(&mut self, file: &File) -> io::Result<()>;
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    fn sync_folder(&mut self, path: &Path) -> io::Result<()>;
-}
+/// Longer files are no snapshots: thousands of workers take some megabytes.
+const MOST_BYTES: u64 = 1 << 30;
 
-/// The real ones.
-struct Real;
-
-impl Steps for Real {
-    fn create(&mut self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).open(path)
-    }
-
-    fn reserve(&mut self, file: &File, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            // A file system that cannot promise space: it is taken by writing to it.
-            Err(rustix::io::Errno::OPNOTSUPP) => {
-                let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
-                file.write_all_at(&zeros, 0)
-            }
-            other => Ok(other?),
-        }
-    }
-
-    fn write(&mut self, file: &File, bytes: &[u8]) -> io::Result<()> {
-        file.write_all_at(bytes, 0)
-    }
-
-    fn cut(&mut self, file: &File, len: u64) -> io::Result<()> {
-        file.set_len(len)
-    }
-
-    fn sync(&mut self, file: &File) -> io::Result<()> {
-        file.sync_all()
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
-    }
-
-    fn sync_folder(&mut self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
-    }
-}
-
-/// Where the snapshots of one run are stored.
+/// The file of one run's snapshots, with space for the next one.
+#[derive(Debug)]
 pub struct StateFile {
-    path: PathBuf,
-    folder: PathBuf,
-    fresh: PathBuf,
-    bytes: u64,
-    /// The next one, with its space taken.
-    next: Option<File>,
-    steps: Box<dyn Steps + Send>,
-}
-
-impl std::fmt::Debug for StateFile {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "StateFile({})", self.path.display())
-    }
+    keeper: Keeper<RealDisk>,
 }
 
 impl StateFile {
-    /// Takes the space for snapshots of at most `bytes` at `path`. What lies there stays until the
-    /// first one is stored.
+    /// Takes `bytes` of space for the file at `path`, beside it in a file with `.new` behind its name.
+    /// What stands at `path` stays as it is until [`StateFile::store`].
     ///
     /// # Errors
-    /// A sentence: the directory is missing or cannot be written to, or there is no space.
+    /// If there is no such directory, or no room in it, or it cannot be written to, or another run
+    /// keeps its state there.
     pub fn reserve(path: &Path, bytes: u64) -> Result<StateFile, String> {
-        let (folder, fresh) = (folder_of(path), path.with_added_extension("new"));
-        let steps = Box::new(Real);
-        let mut file = StateFile { path: path.to_owned(), folder, fresh, bytes, next: None, steps };
-        file.make_ready()
-            .map_err(|error| format!("there can be no snapshot at {}: {error}", path.display()))?;
-        Ok(file)
-    }
-
-    /// Makes the next one ready.
-    fn make_ready(&mut self) -> io::Result<()> {
-        if self.path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "a directory has this name"));
+        if path.is_dir() {
+            return Err(format!("{} is a directory: name a file in it", shown(path)));
         }
-        let file = self.steps.create(&self.fresh)?;
-        self.steps.reserve(&file, self.bytes)?;
-        self.steps.sync(&file)?;
-        self.next = Some(file);
-        Ok(())
+        let dir = directory_of(path);
+        if !dir.is_dir() {
+            return Err(format!(
+                "the directory {} for the state of the run is not there: create it",
+                shown(&dir)
+            ));
+        }
+        let mut keeper = Keeper::new(RealDisk, path, bytes);
+        keeper.prepare().map_err(|why| {
+            format!("{bytes} bytes for the state of the run cannot be kept at {}: {why}", shown(path))
+        })?;
+        Ok(StateFile { keeper })
     }
 
-    /// Stores a snapshot in place of the one before; afterwards it is on stable storage.
+    /// Puts `bytes` in the place of what the file held. When this has come back well they are on
+    /// stable storage. If it has not, the file holds either, whole, and this can be called again.
+    ///
+    /// Needs the space to be taken: after a call without [`StateFile::prepare`] the next takes longer,
+    /// and may find the disk full.
     ///
     /// # Errors
-    /// If it could not be stored; the one before is whole then.
+    /// Those of the file system, with the step that failed.
     pub fn store(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.next.is_none() {
-            self.make_ready()?;
-        }
-        let Some(file) = self.next.take() else { return Err(io::ErrorKind::NotFound.into()) };
-        self.steps.write(&file, bytes)?;
-        self.steps.cut(&file, bytes.len() as u64)?;
-        self.steps.sync(&file)?;
-        self.steps.rename(&self.fresh, &self.path)?;
-        self.steps.sync_folder(&self.folder)
+        self.keeper.store(bytes)
     }
 
-    /// Takes the space for the next snapshot, where there is time for that.
-    pub fn prepare_next(&mut self) {
-        if self.next.is_none() {
-            // What is wrong is told when it is needed.
-            let _ = self.make_ready();
-        }
+    /// Takes the space for the next [`StateFile::store`], if it is not taken yet. For after a store,
+    /// when nobody waits.
+    ///
+    /// # Errors
+    /// Those of the file system; the next store tries again.
+    pub fn prepare(&mut self) -> io::Result<()> {
+        self.keeper.prepare()
     }
 }
 
-impl Drop for StateFile {
-    fn drop(&mut self) {
-        if self.next.is_some() {
-            let _ = std::fs::remove_file(&self.fresh);
-        }
-    }
+/// Reads a snapshot.
+///
+/// # Errors
+/// If it cannot be read, or is none; with its path.
+pub fn load(path: &Path) -> Result<Snapshot, String> {
+    read(path).map_err(|why| format!("{}: {why}", shown(path)))
 }
 
-fn folder_of(path: &Path) -> PathBuf {
+/// Reads a snapshot, for who must know whether the machine failed or the contents are at fault.
+///
+/// # Errors
+/// Of kind `InvalidData` if what was read is no snapshot, else those of the file system.
+pub fn read(path: &Path) -> io::Result<Snapshot> {
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    // Not opened otherwise: a pipe would wait for its other end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(invalid("not a snapshot: no regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Snapshot::decode(&bytes).map_err(|why| invalid(why.to_string()))
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// The directory that a file is in.
+fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
 }
 
-/// The snapshot at `path`.
-///
-/// # Errors
-/// A sentence with the path: there is none, or it cannot be read, or it is damaged.
-pub fn load(path: &Path) -> Result<Snapshot, String> {
-    let shown = path.display();
-    let bytes = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > MOST_BYTES => {
-            Err(format!("{} bytes are no snapshot", metadata.len()))
-        }
-        Ok(_) => std::fs::read(path).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let bytes = bytes.map_err(|why| format!("cannot read the snapshot {shown}: {why}"))?;
-    Snapshot::decode(&bytes).map_err(|why| format!("cannot use the snapshot {shown}: {why}"))
+/// The steps, over any disk.
+#[derive(Debug)]
+struct Keeper<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    beside: PathBuf,
+    dir: PathBuf,
+    bytes: u64,
+    /// The file beside, with its space.
+    reserved: Option<D::File>,
 }
 
-/// The target, if there is one, that the directory of a snapshot lies on: a device that holds its
-/// file system, itself or by a partition or a device made of it.
-pub fn lies_on(folder: &Path, targets: &[PathBuf]) -> Option<PathBuf> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let device = DeviceNumber::from_raw(std::fs::metadata(folder).ok()?.dev());
-    let sysfs = Sysfs::default();
-    let holds = |target: &&PathBuf| {
-        let found = block::lookup(&sysfs, target).ok().flatten();
-        found.is_some_and(|found| holds(&sysfs, &found, device, MOST_STACKED))
-    };
-    targets.iter().find(holds).cloned()
+impl<D: Disk> Keeper<D> {
+    fn new(disk: D, path: &Path, bytes: u64) -> Keeper<D> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let dir = directory_of(path);
+        Keeper { disk, path: path.to_owned(), beside: beside.into(), dir, bytes, reserved: None }
+    }
+
+    fn prepare(&mut self) -> io::Result<()> {
+        if self.reserved.is_some() {
+            return Ok(());
+        }
+        let mut file = named("create the file beside it", self.disk.create(&self.beside))?;
+        let taken = named("take its space", self.disk.allocate(&mut file, self.bytes))
+            // So that the space is taken on the disk too, where it is only taken when written back.
+            .and_then(|()| named("sync the file beside it", self.disk.sync(&mut file)));
+        self.reserved = Some(file);
+        taken.inspect_err(|_| self.give_up())
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = match self.reserved.take() {
+            Some(file) => file,
+            None => named("create the file beside it", self.disk.create(&self.beside))?,
+        };
+        let renamed = self.fill_and_rename(&mut file, bytes);
+        // A file that could not be synced is not tried again: the kernel forgets what it failed to
+        // write, and the next sync would come back well.
+        if renamed.is_err() {
+            self.reserved = Some(file);
+            self.give_up();
+            return renamed;
+        }
+        named("sync its directory", self.disk.sync_dir(&self.dir))
+    }
+
+    fn fill_and_rename(&mut self, file: &mut D::File, bytes: &[u8]) -> io::Result<()> {
+        named("write the file beside it", self.disk.write_at(file, bytes, 0))?;
+        named("set its length", self.disk.set_len(file, bytes.len() as u64))?;
+        named("sync the file beside it", self.disk.sync(file))?;
+        named("rename it", self.disk.rename(&self.beside, &self.path))
+    }
+
+    fn give_up(&mut self) {
+        if self.reserved.take().is_some() {
+            // If it stays, the next run takes it away.
+            let _ = self.disk.remove(&self.beside);
+        }
+    }
 }
 
-/// Whether `device` is `disk`, one of its partitions, or made of one of them.
-fn holds(sysfs: &Sysfs, disk: &BlockDevice, device: DeviceNumber, depth: u32) -> bool {
-    if disk.number == device {
-        return true;
+impl<D: Disk> Drop for Keeper<D> {
+    fn drop(&mut self) {
+        self.give_up();
     }
-    let Some(depth) = depth.checked_sub(1) else { return false };
-    let holders = std::fs::read_dir(disk.dir.join("holders")).into_iter().flatten().flatten();
-    let above = holders.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    disk.partitions
-        .iter()
-        .cloned()
-        .chain(above)
-        .filter_map(|name| block::by_name(sysfs, &name))
-        .any(|part| holds(sysfs, &part, device, depth))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::verify::RunId;
-    use crate::verify::snapshot::Cause;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// Ends everything from the n-th step on, as SIGKILL would; a write may get half way.
-    struct Dying {
-        left: Arc<AtomicUsize>,
-    }
-
-    impl Dying {
-        fn step(&mut self) -> io::Result<()> {
-            match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
-                Ok(_) => Ok(()),
-                Err(_) => Err(io::Error::other("dead")),
-            }
-        }
-    }
-
-    impl Steps for Dying {
-        fn create(&mut self, path: &Path) -> io::Result<File> {
-            self.step()?;
-            Real.create(path)
-        }
-
-        fn reserve(&mut self, file: &File, bytes: u64) -> io::Result<()> {
-            self.step()?;
-            Real.reserve(file, bytes)
-        }
-
-        fn write(&mut self, file: &File, bytes: &[u8]) -> io::Result<()> {
-            if let Err(dead) = self.step() {
-                Real.write(file, &bytes[..bytes.len() / 2])?;
-                return Err(dead);
-            }
-            Real.write(file, bytes)
-        }
-
-        fn cut(&mut self, file: &File, len: u64) -> io::Result<()> {
-            self.step()?;
-            Real.cut(file, len)
-        }
-
-        fn sync(&mut self, file: &File) -> io::Result<()> {
-            self.step()?;
-            Real.sync(file)
-        }
-
-        fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-            self.step()?;
-            Real.rename(from, to)
-        }
-
-        fn sync_folder(&mut self, path: &Path) -> io::Result<()> {
-            self.step()?;
-            Real.sync_folder(path)
-        }
-    }
-
-    fn snapshot(number: u64) -> Snapshot {
-        Snapshot {
-            run: RunId(7),
-            taken_unix_ns: number,
-            cause: Cause::Checkpoint,
-            tool: "x".repeat(3000),
-            jobs: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn whatever_dies_when_the_old_snapshot_or_the_new_one_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut old, mut new) = (0, 0);
-        for steps in 0..40 {
-            let path = folder.path().join(format!("{steps}.state"));
-            let mut file = StateFile::reserve(&path, 1 << 16).unwrap();
-            file.store(&snapshot(0).encode()).unwrap();
-            let left = Arc::new(AtomicUsize::new(steps));
-            file.steps = Box::new(Dying { left });
-            let mut stored = 0;
-            for number in 1..5 {
-                if file.store(&snapshot(number).encode()).is_err() {
-                    break;
-                }
-                stored = number;
-                file.prepare_next();
-            }
-            std::mem::forget(file);
-            let found = load(&path).unwrap().taken_unix_ns;
-            assert!(found == stored || found == stored + 1, "{found} after {stored} were stored");
-            old += u64::from(found == stored);
-            new += u64::from(found != stored);
-        }
-        assert!(old > 0 && new > 0, "{old} {new}");
-    }
-
-    #[test]
-    fn nothing_is_left_of_a_run_that_stored_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.state");
-        drop(StateFile::reserve(&path, 4096).unwrap());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_missing_directory_and_a_missing_snapshot_are_told_with_their_paths() {
-        let why = StateFile::reserve(Path::new("/nowhere/at/all/a.state"), 4096).unwrap_err();
-        assert!(why.contains("/nowhere/at/all/a.state"), "{why}");
-        let why = load(Path::new("/nowhere/a.state")).unwrap_err();
-        assert!(why.contains("/nowhere/a.state") && why.contains("No such file"), "{why}");
-    }
+/// Says which step failed.
+fn named<T>(step: &str, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|why| io::Error::new(why.kind(), format!("cannot {step}: {why}")))
 }

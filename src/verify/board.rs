@@ -15,7 +15,7 @@ use super::promises::{Failures, Mark, Mutated, Promises};
 const NONE: u64 = u64::MAX;
 /// Runs of failed numbers that are told apart; of more, the nearest are told as one: some writes
 /// then seem to have failed that did not, and nothing is demanded of them.
-const MOST_RUNS: usize = 256;
+pub(super) const MOST_RUNS: usize = 256;
 
 /// Numbers that change together, rarely.
 #[derive(Debug)]
@@ -118,8 +118,10 @@ impl Column {
         // What was issued since the first look is beyond the end.
         let mut in_flight: Vec<u64> = slots.filter(|&number| number < issued).collect();
         in_flight.sort_unstable();
-        let runs: Vec<(u64, u64)> =
-            self.failed.get().as_chunks::<2>().0.iter().map(|&[a, b]| (a, b)).collect();
+        // Nor has anything failed there.
+        let failed = self.failed.get();
+        let runs = failed.as_chunks::<2>().0.iter().filter(|&&[first, _]| first < issued);
+        let runs: Vec<(u64, u64)> = runs.map(|&[first, last]| (first, last.min(issued - 1))).collect();
         let failed = Failures::from_runs(runs).unwrap_or_default();
         let durable = self.durable.get();
         let (mark, holes) = durable.split_first().map_or((0, &[][..]), |(mark, holes)| (*mark, holes));
@@ -234,6 +236,16 @@ impl Board {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_failed_since_the_first_look_is_beyond_the_end() {
+        let column = Column::new(1);
+        column.issue(0, 6);
+        // As if 7 to 9 had been issued between the looks.
+        column.set_failed(&Failures::from_runs(vec![(2, 3), (5, 9), (11, 12)]).unwrap());
+        let read = column.read();
+        assert_eq!((read.issued, read.failed.runs()), (7, &[(2, 3), (5, 6)][..]));
+    }
 
     proptest! {
         #[test]

@@ -29,7 +29,9 @@ pub(super) fn examine(judge: &Judge, block: &[u8], place: Place, allowed: &Allow
     if !found.verdict.is_violation() {
         return found;
     }
-    let newest_trim = allowed.candidates.iter().position(is_trim);
+    // A trim that may have come later leaves zeros: it excuses nothing else.
+    let is_known_trim = |candidate: &Candidate| is_trim(candidate) && candidate.io_len > 0;
+    let newest_trim = allowed.candidates.iter().position(is_known_trim);
     if let Some(at) = newest_trim.filter(|_| !judge.judges_trims()) {
         let verdict = Judge::at_candidate(at, allowed);
         return finding(place, block, verdict, "anything, as it was trimmed");

@@ -323,10 +323,15 @@ impl Judge {
             return self.is_write(block, place, sequence, place.offset);
         }
         // Where the I/O began shows in its pattern alone.
-        let reach = longest.saturating_sub(1).min(place.offset);
-        let mut origins = (0..=reach).step_by(format.interval as usize).map(|back| place.offset - back);
+        let mut origins = self.origins(place, longest);
         self.header_fits(block, place, sequence)
             && origins.any(|origin| self.pattern_fits(block, place, origin))
+    }
+
+    /// Where an I/O of up to `longest` bytes may have begun that has `place` in it.
+    fn origins(&self, place: Place, longest: u64) -> impl Iterator<Item = u64> + use<> {
+        let reach = longest.saturating_sub(1).min(place.offset);
+        (0..=reach).step_by(self.sealer.format.interval as usize).map(move |back| place.offset - back)
     }
 
     #[inline(never)]
@@ -357,10 +362,24 @@ impl Judge {
     }
 
     /// Adds to what may stand in `block` whatever stands there of writes that were issued after the
-    /// last that is known of; where the worker `trims`, zeros too.
-    pub fn allow_later(&self, block: &[u8], place: Place, trims: bool, allowed: &mut Allowed) {
+    /// last that is known of, of up to `longest` bytes; where the worker `trims`, zeros too.
+    pub fn allow_later(
+        &self,
+        block: &[u8],
+        place: Place,
+        (trims, longest): (bool, u64),
+        allowed: &mut Allowed,
+    ) {
         let mut later = diagnose::named_by(self, block, place);
         later.retain(|&(sequence, ..)| sequence >= allowed.issued);
+        if self.sealer.format.pattern.is_some() {
+            // Where such an I/O began shows in its pattern alone.
+            let origin = self.origins(place, longest).find(|&origin| self.pattern_fits(block, place, origin));
+            if !self.sealer.format.method.has_header() && origin.is_some() {
+                later.push((allowed.issued, place.offset, 0));
+            }
+            later.iter_mut().for_each(|one| one.1 = origin.unwrap_or(one.1));
+        }
         // What the header says of an I/O comes first, and counts.
         later.sort_by_key(|&(sequence, ..)| std::cmp::Reverse(sequence));
         later.dedup_by_key(|&mut (sequence, ..)| sequence);

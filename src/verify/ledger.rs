@@ -128,7 +128,10 @@ impl Ledger {
     /// The ledger of a worker that goes on where another, that made `promises`, lost its power.
     #[must_use]
     pub fn resume(promises: &Promises, completed_is_durable: bool, depth: u32) -> Ledger {
+        // A board has room for as many holes as its depth.
+        let holes = promises.writes.durable.holes.len().max(promises.trims.durable.holes.len());
         let mut ledger = Ledger::new(depth);
+        ledger.board = Arc::new(Board::new(holes.max(depth as usize)));
         ledger.writes.resume(&promises.writes, completed_is_durable, &ledger.board.writes);
         ledger.trims.resume(&promises.trims, completed_is_durable, &ledger.board.trims);
         ledger.flush_epoch = promises.flush_epoch;
@@ -395,8 +398,9 @@ mod tests {
                 }
                 ledger.board().set_frozen();
             });
-            let (mut looks, mut seen) = (0, 0);
-            while !board.is_frozen() {
+            let mut seen = 0;
+            loop {
+                let is_last = board.is_frozen();
                 let promises = board.read();
                 for number in seen..promises.issued(Op::Write) {
                     let state = promises.state(Op::Write, number);
@@ -409,9 +413,11 @@ mod tests {
                     }
                 }
                 seen = promises.issued(Op::Write).saturating_sub(64);
-                looks += 1;
+                if is_last {
+                    assert_eq!(promises.issued(Op::Write), WRITES as u64);
+                    break;
+                }
             }
-            assert!(looks > 0);
         });
     }
 
@@ -431,6 +437,9 @@ mod tests {
             let states: Vec<State> = (0..6).map(|number| next.state(Op::Write, number)).collect();
             assert_eq!(states, [durable, failed, durable, third, State::InFlight, State::Unissued]);
             assert_eq!(next.board().read().writes, next.promises().writes);
+            // Nor does a smaller depth forget a hole.
+            let shallow = Ledger::resume(&ledger.promises(), completed_is_durable, 1);
+            assert_eq!(shallow.board().read().writes, shallow.promises().writes);
             // What was lost does not come back by a flush.
             let ticket = next.flush();
             next.flushed(ticket, true);

@@ -6,7 +6,7 @@ mod codec;
 use crate::base::verify::RunId;
 
 use super::promises::Promises;
-pub use codec::{MOST_BYTES, SnapshotError};
+pub use codec::SnapshotError;
 
 /// Why a snapshot was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -341,3 +341,34 @@ proptest! {
         prop_assert_eq!(&mounts[0].mount_point, &point);
     }
 }
+
+#[test]
+fn what_a_file_system_lies_on_is_found_down_to_the_disks() {
+    use super::beneath::Beneath;
+    let machine = Machine::new("", NO_SWAP);
+    let sda = machine.disk("pci0000:00/0000:00:01.0/ata1/block/sda", "8:0");
+    let sda1 = machine.partition(&sda, "sda1", "8:1");
+    machine.partition(&sda, "sda2", "8:2");
+    machine.disk("pci0000:00/0000:00:01.0/ata2/block/sdb", "8:16");
+    let dm = machine.disk("virtual/block/dm-0", "253:0");
+    machine.link(&format!("{dm}/slaves/sda1"), &sda1);
+    let file = machine.path("image");
+    fs::write(&file, "").unwrap();
+    let loop0 = machine.disk("virtual/block/loop0", "7:0");
+    machine.write(&format!("{loop0}/loop/backing_file"), &format!("{}\n", file.display()));
+    let number = |text: &str| DeviceNumber::parse(text).unwrap();
+    let below = |text: &str| Beneath::file_system(&machine.sysfs, number(text)).unwrap();
+    let names = |text: &str| below(text).devices.into_values().collect::<Vec<_>>();
+    assert_eq!(names("8:1"), ["sda", "sda1"]);
+    assert_eq!(names("253:0"), ["sda", "sda1", "dm-0"]);
+    assert_eq!(names("0:99"), Vec::<String>::new());
+    assert_eq!(names("7:0"), ["loop0"]);
+    let id = fs::metadata(&file).map(|metadata| {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
+    });
+    assert!(below("7:0").files.contains(&id.unwrap()));
+    assert_eq!(Beneath::device(&machine.sysfs, number("253:0")).unwrap(), below("253:0"));
+    assert_eq!(below("253:0").shared_with(&below("8:2")), Some("sda"));
+    assert_eq!(below("253:0").shared_with(&below("8:16")), None);
+}

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub mod affinity;
+pub mod beneath;
 pub mod block;
 pub mod claims;
 pub mod identity;

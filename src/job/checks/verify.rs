@@ -46,10 +46,6 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let rules = [
         ("verify_only", verify.only, verifies, VERIFY),
         ("verify_only", verify.only, writes, WRITES),
-        ("verify_state_load", job.state.load, verifies, VERIFY),
-        ("verify_state_load", job.state.load, writes, WRITES),
-        ("verify_state_continue", job.state.go_on, verifies, VERIFY),
-        ("verify_state_continue", job.state.go_on, writes, WRITES),
         ("verify_pattern_interval", verify.pattern_interval.is_some(), verify.pattern.is_some(), PATTERN),
         ("verify_async_cpus", verify.async_cpus.is_some(), verify.async_threads > 0, ASYNC),
         ("verify_backlog", backlog, verifies, VERIFY),

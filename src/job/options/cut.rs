@@ -53,8 +53,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "true",
         Kind::Flag(|job| &mut job.state.save),
         "Leaves a snapshot of what was promised when the writing of a job that verifies ends, for any \
-         reason: in `state_dir`, named as the job file with `.state`. Not for engine `null`, and for \
-         `sim` only with a trigger, `state_checkpoint`, `state_dir` or `sim_cut_after`.",
+         reason: in `state_dir`, named as the job file with `.state`. For engine \
+         `null` only with a trigger or `state_checkpoint`, for `sim` also with `state_dir` or \
+         `sim_cut_after`.",
     ),
     entry(
         SNAPSHOTS,

@@ -53,6 +53,8 @@ pub(crate) struct Frozen {
     pub judges_trims: bool,
     /// The workload trims.
     pub trims: bool,
+    /// Its longest write.
+    pub longest: u64,
 }
 
 impl Frozen {
@@ -203,7 +205,7 @@ fn explain(
 ) {
     let mut allowed = frozen.allowed(place, newest);
     if frozen.promises.open_end {
-        judge.allow_later(block, place, frozen.trims, &mut allowed);
+        judge.allow_later(block, place, (frozen.trims, frozen.longest), &mut allowed);
     }
     let finding = judge.judge(block, place, &allowed);
     if finding.verdict == Verdict::Ok {

@@ -34,6 +34,7 @@ impl<Q: Queue> Worker<Q> {
         if verification.waits_for_leave() && self.live.may_judge() {
             verification.go_on();
         }
+        verification.dismiss();
         let busy = verification.advance(self.in_flight);
         self.verification = Some(verification);
         if self.batch.is_empty() {
@@ -97,7 +98,7 @@ impl<Q: Queue> Worker<Q> {
                 if purpose == Purpose::Plain && verification.audits() {
                     purpose = Purpose::Judge;
                 }
-                if purpose != Purpose::Plain {
+                if purpose != Purpose::Plain && !verification.is_dismissed() {
                     let place = Place { target: io.target, offset: io.offset };
                     let len = io.len as usize;
                     verification.judge(&mut io.buffer[..len], place, purpose, self.now_ns);
@@ -131,7 +132,10 @@ impl<Q: Queue> Worker<Q> {
                 }
                 let place = Place { target: io.target, offset: io.offset };
                 let read = SweepRead { place, len: io.len };
-                verification.unreadable(read, purpose, format!("reading failed: {status}"), self.now_ns);
+                if !verification.is_dismissed() {
+                    let why = format!("reading failed: {status}");
+                    verification.unreadable(read, purpose, why, self.now_ns);
+                }
                 own
             }
         }

@@ -27,6 +27,8 @@ use verify::{Purpose, Verification};
 /// How long the engine may sleep at most when there is nothing to do but wait: requests to stop
 /// and to publish are looked at in between.
 const MAX_WAIT_NS: u64 = 5_000_000;
+/// The same where a trigger may ask for the ledger.
+const MAX_WAIT_WITH_LEDGER_NS: u64 = 1_000_000;
 /// How long a worker waits for its last I/Os when its queue has died.
 const STOP_WAIT_NS: u64 = 100_000_000;
 /// Housekeepings between two looks at the 99th percentile.

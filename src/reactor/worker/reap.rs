@@ -63,7 +63,8 @@ impl<Q: Queue> Worker<Q> {
             Phase::Ramp | Phase::Run => self.phase_end_ns.saturating_sub(self.now_ns).max(1000),
             _ => MAX_WAIT_NS,
         };
-        Wait { min, timeout_ns: left_ns.min(MAX_WAIT_NS) }
+        let longest = if self.verification.is_some() { MAX_WAIT_WITH_LEDGER_NS } else { MAX_WAIT_NS };
+        Wait { min, timeout_ns: left_ns.min(longest) }
     }
 
     /// Counts what has come back and takes the buffers. Counted in place and moved afterwards: of

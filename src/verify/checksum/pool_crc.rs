@@ -57,7 +57,7 @@ impl PoolCrc {
     }
 
     /// CRC-32C without final inversion of a `block` behind its digest. All of it is of the pool but
-    /// the first [`HEAD`] bytes and the first [`GRAIN`] of each further sector; stretch n, of
+    /// the first 128 bytes and the first [`GRAIN`] of each further sector; stretch n, of
     /// `stretch` bytes each, begins in the pool at the byte that `start` says.
     ///
     /// # Panics

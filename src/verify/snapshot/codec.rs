@@ -18,9 +18,6 @@ const MAGIC: &str = "fio-spdk snapshot ";
 const VERSION: u32 = 1;
 /// Length of the checksum: CRC-64/NVME.
 const SUM: usize = 8;
-/// The longest snapshot that is read.
-pub const MOST_BYTES: u64 = 256 << 20;
-
 /// Why bytes are no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotError {

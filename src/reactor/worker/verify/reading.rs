@@ -90,11 +90,19 @@ impl Verification {
 
     /// Ends if nothing is to be read back now; what was found on the way is told. True if so.
     pub(in crate::reactor::worker) fn dismiss(&mut self) -> bool {
-        let dismissed = self.ledger.board().is_dismissed();
-        if dismissed {
+        let dismissed = self.is_dismissed();
+        if dismissed && self.stage != Stage::Done {
             self.stage = Stage::Done;
+            // The rest is for a later run.
+            self.tally.promised = self.tally.checked;
         }
         dismissed
+    }
+
+    /// Whether what is read back now is read from a device that is about to lose its power.
+    #[inline]
+    pub(in crate::reactor::worker) fn is_dismissed(&self) -> bool {
+        self.ledger.board().is_dismissed()
     }
 
     pub(super) fn wants_all(&self) -> bool {
@@ -124,6 +132,7 @@ impl Verification {
             promises,
             fsynced,
             judges_trims: self.spec.trim_verify_zero,
+            longest: u64::from(self.workload.sizes.get(Op::Write).max()),
             trims: self.workload.trim.is_some() || matches!(self.workload.mix, Mix::Trim | Mix::TrimWrite),
         }));
         Ok(())

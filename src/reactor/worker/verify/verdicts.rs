@@ -250,7 +250,9 @@ impl Verification {
 
     /// The result; `None` if nothing was to be judged.
     pub(in crate::reactor::worker) fn finish(mut self) -> Option<Box<VerifyTally>> {
-        let nothing_found = self.tally.checked == 0 && self.rereads() == 0;
+        let tally = &self.tally;
+        let nothing_found =
+            tally.checked == 0 && tally.checked_early == 0 && tally.violations() == 0 && self.rereads() == 0;
         let nothing_asked = !self.spec.do_verify && self.spec.backlog == 0;
         if !self.audits() && nothing_found && (nothing_asked || self.ledger.board().is_dismissed()) {
             return None;
