@@ -272,10 +272,8 @@ pub(crate) fn read(
 fn unknown(name: &str, key: &Place) -> Issue {
     let issue = Issue::new(format!("a campaign has no `{name}`")).at(key);
     if let Some((_, option)) = find(name) {
-        return issue.help(format!(
-            "`{}` is an option of jobs: put it into `[global]` or a `[[job]]`",
-            option.name
-        ));
+        return issue
+            .help(format!("`{}` is an option of jobs: put it into `[global]` or a `[[job]]`", option.name));
     }
     let with_near = with_nearest(issue, name, ENTRIES.iter().map(|entry| entry.name));
     if with_near.help.is_empty() {
@@ -313,7 +311,8 @@ pub(crate) fn refuse_own(level: &Level, issues: &mut Vec<Issue>) {
 pub(crate) fn check(spec: &CampaignSpec, jobs: &[JobSpec], header: &Place, issues: &mut Vec<Issue>) {
     let verifies = |job: &&JobSpec| job.verify.method.is_some() && job.mix.modifies() && !job.verify.only;
     if !jobs.iter().any(|job| verifies(&job)) {
-        let issue = Issue::new("no job of this campaign writes and verifies: nothing could be judged after a cut");
+        let issue =
+            Issue::new("no job of this campaign writes and verifies: nothing could be judged after a cut");
         issues.push(issue.at(header).help("for example rw = \"randwrite\" and verify = \"crc32c\""));
     }
     for job in jobs.iter().filter(verifies) {

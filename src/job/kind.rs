@@ -257,9 +257,8 @@ pub(crate) fn window(value: &Value) -> Outcome<(u64, u64)> {
         Data::Text(text) => text.split_once(".."),
         _ => None,
     };
-    let part = |text: &str| {
-        parse_time_ns(text.trim(), crate::base::units::SECOND_NS).map_err(|why| value.bad(why))
-    };
+    let part =
+        |text: &str| parse_time_ns(text.trim(), crate::base::units::SECOND_NS).map_err(|why| value.bad(why));
     let (from, to) = match parts {
         Some((from, to)) => (part(from)?, part(to)?),
         None => {

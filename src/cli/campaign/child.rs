@@ -114,13 +114,7 @@ impl Watch {
     }
 
     /// Runs a command of the user's, at most this long.
-    pub fn run_shell(
-        &self,
-        command: &mut Command,
-        log: &Path,
-        on_signal: OnSignal,
-        limit_ns: u64,
-    ) -> Ended {
+    pub fn run_shell(&self, command: &mut Command, log: &Path, on_signal: OnSignal, limit_ns: u64) -> Ended {
         self.run(command, log, on_signal, &mut |since_ns| {
             (since_ns > limit_ns).then(|| format!("took longer than {}", span(limit_ns)))
         })

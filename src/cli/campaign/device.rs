@@ -55,9 +55,10 @@ fn part(device: &BlockDevice) -> String {
 impl Target {
     /// For the evidence.
     pub fn object(&self) -> Value {
-        let known = self.known.as_ref().map(
-            |known| json!({ "serial": known.serial, "wwid": known.wwid, "partition": known.part }),
-        );
+        let known = self
+            .known
+            .as_ref()
+            .map(|known| json!({ "serial": known.serial, "wwid": known.wwid, "partition": known.part }));
         json!({ "path": self.path, "device": known })
     }
 

@@ -28,8 +28,7 @@ pub struct Begin {
 impl Begin {
     fn text(&self) -> String {
         let targets: Vec<Value> = self.targets.iter().map(Target::object).collect();
-        let overrides: Vec<Value> =
-            self.overrides.iter().map(|(name, value)| json!([name, value])).collect();
+        let overrides: Vec<Value> = self.overrides.iter().map(|(name, value)| json!([name, value])).collect();
         // As text, because many programs keep numbers as fractions of 53 bits.
         let seed = self.seed.to_string();
         let version = env!("CARGO_PKG_VERSION");
@@ -45,7 +44,12 @@ impl Begin {
         };
         Some(Begin {
             seed: value.get("seed")?.as_str()?.parse().ok()?,
-            targets: value.get("targets")?.as_array()?.iter().map(Target::from_object).collect::<Option<_>>()?,
+            targets: value
+                .get("targets")?
+                .as_array()?
+                .iter()
+                .map(Target::from_object)
+                .collect::<Option<_>>()?,
             overrides: value.get("options")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
         })
     }
@@ -106,8 +110,7 @@ impl Evidence {
         let done = read(lines).map_err(|why| wrong(&path, &why))?;
         sync_folder(folder).map_err(|why| wrong(folder, &why))?;
         let lines = lines.try_clone().map_err(|why| wrong(&path, &why))?;
-        let mut evidence =
-            Evidence { folder: folder.clone(), lines, begin, done, unfinished: None };
+        let mut evidence = Evidence { folder: folder.clone(), lines, begin, done, unfinished: None };
         evidence.put_aside()?;
         Ok(evidence)
     }
@@ -122,6 +125,11 @@ impl Evidence {
         self.folder.join(format!("{cycle:06}"))
     }
 
+    /// Whether part of the next cycle was done once, by this campaign or an earlier attempt at it.
+    pub fn next_was_begun(&self) -> bool {
+        aside(&self.of(self.next()), 1).exists()
+    }
+
     /// The number of the next cycle.
     pub fn next(&self) -> u64 {
         self.done.len() as u64 + 1
@@ -133,8 +141,8 @@ impl Evidence {
         if !cut_off.exists() {
             return Ok(());
         }
-        let name = |number: u64| PathBuf::from(format!("{}.unfinished-{number}", cut_off.display()));
-        let free = (1..).map(name).find(|name| !name.exists()).unwrap_or_default();
+        let free =
+            (1..).map(|number| aside(&cut_off, number)).find(|name| !name.exists()).unwrap_or_default();
         fs::rename(&cut_off, &free).map_err(|why| format!("{}: {why}", cut_off.display()))?;
         self.unfinished = Some(free);
         Ok(())
@@ -148,6 +156,10 @@ impl Evidence {
         self.done.push(cycle);
         Ok(())
     }
+}
+
+fn aside(folder: &Path, number: u64) -> PathBuf {
+    PathBuf::from(format!("{}.unfinished-{number}", folder.display()))
 }
 
 fn changed(what: &str, begun: &Path, folder: &Path) -> String {
@@ -290,6 +302,8 @@ mod tests {
             assert_eq!(evidence.unfinished, Some(fs::canonicalize(&aside).unwrap()));
             assert!(!evidence.of(2).exists() && aside.exists());
         }
+        let evidence = open(root.path(), "text").unwrap();
+        assert!(evidence.unfinished.is_none() && evidence.next_was_begun());
     }
 
     #[test]

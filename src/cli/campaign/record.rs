@@ -188,9 +188,10 @@ fn numbers(cycles: impl Iterator<Item = u64>) -> String {
             _ => runs.push((number, number)),
         }
     }
-    let shown = runs.iter().take(MOST).map(|&(first, last)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    });
+    let shown = runs
+        .iter()
+        .take(MOST)
+        .map(|&(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
     let more = if runs.len() > MOST { ", ..." } else { "" };
     shown.collect::<Vec<_>>().join(", ") + more
 }
@@ -212,12 +213,21 @@ pub fn table(done: &[Cycle], cycles: u64) -> String {
     out.push_str(&format!("  {:<18}{:>14}{:>9}\n", "verdict", "blocks", "cycles"));
     for verdict in Verdict::ALL {
         let of = |cycle: &Cycle| {
-            cycle.verdicts.iter().filter(|(name, _)| name == verdict.name()).map(|(_, count)| count).sum::<u64>()
+            cycle
+                .verdicts
+                .iter()
+                .filter(|(name, _)| name == verdict.name())
+                .map(|(_, count)| count)
+                .sum::<u64>()
         };
         let blocks: u64 = done.iter().map(of).sum();
         if blocks > 0 {
             let which = || done.iter().filter(|cycle| of(cycle) > 0);
-            let mark = if verdict.is_violation() { numbers(which().map(|cycle| cycle.number)) } else { String::new() };
+            let mark = if verdict.is_violation() {
+                numbers(which().map(|cycle| cycle.number))
+            } else {
+                String::new()
+            };
             let row = format!("  {:<18}{blocks:>14}{:>9}  {mark}", verdict.name(), which().count());
             out.push_str(row.trim_end());
             out.push('\n');
@@ -276,7 +286,11 @@ mod tests {
     #[test]
     fn a_line_for_people_has_all_that_is_not_ok_and_one_line() {
         let told = cycle(7, Outcome::Violation, &[("ok", 8), ("lost", 1)]).told(100);
-        assert!(told.starts_with("cycle   7 of 100: cut after 27.31s, 9 of 10 blocks checked, 1 lost: violation ("));
+        assert!(
+            told.starts_with(
+                "cycle   7 of 100: cut after 27.31s, 9 of 10 blocks checked, 1 lost: violation ("
+            )
+        );
         assert_eq!(told.matches('\n').count(), 1, "{told}");
     }
 
