@@ -58,6 +58,8 @@ struct Attempt<'a> {
     cycle: Cycle,
     /// The power was cut, or nearly.
     cut: bool,
+    /// What could not be judged, and why.
+    doubts: Vec<String>,
 }
 
 impl Bench<'_> {
@@ -70,7 +72,7 @@ impl Bench<'_> {
             continues: before.is_some(),
             ..Cycle::default()
         };
-        let mut attempt = Attempt { bench: self, folder, cycle, cut: false };
+        let mut attempt = Attempt { bench: self, folder, cycle, cut: false, doubts: Vec::new() };
         let begun_ns = self.watch.now_ns();
         let steps = attempt.steps(before);
         if let Err(Stop::Refused(code, why)) = steps {
@@ -83,8 +85,7 @@ impl Bench<'_> {
             return Ran::Interrupted;
         }
         attempt.took("all", self.watch.now_ns() - begun_ns);
-        attempt.judge_cycle();
-        Ran::Ended(attempt.cycle)
+        Ran::Ended(attempt.conclude())
     }
 
     /// Brings the device back that an attempt at cycle `number` has left in `folder`, if it had cut
@@ -94,7 +95,7 @@ impl Bench<'_> {
             return Ok(());
         }
         let cycle = Cycle { number, ..Cycle::default() };
-        let mut attempt = Attempt { bench: self, folder, cycle, cut: true };
+        let mut attempt = Attempt { bench: self, folder, cycle, cut: true, doubts: Vec::new() };
         attempt.power_on();
         match attempt.wait_ready() {
             Err(Stop::Failed(why)) => attempt.cycle.why.push(why),
@@ -366,7 +367,9 @@ impl Attempt<'_> {
         let ended = self.bench.watch.run_shell(&mut command, &log, OnSignal::Tell, limit_ns);
         self.took("judge", ended.took_ns);
         self.cycle.judge_exit = ended.code();
-        self.cycle.take(&json_of(&self.path("judge.json")));
+        let report = json_of(&self.path("judge.json"));
+        self.cycle.take(&report);
+        self.doubts = doubts(&report);
         match ended.code().and_then(|code| u8::try_from(code).ok()) {
             Some(EXIT_OK | EXIT_VIOLATION | EXIT_INCONCLUSIVE) => Ok(()),
             _ => match ended.trouble() {
@@ -398,19 +401,42 @@ impl Attempt<'_> {
     }
 
     /// Says how the cycle ended.
-    fn judge_cycle(&mut self) {
-        let broken = |code: Option<i32>| code == Some(i32::from(EXIT_VIOLATION));
-        let cycle = &mut self.cycle;
-        cycle.outcome = if broken(cycle.judge_exit) || broken(cycle.write_exit) {
-            Outcome::Violation
-        } else if !cycle.why.is_empty() {
-            Outcome::Failed
-        } else if cycle.judge_exit == Some(i32::from(EXIT_OK)) {
-            Outcome::Clean
-        } else {
-            Outcome::Inconclusive
-        };
+    fn conclude(mut self) -> Cycle {
+        self.cycle.outcome = outcome(&self.cycle);
+        if self.cycle.outcome == Outcome::Inconclusive {
+            self.cycle.why = self.doubts;
+        }
+        self.cycle
     }
+}
+
+/// What the exit codes of both children and the troubles on the way come to.
+fn outcome(cycle: &Cycle) -> Outcome {
+    let was = |exit: Option<i32>, code: u8| exit == Some(i32::from(code));
+    if was(cycle.judge_exit, EXIT_VIOLATION) || was(cycle.write_exit, EXIT_VIOLATION) {
+        Outcome::Violation
+    } else if !cycle.why.is_empty() {
+        Outcome::Failed
+    } else if was(cycle.judge_exit, EXIT_OK) {
+        Outcome::Clean
+    } else {
+        Outcome::Inconclusive
+    }
+}
+
+/// Why blocks were not judged, as the judging child reports it.
+fn doubts(report: &Value) -> Vec<String> {
+    let jobs = report.get("jobs").and_then(Value::as_array).into_iter().flatten();
+    let mut doubts = Vec::new();
+    for verify in jobs.filter_map(|job| job.get("verify")) {
+        let reasons = verify.get("not_checked_why").and_then(Value::as_object);
+        doubts
+            .extend(reasons.into_iter().flatten().map(|(why, count)| format!("{count} not checked: {why}")));
+        if verify.get("checked").and_then(Value::as_u64) == Some(0) {
+            doubts.push("a job had nothing to check".to_owned());
+        }
+    }
+    doubts
 }
 
 /// The one target of all jobs, if it is one.
@@ -444,6 +470,8 @@ fn shell_quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -452,6 +480,30 @@ mod tests {
         let script = format!("printf %s {}", shell_quoted(text));
         let said = Command::new("sh").args(["-c", &script]).output().unwrap().stdout;
         assert_eq!(String::from_utf8_lossy(&said), text);
+    }
+
+    #[test]
+    fn a_violation_goes_above_troubles_and_these_above_doubt() {
+        let of = |write, judge, why: &[&str]| {
+            let why = why.iter().map(|why| (*why).to_owned()).collect();
+            outcome(&Cycle { write_exit: write, judge_exit: judge, why, ..Cycle::default() })
+        };
+        assert_eq!(of(Some(0), Some(0), &[]), Outcome::Clean);
+        assert_eq!(of(Some(5), Some(0), &[]), Outcome::Clean);
+        assert_eq!(of(Some(0), Some(5), &[]), Outcome::Inconclusive);
+        assert_eq!(of(Some(0), Some(0), &["late"]), Outcome::Failed);
+        assert_eq!(of(Some(0), Some(1), &["late"]), Outcome::Violation);
+        assert_eq!(of(Some(1), None, &["late"]), Outcome::Violation);
+        assert_eq!(of(None, None, &["killed"]), Outcome::Failed);
+    }
+
+    #[test]
+    fn doubts_have_their_reasons() {
+        let job = |verify: Value| json!({ "jobs": [{ "verify": verify }] });
+        let report = job(json!({ "checked": 5, "not_checked_why": { "the device is gone": 3 } }));
+        assert_eq!(doubts(&report), ["3 not checked: the device is gone"]);
+        assert_eq!(doubts(&job(json!({ "checked": 0 }))), ["a job had nothing to check"]);
+        assert!(doubts(&job(json!({ "checked": 5 }))).is_empty() && doubts(&Value::Null).is_empty());
     }
 
     #[test]

@@ -244,6 +244,33 @@ mod tests {
         assert_eq!(said, json!([{ "target": "data", "device": null }]));
     }
 
+    /// A machine with these drives: name and serial number.
+    fn machine(drives: &[(&str, &str)]) -> (tempfile::TempDir, Sysfs) {
+        let root = tempfile::tempdir().unwrap();
+        for (at, (name, serial)) in drives.iter().enumerate() {
+            let drive = root.path().join("sys/block").join(name);
+            std::fs::create_dir_all(drive.join("device")).unwrap();
+            std::fs::write(drive.join("dev"), format!("259:{at}\n")).unwrap();
+            std::fs::write(drive.join("device/serial"), format!("{serial}\n")).unwrap();
+        }
+        let sysfs = Sysfs::under(root.path());
+        (root, sysfs)
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_serial_number_whatever_its_name_is() {
+        let known = Known { serial: Some("S2".to_owned()), ..Known::default() };
+        let path = Path::new("/dev/nvme9n1");
+        let (_root, sysfs) = machine(&[("nvme0n1", "S1"), ("nvme1n1", "S2")]);
+        assert_eq!(locate(&sysfs, path, &known), Ok("/dev/nvme1n1".to_owned()));
+        let (_root, sysfs) = machine(&[("nvme0n1", "S1")]);
+        assert!(locate(&sysfs, path, &known).unwrap_err().contains("no device"));
+        // Never a guess: it will be written to.
+        let (_root, sysfs) = machine(&[("nvme0n1", "S2"), ("nvme1n1", "S2")]);
+        let why = locate(&sysfs, path, &known).unwrap_err();
+        assert!(why.contains("several") && why.contains("nvme0n1, nvme1n1"), "{why}");
+    }
+
     #[test]
     fn a_device_that_is_gone_is_missed_by_its_serial_number() {
         let why = locate(&Sysfs::default(), Path::new("/dev/no-such-device"), &known()).unwrap_err();
