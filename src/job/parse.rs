@@ -126,7 +126,7 @@ fn judge_campaign(
     wanted: bool,
     issues: &mut Vec<Issue>,
 ) -> Option<CampaignSpec> {
-    let whole = issues.is_empty() && texts.iter().all(|text| text.complete);
+    let whole = texts.iter().all(|text| text.complete);
     for text in texts {
         match (text.campaign.take(), wanted) {
             (Some((header, _)), false) => {
@@ -145,6 +145,7 @@ fn judge_campaign(
                 levels.for_each(|level| campaign::refuse_own(level, issues));
                 if let Some(spec) = &spec
                     && whole
+                    && issues.is_empty()
                     && specs.len() == jobs.len()
                 {
                     campaign::check(spec, specs, &header, issues);

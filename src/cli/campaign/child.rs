@@ -194,6 +194,6 @@ pub fn last_line(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     // What a diagnostic says stands above the excerpt of the file.
-    let line = lines().find(|line| line.starts_with("error:")).or_else(|| lines().last());
+    let line = lines().find(|line| line.starts_with("error:")).or_else(|| lines().next_back());
     line.unwrap_or_default().trim_start_matches("error: ").chars().take(300).collect()
 }

@@ -97,9 +97,8 @@ impl Bench<'_> {
         let cycle = Cycle { number, ..Cycle::default() };
         let mut attempt = Attempt { bench: self, folder, cycle, cut: true, doubts: Vec::new() };
         attempt.power_on();
-        match attempt.wait_ready() {
-            Err(Stop::Failed(why)) => attempt.cycle.why.push(why),
-            _ => {}
+        if let Err(Stop::Failed(why)) = attempt.wait_ready() {
+            attempt.cycle.why.push(why);
         }
         if attempt.cycle.why.is_empty() { Ok(()) } else { Err(attempt.cycle.why.join("; ")) }
     }
@@ -303,22 +302,21 @@ impl Attempt<'_> {
 
     /// Waits until the device is back: gives the old and new names of the targets.
     fn wait_ready(&mut self) -> Result<Vec<(String, String)>, Stop> {
-        let (watch, spec) = (&self.bench.watch, self.bench.spec);
+        let watch = &self.bench.watch;
+        let limit_ns = self.bench.spec.ready_timeout_ns;
         let begun_ns = watch.now_ns();
-        let log = self.path("wait_ready.log");
+        let mut first = true;
+        let mut last_why = None;
         loop {
-            let left_ns = (begun_ns + spec.ready_timeout_ns).saturating_sub(watch.now_ns());
-            let ready = match &spec.wait_ready {
-                None => None,
-                Some(text) => {
-                    let ended = self.command(text, &log, OnSignal::Tell, left_ns);
-                    ended.trouble().map(|why| told("wait_ready", &why, &log))
-                }
-            };
-            let found = match ready {
-                None => self.locate(),
-                Some(why) => Err(why),
-            };
+            let spent_ns = watch.now_ns() - begun_ns;
+            let left_ns = limit_ns.saturating_sub(spent_ns);
+            if left_ns == 0 && !first {
+                let why = last_why.unwrap_or_default();
+                let limit = span(limit_ns);
+                return Err(Stop::Failed(format!("the device was not back within {limit}: {why}")));
+            }
+            first = false;
+            let found = self.is_ready(left_ns).and_then(|()| self.locate());
             if self.interrupted() {
                 return Err(Stop::Interrupted);
             }
@@ -328,13 +326,21 @@ impl Attempt<'_> {
                     self.cycle.targets = names.iter().map(|(_, now)| now.clone()).collect();
                     return Ok(names);
                 }
-                Err(why) if watch.now_ns() >= begun_ns + spec.ready_timeout_ns => {
-                    let limit = span(spec.ready_timeout_ns);
-                    return Err(Stop::Failed(format!("the device was not back within {limit}: {why}")));
+                // An answer says more than that the last time to ask was too short for one.
+                Err(why) if last_why.is_none() || watch.now_ns() - begun_ns < limit_ns => {
+                    last_why = Some(why)
                 }
-                Err(_) => watch.pause(ASK_NS),
+                Err(_) => {}
             }
+            watch.pause(ASK_NS.min(limit_ns.saturating_sub(watch.now_ns() - begun_ns)));
         }
+    }
+
+    fn is_ready(&self, limit_ns: u64) -> Result<(), String> {
+        let Some(text) = &self.bench.spec.wait_ready else { return Ok(()) };
+        let log = self.path("wait_ready.log");
+        let ended = self.command(text, &log, OnSignal::Tell, limit_ns);
+        ended.trouble().map_or(Ok(()), |why| Err(told("wait_ready", &why, &log)))
     }
 
     /// Judges what stands there by the snapshot.
