@@ -242,3 +242,98 @@ fn lines_of_verdicts_have_the_fields_of_the_page() {
         assert!(section.contains(&format!("`{name}`")), "the page does not name `{name}`");
     }
 }
+
+/// Reads a snapshot by the tables of the page alone.
+struct SnapshotReader<'a> {
+    rest: &'a [u8],
+    /// Numbers and texts by their fields, in order.
+    seen: Vec<(String, String)>,
+}
+
+impl SnapshotReader<'_> {
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let (bytes, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        bytes.to_vec()
+    }
+
+    fn number(&mut self) -> u64 {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let byte = self.bytes(1)[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return number;
+            }
+        }
+    }
+
+    fn section(&mut self, heading: &str) {
+        for row in table(heading) {
+            let (field, kind) = (row[0].clone(), row[1].as_str());
+            let value = match kind {
+                "16 bytes" => format!("{:02x?}", self.bytes(16)),
+                "number" => self.number().to_string(),
+                "text" => {
+                    let len = usize::try_from(self.number()).expect("a length");
+                    String::from_utf8(self.bytes(len)).expect("UTF-8")
+                }
+                "rising" | "runs" => {
+                    let count = self.number();
+                    let mut at = 0;
+                    let mut numbers = Vec::new();
+                    for _ in 0..count {
+                        at += self.number();
+                        numbers.push(at);
+                    }
+                    format!("{numbers:?}")
+                }
+                "mutated" => {
+                    self.section("Snapshot: mutated");
+                    continue;
+                }
+                list => {
+                    let of = list.strip_prefix("list of ").unwrap_or_else(|| panic!("no kind: {list}"));
+                    for _ in 0..self.number() {
+                        self.section(&format!("Snapshot: {of}"));
+                    }
+                    continue;
+                }
+            };
+            self.seen.push((field, value));
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_read_by_the_tables_of_the_page() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verify/snapshot/version-1.state");
+    let stored = std::fs::read(path).expect("the golden snapshot");
+    let body = stored.strip_prefix(b"fio-spdk snapshot 1\n").expect("the line");
+    let (body, sum) = body.split_at(body.len() - 8);
+    let mut expected = [0; 8];
+    checksum::digest(Method::Crc64Nvme, &stored[..stored.len() - 8], &mut expected);
+    assert_eq!(sum, expected);
+    let mut reader = SnapshotReader { rest: body, seen: Vec::new() };
+    reader.section("Snapshot");
+    assert!(reader.rest.is_empty(), "{} bytes are in no table", reader.rest.len());
+    for (field, value) in [
+        ("tool", "0.1.0"),
+        ("name", "golden"),
+        ("value", "\"randwrite\""),
+        ("seed", "42"),
+        ("path", "/dev/nvme0n1"),
+        ("volatile_cache", "1"),
+        ("issued", "1000"),
+        ("in_flight", "[991, 998, 999]"),
+        ("failed", "[17, 17, 40, 49]"),
+        ("mark", "900"),
+        ("holes", "[880]"),
+        ("flush_epoch", "9"),
+        ("open_end", "1"),
+    ] {
+        let is_there = reader.seen.iter().any(|(name, seen)| name == field && seen == value);
+        assert!(is_there, "{field} is nowhere {value}: {:?}", reader.seen);
+    }
+}

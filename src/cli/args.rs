@@ -22,6 +22,8 @@ pub enum Action {
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
     ShowBlock(Request),
+    /// `fio-spdk state show`.
+    ShowState(super::state::Request),
     /// Print this and end well.
     Print(String),
 }
@@ -115,6 +117,7 @@ fn command() -> Command {
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
+        .subcommand(state_command())
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
@@ -189,6 +192,26 @@ fn block_command() -> Command {
     )
 }
 
+fn state_command() -> Command {
+    Command::new("state")
+        .about("Look at snapshots of what was promised")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("show")
+                .about("Show what was issued, in flight, failed and durable, for every worker")
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+                .arg(Arg::new("file").value_name("FILE").required(true).help("The snapshot, JOB.state")),
+        )
+}
+
+fn state_request(matches: &ArgMatches) -> Action {
+    let Some(("show", show)) = matches.subcommand() else { return Action::Print(String::new()) };
+    Action::ShowState(super::state::Request {
+        file: show.get_one::<String>("file").cloned().unwrap_or_default().into(),
+        json: show.get_flag("json"),
+    })
+}
+
 fn block_offset(text: &str) -> Result<u64, String> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
@@ -235,6 +258,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         Some(("devices", sub)) => return Ok(Action::Devices { json: sub.get_flag("json") }),
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
+        Some(("state", sub)) => return Ok(state_request(sub)),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }

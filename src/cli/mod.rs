@@ -8,6 +8,7 @@ mod campaign;
 pub mod devices;
 mod output;
 mod signals;
+mod state;
 mod terminal;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Ok(Action::Devices { json }) => print_devices(json),
         Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
+        Ok(Action::ShowState(request)) => state::show(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();

@@ -18,6 +18,7 @@ mod verify_tests;
 pub use data::{
     CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
 };
+pub use text::calendar;
 pub use trigger::{CommandReport, TriggerReport};
 pub use verify::finding_line;
 

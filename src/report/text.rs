@@ -3,7 +3,8 @@
 use crate::base::units::{SECOND_NS, format_time_ns};
 
 /// Milliseconds since 1970 in the form of C's `ctime`, in UTC: `Sat Nov 21 05:24:01 2026`.
-pub(super) fn calendar(unix_ms: u64) -> String {
+#[must_use]
+pub fn calendar(unix_ms: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -31,6 +31,7 @@ use crate::job::JobSpec;
 use crate::report::Report;
 
 pub use progress::Progress;
+pub use state_file::load as load_snapshot;
 
 /// What the command line adds to the jobs.
 #[derive(Clone, Debug, Default)]

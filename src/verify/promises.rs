@@ -91,7 +91,9 @@ impl Failures {
         }
     }
 
-    pub(super) fn contains(&self, number: u64) -> bool {
+    /// Whether `number` failed.
+    #[must_use]
+    pub fn contains(&self, number: u64) -> bool {
         let at = self.runs.partition_point(|&(_, last)| last < number);
         self.runs.get(at).is_some_and(|&(first, _)| first <= number)
     }

@@ -107,7 +107,7 @@ const METHODS: &[&str] = &[
     r#"verify = 'pattern_hdr'; verify_pattern = '"abcd"%o'"#,
     "verify = 'crc16'; verify_pattern = 7",
     "verify = 'crc32c'; verify_offset = 64",
-    "verify = 'sha1'; verify_offset = 16",
+    "verify = 'sha1'; verify_offset = 128",
     "verify = 'meta'; verify_offset = 392",
     "verify = 'crc32c'; verify_write_sequence = false",
     "verify = 'crc32c'; verify_header_seed = false",

@@ -1,0 +1,269 @@
+//! `fio-spdk state show`: what a snapshot says was promised.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::base::Op;
+use crate::base::host::printable;
+use crate::base::units::format_size;
+use crate::report::calendar;
+use crate::run::load_snapshot;
+use crate::verify::promises::{Mutated, Promises};
+use crate::verify::snapshot::{Cause, JobState, Snapshot, TargetState, WorkerState};
+
+use super::{EXIT_USAGE, output};
+
+/// Numbers that are listed; of more, how many there are.
+const MOST_LISTED: usize = 16;
+
+/// What to show, and how.
+#[derive(Debug)]
+pub struct Request {
+    pub file: PathBuf,
+    pub json: bool,
+}
+
+/// Shows a snapshot; the exit code.
+pub fn show(request: &Request) -> u8 {
+    match load_snapshot(&request.file) {
+        Ok(snapshot) if request.json => output::print(&format!("{:#}\n", object(&snapshot))),
+        Ok(snapshot) => output::print(&text(&snapshot)),
+        Err(why) => {
+            eprintln!("error: {why}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn cause(snapshot: &Snapshot) -> &'static str {
+    match snapshot.cause {
+        Cause::Ended => "when the writing ended",
+        Cause::Trigger => "when a trigger fired",
+        Cause::Checkpoint => "by a checkpoint, while the job ran",
+    }
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    let mut out = format!(
+        "run {}\ntaken {} UTC, {}, by fio-spdk {}\n",
+        snapshot.run,
+        calendar(snapshot.taken_unix_ns / 1_000_000),
+        cause(snapshot),
+        printable(&snapshot.tool)
+    );
+    snapshot.jobs.iter().for_each(|job| job_text(&mut out, job));
+    out
+}
+
+fn job_text(out: &mut String, job: &JobState) {
+    let _ = writeln!(out, "\njob {}, seed {}", printable(&job.name), job.seed);
+    for (name, value) in &job.options {
+        let _ = writeln!(out, "  {} = {}", printable(name), printable(value));
+    }
+    if job.writes_are_durable {
+        out.push_str("  writes were durable when they completed\n");
+    }
+    for (number, target) in job.targets.iter().enumerate() {
+        let _ = writeln!(out, "  target {number}: {}", target_text(target));
+    }
+    job.workers.iter().for_each(|worker| worker_text(out, worker));
+}
+
+fn target_text(target: &TargetState) -> String {
+    let known = if target.known_as.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", printable(&target.known_as))
+    };
+    let cache = match target.volatile_cache {
+        Some(true) => "volatile cache on",
+        Some(false) => "no volatile cache",
+        None => "volatile cache unknown",
+    };
+    let atomic = match target.atomic_bytes {
+        0 => String::new(),
+        bytes => format!(", atomic unit {}", format_size(u64::from(bytes))),
+    };
+    format!(
+        "{}{known}, {}, logical block {}{atomic}, {cache}, identity {:016x}",
+        printable(&target.path),
+        format_size(target.size_bytes),
+        format_size(u64::from(target.lba_bytes)),
+        target.identity
+    )
+}
+
+fn worker_text(out: &mut String, worker: &WorkerState) {
+    let promises = &worker.promises;
+    let _ = writeln!(out, "  worker {}", worker.number);
+    for region in &worker.regions {
+        let end = region.start.saturating_add(region.bytes);
+        let _ = writeln!(out, "    owns bytes {} to {end} of target {}", region.start, region.target);
+    }
+    mutated_text(out, "writes", promises, Op::Write);
+    if promises.trims.issued > 0 {
+        mutated_text(out, "trims", promises, Op::Deallocate);
+    }
+    let _ = writeln!(out, "    flushes: {} completed", promises.flush_epoch);
+    if promises.open_end {
+        out.push_str("    open end: more may have been issued afterwards, and may stand\n");
+    }
+}
+
+fn mutated_text(out: &mut String, what: &str, promises: &Promises, op: Op) {
+    let kind = promises.of(op);
+    let sums = sums(kind);
+    let _ = writeln!(
+        out,
+        "    {what}: {} issued, {} durable, {} completed but not durable, {} in flight, {} failed",
+        kind.issued,
+        sums.durable,
+        sums.completed,
+        kind.in_flight.len(),
+        kind.failed.count()
+    );
+    if !kind.in_flight.is_empty() {
+        let _ = writeln!(out, "      in flight: {}", listed(kind.in_flight.iter().map(u64::to_string)));
+    }
+    if !kind.failed.runs().is_empty() {
+        let runs = kind.failed.runs().iter().map(|&(first, last)| match last - first {
+            0 => first.to_string(),
+            _ => format!("{first} to {last}"),
+        });
+        let _ = writeln!(out, "      failed: {}", listed(runs));
+    }
+}
+
+fn listed(mut items: impl ExactSizeIterator<Item = String>) -> String {
+    let count = items.len();
+    let shown: Vec<String> = items.by_ref().take(MOST_LISTED).collect();
+    let more = if count > MOST_LISTED { format!(" and {} more", count - MOST_LISTED) } else { String::new() };
+    shown.join(", ") + &more
+}
+
+struct Sums {
+    durable: u64,
+    completed: u64,
+}
+
+/// How many are durable, and how many have completed without being that.
+fn sums(kind: &Mutated) -> Sums {
+    let settled = kind.issued.saturating_sub(kind.in_flight.len() as u64 + kind.failed.count());
+    let below = kind.durable.mark;
+    let overlap = |first: u64, last: u64| last.min(below.saturating_sub(1)) - first + 1;
+    let failed: u64 = kind
+        .failed
+        .runs()
+        .iter()
+        .filter(|run| run.0 < below)
+        .map(|&(first, last)| overlap(first, last))
+        .sum();
+    let is_failed = |number: &&u64| kind.failed.contains(**number);
+    // A hole may have failed since: it counts once.
+    let holes = kind.durable.holes.len() as u64 - kind.durable.holes.iter().filter(is_failed).count() as u64;
+    let durable = below.saturating_sub(holes + failed);
+    Sums { durable, completed: settled.saturating_sub(durable) }
+}
+
+fn object(snapshot: &Snapshot) -> Value {
+    json!({
+        "run": snapshot.run.to_string(),
+        "taken_unix_ns": snapshot.taken_unix_ns,
+        "cause": match snapshot.cause {
+            Cause::Ended => "ended",
+            Cause::Trigger => "trigger",
+            Cause::Checkpoint => "checkpoint",
+        },
+        "tool": snapshot.tool,
+        "jobs": snapshot.jobs.iter().map(job_object).collect::<Vec<_>>(),
+    })
+}
+
+fn job_object(job: &JobState) -> Value {
+    let options: serde_json::Map<String, Value> =
+        job.options.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
+    let targets = job.targets.iter().map(|target| {
+        json!({
+            "path": target.path,
+            "identity": format!("{:016x}", target.identity),
+            "known_as": target.known_as,
+            "size_bytes": target.size_bytes,
+            "lba_bytes": target.lba_bytes,
+            "atomic_bytes": target.atomic_bytes,
+            "volatile_cache": target.volatile_cache,
+        })
+    });
+    let workers = job.workers.iter().map(|worker| {
+        let regions = worker
+            .regions
+            .iter()
+            .map(|region| json!({ "target": region.target, "start": region.start, "bytes": region.bytes }));
+        json!({
+            "number": worker.number,
+            "regions": regions.collect::<Vec<_>>(),
+            "writes": mutated_object(&worker.promises.writes),
+            "trims": mutated_object(&worker.promises.trims),
+            "flush_epoch": worker.promises.flush_epoch,
+            "open_end": worker.promises.open_end,
+        })
+    });
+    json!({
+        "name": job.name,
+        "options": options,
+        "seed": job.seed,
+        "writes_are_durable": job.writes_are_durable,
+        "targets": targets.collect::<Vec<_>>(),
+        "workers": workers.collect::<Vec<_>>(),
+    })
+}
+
+fn mutated_object(kind: &Mutated) -> Value {
+    let sums = sums(kind);
+    json!({
+        "issued": kind.issued,
+        "durable": sums.durable,
+        "completed_not_durable": sums.completed,
+        "in_flight": kind.in_flight,
+        "failed": kind.failed.runs(),
+        "durable_below": kind.durable.mark,
+        "durable_holes": kind.durable.holes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::ledger::Ledger;
+    use crate::verify::promises::State;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_the_states(events in proptest::collection::vec(0_u8..8, 0..120)) {
+            let mut ledger = Ledger::new(128);
+            let (mut next, mut flying) = (0, Vec::new());
+            for event in events {
+                match event {
+                    0..4 => {
+                        ledger.issue(Op::Write, next);
+                        flying.push(next);
+                        next += 1;
+                    }
+                    4 | 5 if !flying.is_empty() => ledger.complete(Op::Write, flying.remove(flying.len() / 2)),
+                    6 if !flying.is_empty() => ledger.fail(Op::Write, flying.remove(0)),
+                    7 => {
+                        let ticket = ledger.flush();
+                        ledger.flushed(ticket, true);
+                    }
+                    _ => {}
+                }
+            }
+            let promises = ledger.promises();
+            let count = |state| (0..next).filter(|&n| promises.state(Op::Write, n) == state).count() as u64;
+            let sums = sums(&promises.writes);
+            prop_assert_eq!((sums.durable, sums.completed), (count(State::Durable), count(State::Completed)));
+        }
+    }
+}
