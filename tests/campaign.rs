@@ -1,6 +1,8 @@
 //! Campaigns of power cuts through the program, on files that survive: what is left in the evidence,
 //! what is answered, and that a campaign goes on wherever it was ended.
 
+#![allow(clippy::unwrap_used, reason = "evidence that cannot be read fails the test")]
+
 mod common;
 
 use std::fs;
@@ -203,6 +205,24 @@ fn a_campaign_that_is_ended_leaves_no_line_for_its_cycle_and_goes_on() {
     campaign(&whole, &[]).expect(0);
     let moments = |lab: &Lab| lines(lab).iter().map(|line| number(line, "/moment_ns")).collect::<Vec<_>>();
     assert_eq!(moments(&lab), moments(&whole));
+}
+
+#[test]
+fn a_campaign_that_was_killed_does_not_go_on_beside_the_run_it_has_left() {
+    let lab = lab(1, "power_on = \"echo again >> powered\"");
+    let slow = ["--name=w"];
+    let mut running = lab.spawn(&["campaign", "c.toml", slow[0]]);
+    running.wait_for_file(&lab.path("c.campaign/000001/write.log"));
+    running.signal(Signal::KILL);
+    let _ = running.end();
+    campaign(&lab, &slow).expect(2).says("at work");
+    // The run goes on to its cut, and the power is back before the cycle begins anew.
+    let mut waits = lab.spawn(&["--name=n", "--ioengine=null", "--size=1t", "--runtime=2s", "--time_based"]);
+    waits.wait_for_file(&lab.path("c.campaign/000001/write.json"));
+    waits.end().expect(0);
+    campaign(&lab, &slow).expect(0);
+    assert_eq!(lab.bytes("powered"), b"again\nagain\n");
+    assert_eq!(outcomes(&lab), ["clean"]);
 }
 
 fn lab_like(other: &Lab) -> Lab {

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ impl Watch {
     fn start(&self, command: &mut Command, log: &Path) -> Result<Child, String> {
         let out = File::create(log).map_err(|why| format!("{}: {why}", log.display()))?;
         let err = out.try_clone().map_err(|why| format!("{}: {why}", log.display()))?;
-        let started = command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).spawn();
+        let started = command.stdout(out).stderr(err).process_group(0).spawn();
         started.map_err(|why| format!("could not be started: {why}"))
     }
 

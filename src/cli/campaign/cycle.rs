@@ -1,9 +1,9 @@
 //! One cycle: write under load, cut, wait for the device, judge.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -39,6 +39,8 @@ pub struct Bench<'a> {
     pub destroy: &'a [String],
     pub seed: u64,
     pub watch: Watch,
+    /// Locked while a campaign is at work.
+    pub lock: File,
 }
 
 /// What came of an attempt.
@@ -106,7 +108,7 @@ impl Bench<'_> {
     /// A run of this program.
     fn child(&self, arguments: &[OsString]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments);
+        command.args(arguments).stdin(Stdio::null());
         command
     }
 }
@@ -388,6 +390,10 @@ impl Attempt<'_> {
     fn own_child(&self, mut arguments: Vec<OsString>) -> Command {
         arguments.extend(["--output-format=json".into(), "--eta=never".into()]);
         let mut command = self.bench.child(&arguments);
+        // A run that outlives us keeps the lock: nobody may write beside it.
+        if let Ok(lock) = self.bench.lock.try_clone() {
+            command.stdin(lock);
+        }
         self.tell_environment(&mut command);
         command
     }
@@ -395,7 +401,7 @@ impl Attempt<'_> {
     /// Runs a command of the user's.
     fn command(&self, text: &str, log: &Path, on_signal: OnSignal, limit_ns: u64) -> Ended {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(text);
+        command.arg("-c").arg(text).stdin(Stdio::null());
         self.tell_environment(&mut command);
         self.bench.watch.run_shell(&mut command, log, on_signal, limit_ns)
     }

@@ -103,7 +103,7 @@ impl Evidence {
         match lines.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(wrong(folder, &"another campaign is at work here"));
+                return Err(wrong(folder, &"another campaign is at work here, or a run that it has left"));
             }
             Err(TryLockError::Error(why)) => return Err(wrong(&path, &why)),
         }
@@ -118,6 +118,11 @@ impl Evidence {
     /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What is locked as long as it is open anywhere.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lines.try_clone()
     }
 
     /// The directory of a cycle.

@@ -73,6 +73,10 @@ pub fn run(request: &Request) -> u8 {
         Ok(requests) => requests,
         Err(why) => return environment("cannot listen to signals", why),
     };
+    let lock = match evidence.lock() {
+        Ok(lock) => lock,
+        Err(why) => return environment("the evidence cannot be locked", why),
+    };
     let targets = evidence.begin.targets.clone();
     let bench = Bench {
         program,
@@ -82,6 +86,7 @@ pub fn run(request: &Request) -> u8 {
         destroy: &request.destroy,
         seed: evidence.begin.seed,
         watch: Watch::new(requests),
+        lock,
     };
     Campaign { bench, evidence, file: &request.file }.run()
 }
