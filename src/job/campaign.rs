@@ -307,26 +307,57 @@ pub(crate) fn refuse_own(level: &Level, issues: &mut Vec<Issue>) {
     }
 }
 
+impl CampaignSpec {
+    /// Whether a campaign judges what this job has written.
+    #[must_use]
+    pub fn judges(job: &JobSpec) -> bool {
+        job.verify.method.is_some() && job.mix.modifies() && !job.verify.only
+    }
+}
+
 /// Finds what makes jobs unfit for a campaign.
 pub(crate) fn check(spec: &CampaignSpec, jobs: &[JobSpec], header: &Place, issues: &mut Vec<Issue>) {
-    let verifies = |job: &&JobSpec| job.verify.method.is_some() && job.mix.modifies() && !job.verify.only;
-    if !jobs.iter().any(|job| verifies(&job)) {
-        let issue =
-            Issue::new("no job of this campaign writes and verifies: nothing could be judged after a cut");
-        issues.push(issue.at(header).help("for example rw = \"randwrite\" and verify = \"crc32c\""));
+    let mut refuse = |why: &str, help: &str| issues.push(Issue::new(why).at(header).help(help));
+    let judged = || jobs.iter().filter(|job| CampaignSpec::judges(job));
+    if judged().next().is_none() {
+        refuse(
+            "no job of this campaign writes and verifies: nothing could be judged after a cut",
+            "for example rw = \"randwrite\" and verify = \"crc32c\"",
+        );
     }
-    for job in jobs.iter().filter(verifies) {
-        if matches!(job.ioengine.as_str(), "null" | "sim") {
-            let engine = &job.ioengine;
-            let why =
-                format!("job `{}`: what engine `{engine}` writes is gone when its process ends", job.name);
-            issues.push(Issue::new(why).at(header).help("a campaign needs a file or device"));
-        }
-        if spec.between == Between::Continue && job.trigger.mode == TriggerMode::Continue {
-            let why = "between = \"continue\" cannot go on where trigger_mode = \"continue\" was cut: nobody knows where \
-                       that was";
-            issues.push(Issue::new(why).at(header).help("leave one of them out"));
+    for job in judged().filter(|job| matches!(job.ioengine.as_str(), "null" | "sim")) {
+        let why = format!(
+            "job `{}`: what engine `{}` writes is gone when its process ends",
+            job.name, job.ioengine
+        );
+        refuse(&why, "a campaign needs a file or device");
+    }
+    // A job of a later stage may not have begun when the power is cut.
+    let begun = jobs.iter().skip_while(|job| !CampaignSpec::judges(job)).skip(1);
+    let mut left = judged().count().saturating_sub(1);
+    for job in begun {
+        if left > 0 && job.stonewall {
+            refuse(
+                "jobs that verify stand in several stages, and the power is cut in one",
+                "let them run together, without `stonewall` between them",
+            );
             break;
+        }
+        left = left.saturating_sub(usize::from(CampaignSpec::judges(job)));
+    }
+    if spec.between == Between::Continue {
+        if judged().any(|job| job.trigger.mode == TriggerMode::Continue) {
+            refuse(
+                "between = \"continue\" cannot go on where trigger_mode = \"continue\" was cut: nobody knows where \
+                 that was",
+                "leave one of them out",
+            );
+        }
+        if judged().count() < jobs.len() {
+            refuse(
+                "between = \"continue\" needs jobs that all write and verify",
+                "leave it, or the others, out",
+            );
         }
     }
 }

@@ -253,20 +253,20 @@ impl Attempt<'_> {
             if begun_ns.is_none() && begun.exists() {
                 begun_ns = Some(since_ns);
             }
-            let (limit_ns, from_ns, what) = match (begun_ns, ended_ns) {
-                (_, Some(ended_ns)) => (
-                    waits_ns.saturating_add(END_NS),
-                    ended_ns,
-                    "the writing had not ended yet so long after the cut",
-                ),
-                (Some(begun_ns), None) => {
-                    (spec.power_off_timeout_ns, begun_ns, "power_off took longer than this")
-                }
-                (None, None) => {
-                    (moment_ns.saturating_add(START_NS), 0, "the power was not cut within this time")
-                }
+            let told = |limit_ns: u64, from_ns: u64, text: &dyn Fn(String) -> String| {
+                (since_ns - from_ns > limit_ns).then(|| text(span(limit_ns)))
             };
-            (since_ns - from_ns > limit_ns).then(|| format!("{what}: {}", span(limit_ns)))
+            match (begun_ns, ended_ns) {
+                (_, Some(ended_ns)) => told(waits_ns.saturating_add(END_NS), ended_ns, &|limit| {
+                    format!("did not end within {limit} after the cut")
+                }),
+                (Some(begun_ns), None) => told(spec.power_off_timeout_ns, begun_ns, &|limit| {
+                    format!("waited for power_off, which took longer than {limit}")
+                }),
+                (None, None) => told(moment_ns.saturating_add(START_NS), 0, &|limit| {
+                    format!("did not come to its cut within {limit}")
+                }),
+            }
         })
     }
 
@@ -348,27 +348,23 @@ impl Attempt<'_> {
     /// Judges what stands there by the snapshot.
     fn judge(&mut self, names: &[(String, String)]) -> Result<(), Stop> {
         let mut job = self.path(JOB);
-        let jobs = device::renamed(self.bench.jobs, names);
+        let mut jobs = device::renamed(self.bench.jobs, names);
+        // What the others do is load.
+        jobs.retain(CampaignSpec::judges);
         let text = job::print(&jobs);
-        let mut renamed = None;
         if fs::read_to_string(&job).ok().as_ref() != Some(&text) {
-            renamed = single_target(&jobs);
-            if renamed.is_none() {
-                // `--filename` would hold for all jobs.
-                let folder = self.path("judge");
-                job = folder.join(JOB);
-                let made = fs::create_dir(&folder).and_then(|()| fs::write(&job, text));
-                made.map_err(|why| Stop::Failed(format!("{}: {why}", job.display())))?;
-            }
+            let folder = self.path("judge");
+            job = folder.join(JOB);
+            let made = fs::create_dir(&folder).and_then(|()| fs::write(&job, text));
+            made.map_err(|why| Stop::Failed(format!("{}: {why}", job.display())))?;
         }
-        let mut arguments: Vec<OsString> = vec![
+        let arguments: Vec<OsString> = vec![
             job.into(),
             "--verify_state_load".into(),
             option("state_dir", self.folder.into()),
             option("verdicts", self.path("verdicts.jsonl").into()),
             option("output", self.path("judge.json").into()),
         ];
-        arguments.extend(renamed.map(|name| option("filename", name.into())));
         let log = self.path("judge.log");
         let limit_ns = self.bench.spec.judge_timeout_ns;
         let mut command = self.own_child(arguments);
@@ -451,13 +447,6 @@ fn doubts(report: &Value) -> Vec<String> {
     doubts
 }
 
-/// The one target of all jobs, if it is one.
-fn single_target(jobs: &[JobSpec]) -> Option<String> {
-    let mut names = jobs.iter().flat_map(|job| &job.filename);
-    let first = names.next()?;
-    (jobs.iter().all(|job| job.filename.len() == 1) && names.all(|name| name == first)).then(|| first.clone())
-}
-
 fn option(name: &str, value: OsString) -> OsString {
     let mut option = OsString::from(format!("--{name}="));
     option.push(value);
@@ -516,16 +505,5 @@ mod tests {
         assert_eq!(doubts(&report), ["3 not checked: the device is gone"]);
         assert_eq!(doubts(&job(json!({ "checked": 0 }))), ["a job had nothing to check"]);
         assert!(doubts(&job(json!({ "checked": 5 }))).is_empty() && doubts(&Value::Null).is_empty());
-    }
-
-    #[test]
-    fn a_target_is_single_if_all_jobs_have_it_and_no_other() {
-        let jobs = |text: &str| job::parse(&[("f".to_owned(), text.to_owned())], &[]).unwrap();
-        let one = "[[job]]\nfilename = \"a\"\nsize = \"1m\"\n";
-        assert_eq!(single_target(&jobs(&one.repeat(2))).as_deref(), Some("a"));
-        let other = format!("{one}[[job]]\nfilename = \"b\"\nsize = \"1m\"\n");
-        assert_eq!(single_target(&jobs(&other)), None);
-        assert_eq!(single_target(&jobs("[[job]]\nfilename = [\"a\", \"b\"]\nsize = \"1m\"\n")), None);
-        assert_eq!(single_target(&jobs("[[job]]\nsize = \"1m\"\n")), None);
     }
 }

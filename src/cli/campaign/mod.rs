@@ -50,7 +50,7 @@ pub fn run(request: &Request) -> u8 {
         }
     };
     if request.check {
-        return output::print(&format!("a campaign of {} cycles, nothing wrong\n", spec.cycles));
+        return output::print(&format!("a campaign of {}, nothing wrong\n", cycles(spec.cycles)));
     }
     let folder = evidence_folder(&request.file, &spec);
     let begin = || begin(&jobs, &spec, &request.overrides);
@@ -161,14 +161,15 @@ impl Campaign<'_> {
             format!("{} to {} after the start", span(from), span(to))
         };
         let mut text = format!(
-            "campaign {}: {} cycles, cut {window}, seed {}; evidence in {}\n",
+            "campaign {}: {}, cut {window}, seed {}; evidence in {}\n",
             self.file,
-            spec.cycles,
+            cycles(spec.cycles),
             self.bench.seed,
             self.evidence.folder().display()
         );
         if done > 0 {
-            text.push_str(&format!("{done} cycles have ended before; it goes on behind them\n"));
+            let done = cycles(done as u64);
+            text.push_str(&format!("{done} ended before; the campaign goes on behind that\n"));
         }
         if let Some(aside) = &self.evidence.unfinished {
             text.push_str(&format!("cycle {} had not ended: {}\n", self.evidence.next(), aside.display()));
@@ -264,6 +265,10 @@ impl Campaign<'_> {
             None => Ok(()),
         }
     }
+}
+
+fn cycles(count: u64) -> String {
+    if count == 1 { "1 cycle".to_owned() } else { format!("{count} cycles") }
 }
 
 /// Prints; whoever reads it may have stopped reading, which does not stop the campaign.

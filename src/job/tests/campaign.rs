@@ -126,6 +126,16 @@ fn jobs_that_nothing_can_be_judged_of_are_refused() {
         let why = parsed(LEAST, &job).expect_err("accepted").render(false);
         assert!(why.contains(&format!("`{engine}`")), "{why}");
     }
+    // What does not verify is load, before and beside.
+    let load = "[[job]]\nfilename = \"g\"\nsize = \"1m\"\n";
+    let wall = format!("{JOB}stonewall = true\n");
+    for job in [format!("{load}{wall}"), format!("{JOB}{load}"), format!("{JOB}{load}stonewall = true\n")] {
+        assert!(parsed(LEAST, &job).is_ok(), "{job}");
+    }
+    for job in [format!("{JOB}{wall}"), format!("{JOB}{load}stonewall = true\n{JOB}")] {
+        refused(LEAST, &job, 1, &["several stages"]);
+    }
+    refused(&format!("{LEAST}between = \"continue\""), &format!("{JOB}{load}"), 1, &["all write and verify"]);
     let both = format!("{JOB}trigger_mode = \"continue\"\n");
     refused(&format!("{LEAST}between = \"continue\""), &both, 1, &["leave one of them out"]);
 }
