@@ -61,7 +61,13 @@ fn help_names_every_option() {
 }
 
 fn parses(name: &str, text: &str) {
-    match fio_spdk::job::parse(&[(name.to_owned(), text.to_owned())], &[]) {
+    let file = (name.to_owned(), text.to_owned());
+    let parsed = if text.contains("\n[campaign]\n") {
+        fio_spdk::job::parse_campaign(&file, &[]).map(|(jobs, _)| jobs)
+    } else {
+        fio_spdk::job::parse(&[file], &[])
+    };
+    match parsed {
         Ok(jobs) => {
             let printed = fio_spdk::job::print(&jobs);
             let again = fio_spdk::job::parse(&[(name.to_owned(), printed)], &[]);

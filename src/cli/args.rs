@@ -10,6 +10,7 @@ use crate::base::units::{SECOND_NS, parse_size, parse_time_ns};
 use crate::{engine, job, report};
 
 use super::block::{MOST_BYTES, Request};
+use super::campaign;
 
 /// What to do.
 pub enum Action {
@@ -17,6 +18,8 @@ pub enum Action {
     Run(Invocation),
     /// `fio-spdk devices`.
     Devices { json: bool },
+    /// `fio-spdk campaign`.
+    Campaign(campaign::Request),
     /// `fio-spdk block show`.
     ShowBlock(Request),
     /// `fio-spdk state show`.
@@ -69,11 +72,7 @@ fn command() -> Command {
         .arg(flag("check", "Parse and resolve the jobs, open nothing"))
         .arg(flag("print-job", "Print the resolved jobs as a job file, open nothing"))
         .arg(flag("readonly", "Refuse jobs that write or trim"))
-        .arg(
-            Arg::new("destroy").long("destroy").value_name("SERIAL or PATH").action(ArgAction::Append).help(
-                "Allow writing to this block device although it holds a file system or partition table",
-            ),
-        )
+        .arg(destroy_arg())
         .arg(
             Arg::new("output-format")
                 .long("output-format")
@@ -117,12 +116,50 @@ fn command() -> Command {
                 .arg(flag("json", "As JSON")),
         )
         .subcommand(block_command())
+        .subcommand(campaign_command())
         .subcommand(state_command())
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
                 .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell))),
         )
+}
+
+fn destroy_arg() -> Arg {
+    Arg::new("destroy")
+        .long("destroy")
+        .value_name("SERIAL or PATH")
+        .action(ArgAction::Append)
+        .help("Allow writing to this block device although it holds a file system or partition table")
+}
+
+fn campaign_command() -> Command {
+    Command::new("campaign")
+        .about("Cut the power again and again: write under load, cut, wait for the device, judge")
+        .after_help(
+            "FILE.toml is a job file with a table [campaign]: `cycles`, `window` and `power_off` at least, and \
+             `power_on`, `wait_ready` and others; jobs/campaign.toml has them all. Any option of a job can be given \
+             as --name=value. The same command goes on with a campaign that was ended.\n\n\
+             Exit codes: 0 every promise was kept in every cycle, 1 a promise was broken, 2 file or command line \
+             wrong, 4 a cycle failed, 5 a cycle was inconclusive, 6 unsafe target refused, 128+n ended by signal n.",
+        )
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Parse and resolve the file, start nothing"),
+        )
+        .arg(destroy_arg())
+        .arg(Arg::new("file").value_name("FILE.toml").required(true).help("The file of the campaign"))
+}
+
+fn campaign_request(matches: &ArgMatches, overrides: Vec<(String, String)>) -> Action {
+    Action::Campaign(campaign::Request {
+        file: matches.get_one::<String>("file").cloned().unwrap_or_default(),
+        overrides,
+        destroy: matches.get_many::<String>("destroy").into_iter().flatten().cloned().collect(),
+        check: matches.get_flag("check"),
+    })
 }
 
 fn block_command() -> Command {
@@ -220,6 +257,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
     match matches.subcommand() {
         Some(("devices", sub)) => return Ok(Action::Devices { json: sub.get_flag("json") }),
         Some(("block", sub)) => return Ok(block_request(sub)),
+        Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("state", sub)) => return Ok(state_request(sub)),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
@@ -290,7 +328,8 @@ fn split(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Re
         else {
             let names_subcommand =
                 command.get_subcommands().any(|sub| argument.to_str() == Some(sub.get_name()));
-            in_subcommand |= names_subcommand && own.len() == 1;
+            // A campaign takes the options of jobs too.
+            in_subcommand |= names_subcommand && own.len() == 1 && argument != *"campaign";
             own.push(argument);
             continue;
         };
@@ -409,6 +448,29 @@ mod tests {
     #[test]
     fn a_subcommand_keeps_its_own_options() {
         assert!(matches!(parsed(&["devices", "--json"]), Ok(Action::Devices { json: true })));
+    }
+
+    #[test]
+    fn a_campaign_takes_options_of_jobs_and_its_own() {
+        let Ok(Action::Campaign(request)) = parsed(&[
+            "campaign",
+            "a.toml",
+            "--bs=8k",
+            "--destroy",
+            "S1",
+            "--runtime",
+            "5",
+            "--destroy=S2",
+            "--check",
+        ]) else {
+            panic!("no campaign")
+        };
+        assert_eq!((request.file.as_str(), request.check), ("a.toml", true));
+        let pairs = [("bs", "8k"), ("runtime", "5")];
+        assert_eq!(request.overrides, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(request.destroy, ["S1", "S2"]);
+        assert!(parsed(&["campaign"]).is_err() && parsed(&["campaign", "a", "b"]).is_err());
+        assert!(parsed(&["campaign", "a", "--output=x"]).is_err(), "reports go into the evidence");
     }
 
     #[test]

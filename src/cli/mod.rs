@@ -4,6 +4,7 @@
 
 mod args;
 mod block;
+mod campaign;
 pub mod devices;
 mod output;
 mod signals;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
     let code = match args::parse(std::env::args_os()) {
         Ok(Action::Run(invocation)) => run_jobs(&invocation),
         Ok(Action::Devices { json }) => print_devices(json),
+        Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::ShowState(request)) => state::show(&request),
         Ok(Action::Print(text)) => output::print(&text),

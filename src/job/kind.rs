@@ -205,7 +205,7 @@ fn whole(value: &Value, expected: &str) -> Outcome<Option<u64>> {
     }
 }
 
-fn integer(value: &Value, min: u64, max: u64) -> Outcome<u64> {
+pub(crate) fn integer(value: &Value, min: u64, max: u64) -> Outcome<u64> {
     let number = match (whole(value, "an integer")?, &value.data) {
         (Some(number), _) => number,
         (None, Data::Text(text)) => {
@@ -251,6 +251,27 @@ pub(crate) fn time(value: &Value) -> Outcome<u64> {
     parse_time_ns(&text, SECOND).map_err(|why| value.bad(why))
 }
 
+/// A time above 0, or two that rise, with `..` between them; one counts as both.
+pub(crate) fn window(value: &Value) -> Outcome<(u64, u64)> {
+    let parts = match &value.data {
+        Data::Text(text) => text.split_once(".."),
+        _ => None,
+    };
+    let part =
+        |text: &str| parse_time_ns(text.trim(), crate::base::units::SECOND_NS).map_err(|why| value.bad(why));
+    let (from, to) = match parts {
+        Some((from, to)) => (part(from)?, part(to)?),
+        None => {
+            let at = time(value)?;
+            (at, at)
+        }
+    };
+    if from > to || to == 0 {
+        return Err(value.bad("expected a time above 0, or a window that rises, such as \"20s..40s\""));
+    }
+    Ok((from, to))
+}
+
 fn amount(value: &Value) -> Outcome<Amount> {
     if let Data::Text(text) = &value.data
         && let Some(number) = text.trim().strip_suffix('%')
@@ -271,7 +292,7 @@ pub(crate) fn percent(text: &str) -> Option<f64> {
     (0.0..=100.0).contains(&number).then_some(number)
 }
 
-fn choose(value: &Value, choices: &'static [Choice]) -> Outcome<&'static str> {
+pub(crate) fn choose(value: &Value, choices: &'static [Choice]) -> Outcome<&'static str> {
     let text = match &value.data {
         Data::Text(text) => text.trim().to_ascii_lowercase(),
         Data::Bool(flag) => flag.to_string(),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use super::campaign::CampaignSpec;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::spec::JobSpec;
 
@@ -23,6 +24,19 @@ pub fn load(paths: &[String], overrides: &[(String, String)]) -> Result<Vec<JobS
         }
     }
     if failed.is_empty() { super::parse(&files, overrides) } else { Err(Diagnostics::new(failed)) }
+}
+
+/// Reads the file of a campaign and parses it: see [`super::parse_campaign`]. Gives its text too.
+///
+/// # Errors
+/// If it cannot be read, or else every mistake in it and on the command line.
+pub fn load_campaign(
+    path: &str,
+    overrides: &[(String, String)],
+) -> Result<(Vec<JobSpec>, CampaignSpec, String), Diagnostics> {
+    let file = read(path).map_err(|one| Diagnostics::new(vec![*one]))?;
+    let (jobs, campaign) = super::parse_campaign(&file, overrides)?;
+    Ok((jobs, campaign, file.1))
 }
 
 fn read(path: &str) -> Result<(String, String), Box<Diagnostic>> {

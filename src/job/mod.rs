@@ -3,6 +3,7 @@
 //! [`table`] lists the options; parsing, errors, help, printing and the reference page all follow
 //! from it.
 
+mod campaign;
 mod checks;
 mod diagnostic;
 mod docs;
@@ -24,10 +25,11 @@ mod tests;
 mod unsupported;
 mod value;
 
+pub use campaign::{Between, CampaignSpec, StopOn};
 pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
 pub use docs::{explain, help, reference};
-pub use load::load;
-pub use parse::parse;
+pub use load::{load, load_campaign};
+pub use parse::{parse, parse_campaign};
 pub use print::{print, shaping_options};
 pub use spec::JobSpec;
 pub use table::{OptionDef, table};

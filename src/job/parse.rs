@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::campaign::{self, CampaignSpec};
 use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Place, Source, nearest};
 use super::resolve::{Level, resolve};
 use super::spec::JobSpec;
@@ -25,6 +26,8 @@ struct JobText {
 #[derive(Default)]
 struct FileText {
     global: Level,
+    /// `[campaign]`: where it stands, and what it says if nothing is wrong with it.
+    campaign: Option<(Place, Option<CampaignSpec>)>,
     /// Whether all of the file could be read.
     complete: bool,
     /// Lines that may have been misunderstood.
@@ -40,6 +43,32 @@ pub fn parse(
     files: &[(String, String)],
     overrides: &[(String, String)],
 ) -> Result<Vec<JobSpec>, Diagnostics> {
+    read(files, overrides, false).map(|(jobs, _)| jobs)
+}
+
+/// Parses the file of a campaign: a job file with a table `[campaign]`.
+///
+/// # Errors
+/// Every mistake in it and on the command line.
+pub fn parse_campaign(
+    file: &(String, String),
+    overrides: &[(String, String)],
+) -> Result<(Vec<JobSpec>, CampaignSpec), Diagnostics> {
+    let (jobs, campaign) = read(std::slice::from_ref(file), overrides, true)?;
+    match campaign {
+        Some(campaign) => Ok((jobs, campaign)),
+        // Without the table there was an issue.
+        None => Err(Diagnostics::new(vec![Diagnostic::of_file(&file.0, NO_CAMPAIGN.to_owned(), None)])),
+    }
+}
+
+const NO_CAMPAIGN: &str = "there is no table `[campaign]` in this file";
+
+fn read(
+    files: &[(String, String)],
+    overrides: &[(String, String)],
+    wanted: bool,
+) -> Result<(Vec<JobSpec>, Option<CampaignSpec>), Diagnostics> {
     let mut sources: Vec<Source> =
         files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
     let mut issues = Vec::new();
@@ -81,10 +110,52 @@ pub fn parse(
             break;
         }
     }
+    let campaign = judge_campaign(&mut texts, &jobs, &above, &specs, wanted, &mut judged);
     // What the parser made of a line that it did not understand is not the user's mistake.
     let broken = |place: &Place| texts.get(place.source).is_some_and(|text| on_lines(&text.broken, place));
     issues.extend(judged.into_iter().filter(|issue| !issue.place.as_ref().is_some_and(broken)));
-    if issues.is_empty() { Ok(specs) } else { Err(report(issues, &sources)) }
+    if issues.is_empty() { Ok((specs, campaign)) } else { Err(report(issues, &sources)) }
+}
+
+/// Sees to it that there is a campaign where one is wanted, and nowhere else.
+fn judge_campaign(
+    texts: &mut [FileText],
+    jobs: &[JobText],
+    above: &Level,
+    specs: &[JobSpec],
+    wanted: bool,
+    issues: &mut Vec<Issue>,
+) -> Option<CampaignSpec> {
+    let whole = texts.iter().all(|text| text.complete);
+    for text in texts {
+        match (text.campaign.take(), wanted) {
+            (Some((header, _)), false) => {
+                let issue = Issue::new("this is the file of a campaign of power cuts").at(&header);
+                issues.push(issue.help("run it so: fio-spdk campaign FILE.toml"));
+            }
+            (None, true) if text.complete => {
+                let issue = Issue::new(NO_CAMPAIGN).at(&Place { source: 0, span: 0..0 });
+                issues.push(issue.help(
+                    "a campaign of power cuts has one, with `cycles`, `window` and `power_off`; without it, run \
+                     fio-spdk FILE.toml",
+                ));
+            }
+            (Some((header, spec)), true) => {
+                let levels = jobs.iter().map(|job| &job.level).chain([&text.global, above]);
+                levels.for_each(|level| campaign::refuse_own(level, issues));
+                if let Some(spec) = &spec
+                    && whole
+                    && issues.is_empty()
+                    && specs.len() == jobs.len()
+                {
+                    campaign::check(spec, specs, &header, issues);
+                }
+                return spec;
+            }
+            (None, _) => {}
+        }
+    }
+    None
 }
 
 /// Sorts the issues by place, each once.
@@ -119,6 +190,7 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
     let lost = document.broken.first().map_or(usize::MAX, |line| line.start);
     let mut found = Vec::new();
     let mut global = Level::default();
+    let mut campaign = None;
     for (name, key, value) in document.entries {
         if found.len() > MAX_ISSUES {
             break;
@@ -133,6 +205,9 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
                     read_job(index, item, jobs, &mut found);
                 }
             }
+            ("campaign", Data::Table(table)) => {
+                campaign = Some((key.clone(), campaign::read(&key, table, &mut found)));
+            }
             (_, data) if key.span.start < lost => found.push(misplaced(&name, &key, &data, ini)),
             _ => {}
         }
@@ -142,7 +217,7 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
     if ini && let Some(first) = issues.get_mut(before) {
         first.help.push(INI.to_owned());
     }
-    FileText { global, complete, broken: document.broken }
+    FileText { global, campaign, complete, broken: document.broken }
 }
 
 const INI: &str = "this looks like a job file of fio; here job files are TOML: [[job]] with name = \"...\" for each \
@@ -187,6 +262,11 @@ fn misplaced(name: &str, key: &Place, data: &Data, ini: bool) -> Issue {
         ("global", _) if tables => {
             return Issue::new("there is one `[global]`, with one pair of brackets").at(key);
         }
+        ("campaign", _) => {
+            return Issue::new("a campaign is a table")
+                .at(key)
+                .help("write `[campaign]`, with one pair of brackets, on a line of its own");
+        }
         ("job" | "global", _) => {
             return Issue::new(format!("`{name}` must be a table of options"))
                 .at(key)
@@ -207,8 +287,8 @@ fn misplaced(name: &str, key: &Place, data: &Data, ini: bool) -> Issue {
         }
     };
     let issue = issue.at(key);
-    match nearest(name, ["job", "global"]) {
-        Some("global") => issue.help("did you mean `[global]`?"),
+    match nearest(name, ["job", "global", "campaign"]) {
+        Some(table @ ("global" | "campaign")) => issue.help(format!("did you mean `[{table}]`?")),
         Some(_) => issue.help(format!("did you mean `[[job]]`? A job is named below it: name = \"{name}\"")),
         None if ini => {
             issue.help(format!("name the job so: [[job]] and below it name = \"{name}\"")).help(INI)

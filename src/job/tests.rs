@@ -1,5 +1,6 @@
 //! Tests of the whole way from text to jobs and back.
 
+mod campaign;
 mod round_trip;
 mod verify;
 

@@ -2,11 +2,10 @@
 
 use super::{SNAPSHOTS, choice, entry};
 use crate::base::cut::TriggerMode;
-use crate::base::units::{SECOND_NS, parse_time_ns};
-use crate::job::kind::{Kind, Number, show_time, text, time};
+use crate::job::kind::{Kind, Number, show_time, text, window};
 use crate::job::spec::JobSpec;
 use crate::job::table::OptionDef;
-use crate::job::value::{Data, Outcome, Value, quote};
+use crate::job::value::{Outcome, Value, quote};
 
 fn set_path(value: &Value) -> Outcome<std::path::PathBuf> {
     let path = text(value)?;
@@ -16,24 +15,8 @@ fn set_path(value: &Value) -> Outcome<std::path::PathBuf> {
     Ok(path.into())
 }
 
-/// A time, or two with `..` between them.
 fn set_timeout(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    let window = match &value.data {
-        Data::Text(text) => text.split_once(".."),
-        _ => None,
-    };
-    let part = |text: &str| parse_time_ns(text.trim(), SECOND_NS).map_err(|why| value.bad(why));
-    let (from, to) = match window {
-        Some((from, to)) => (part(from)?, part(to)?),
-        None => {
-            let at = time(value)?;
-            (at, at)
-        }
-    };
-    if from > to || to == 0 {
-        return Err(value.bad("expected a time above 0, or a window that rises, such as \"20s..40s\""));
-    }
-    job.trigger.timeout_ns = Some((from, to));
+    job.trigger.timeout_ns = Some(window(value)?);
     Ok(())
 }
 
