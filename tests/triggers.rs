@@ -190,6 +190,8 @@ fn a_snapshot_that_does_not_fit_is_refused_with_the_reason() {
     load(&["--bs=8k"]).says("bs = ");
     load(&["--numjobs=2", "--offset_increment=4m"]).says("numjobs");
     load(&["--name=other"]).says("no such job");
+    load(&["--filename=missing"]).says("nothing to judge");
+    assert!(!lab.path("missing").exists());
     lab.file("copy", lab.bytes("data"));
     load(&["--filename=copy"]).says("is not the");
     load(&["--state_dir=nowhere"]).says("nowhere/j.state");

@@ -55,6 +55,10 @@ pub fn lay_out(
                 ),
             ));
         }
+        if plan.spec.verify.only {
+            let why = format!("there is nothing to judge: {shown} is not there, or empty");
+            return Err(RunError::bad_job(&plan.spec, why));
+        }
         if readonly {
             return Err(refuse(plan, path, present, needed));
         }
