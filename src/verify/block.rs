@@ -283,6 +283,23 @@ impl Sealer {
         if self.format.pattern.is_some() { 0 } else { self.writer(sequence).seed() }
     }
 
+    /// Whether `block` is to the last byte what the write that header and tag name has left, as far as
+    /// a quick look tells: if not, the digest has to.
+    #[inline]
+    #[must_use]
+    pub fn has_made(&self, block: &[u8], header: &Header, tag: &Tag) -> bool {
+        if self.format.method != Method::Crc32c {
+            return false;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+        let writer = Writer { run: tag.run.0 as u32, worker: header.worker, sequence: header.sequence };
+        if header.seed != writer.seed() {
+            return false;
+        }
+        let crc = self.payload.crc32c_as_left(block, writer, header.seed, header.offset);
+        crc.is_some_and(|crc| block[HEADER_BYTES..HEADER_BYTES + 4] == crc.to_le_bytes())
+    }
+
     /// Fills `buffer`, the whole of one write, with its blocks. `target` is the identity of the
     /// target that stands in tags.
     #[inline]

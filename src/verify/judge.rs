@@ -272,6 +272,11 @@ impl Judge {
 
     #[inline]
     pub(super) fn digest_fits(&self, block: &[u8]) -> bool {
+        if let (Some(header), Some(tag)) = (Header::read(block), self.tag(block))
+            && self.sealer.has_made(block, &header, &tag)
+        {
+            return true;
+        }
         let Some((front, covered)) = block.split_at_checked(self.front.max(HEADER_BYTES)) else {
             return false;
         };

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use crate::base::random;
 use crate::base::verify::Pattern;
 
-use super::checksum::{GRAIN, PoolCrc};
+use super::checksum::{GRAIN, HEAD, PoolCrc};
 
 /// Bytes between stamps: the smallest logical block there is.
 pub const SECTOR: usize = 512;
@@ -157,6 +157,36 @@ impl Payload {
         let at = at % STRETCH;
         at + bytes.len() <= STRETCH
             && (0..STRETCH / GRAIN).any(|start| self.pool.0[start * GRAIN + at..].starts_with(bytes))
+    }
+
+    /// The digest by `crc32c` of `block` if it is, behind its head, what `writer` with this seed left
+    /// at `offset`. Compared with the pool, which is faster than a checksum; `None` if that does not
+    /// tell.
+    #[inline]
+    #[must_use]
+    pub fn crc32c_as_left(self, block: &[u8], writer: Writer, seed: u64, offset: u64) -> Option<u32> {
+        let crc = self.crc32c(block, seed, offset)?;
+        let mut at = offset;
+        for (number, part) in block.chunks(STRETCH).enumerate() {
+            let pool = &self.pool.0[start(seed ^ offset, number)..];
+            for (sector, from) in part.as_chunks::<SECTOR>().0.iter().zip(pool.as_chunks::<SECTOR>().0) {
+                let own = if at == offset {
+                    HEAD
+                } else {
+                    let mut stamp = [0; STAMP_BYTES];
+                    Stamp { writer, offset: at }.write(&mut stamp);
+                    if sector[..STAMP_BYTES] != stamp {
+                        return None;
+                    }
+                    STAMP_BYTES
+                };
+                if sector[own..] != from[own..] {
+                    return None;
+                }
+                at = at.wrapping_add(SECTOR as u64);
+            }
+        }
+        Some(crc)
     }
 
     /// [`checksum::digest`](super::checksum::digest) by `crc32c` of a block that was filled by

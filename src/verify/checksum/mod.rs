@@ -11,7 +11,7 @@ use sha1::Sha1;
 use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 use xxhash_rust::xxh32::xxh32;
 
-pub use pool_crc::{GRAIN, PoolCrc};
+pub use pool_crc::{GRAIN, HEAD, PoolCrc};
 
 /// Up to this length `crc_fast` computes CRC-32C faster, above it `crc32c` does.
 ///

@@ -10,7 +10,7 @@ pub const GRAIN: usize = 32;
 /// Bytes between stamps.
 const SECTOR: usize = 512;
 /// Up to here the bytes of a block are read: header, digest and tag end before, for CRC-32C.
-const HEAD: usize = 128;
+pub const HEAD: usize = 128;
 /// Where the covered bytes of a block begin, for CRC-32C.
 const COVERED: usize = 52;
 
