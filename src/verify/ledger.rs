@@ -17,9 +17,9 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 struct Kind {
     issued: u64,
-    /// As many as the depth; each stays in its slot while it is in flight.
+    /// A power of two, and no fewer than the depth: each stays in its slot while it is in flight,
+    /// usually the one that its number leads to.
     slots: Box<[u64]>,
-    empty: Vec<usize>,
     failed: Failures,
     durable: Mark,
 }
@@ -29,10 +29,27 @@ impl Kind {
         Kind {
             issued: 0,
             slots: vec![NONE; depth].into(),
-            empty: (0..depth).rev().collect(),
             failed: Failures::default(),
             durable: Mark::default(),
         }
+    }
+
+    /// The slot that `number` belongs to, if that is free.
+    #[inline]
+    fn home(&self, number: u64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
+        let low = number as usize;
+        low & (self.slots.len() - 1)
+    }
+
+    /// The slot that holds `content`, which is `number` or nothing.
+    #[inline]
+    fn slot(&self, number: u64, content: u64) -> Option<usize> {
+        let home = self.home(number);
+        if self.slots[home] == content {
+            return Some(home);
+        }
+        self.slots.iter().position(|&other| other == content)
     }
 
     fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
@@ -112,7 +129,7 @@ impl Ledger {
     /// An empty ledger for at most `depth` mutations in flight.
     #[must_use]
     pub fn new(depth: u32) -> Ledger {
-        let depth = depth as usize;
+        let depth = (depth as usize).next_power_of_two();
         Ledger {
             writes: Kind::new(depth),
             trims: Kind::new(depth),
@@ -131,7 +148,7 @@ impl Ledger {
         // A board has room for as many holes as its depth.
         let holes = promises.writes.durable.holes.len().max(promises.trims.durable.holes.len());
         let mut ledger = Ledger::new(depth);
-        ledger.board = Arc::new(Board::new(holes.max(depth as usize)));
+        ledger.board = Arc::new(Board::new(holes.max(ledger.writes.slots.len())));
         ledger.writes.resume(&promises.writes, completed_is_durable, &ledger.board.writes);
         ledger.trims.resume(&promises.trims, completed_is_durable, &ledger.board.trims);
         ledger.flush_epoch = promises.flush_epoch;
@@ -176,7 +193,7 @@ impl Ledger {
     pub fn issue(&mut self, op: Op, number: u64) {
         let (kind, column) = self.kind_mut(op);
         debug_assert!(number >= kind.issued, "numbers rise");
-        let slot = kind.empty.pop().expect("no more in flight than the depth");
+        let slot = kind.slot(number, NONE).expect("no more in flight than the depth");
         kind.slots[slot] = number;
         kind.issued = number + 1;
         column.issue(slot, number);
@@ -186,9 +203,8 @@ impl Ledger {
     #[inline]
     pub fn complete(&mut self, op: Op, number: u64) {
         let (kind, column) = self.kind_mut(op);
-        if let Some(slot) = kind.slots.iter().position(|&other| other == number) {
+        if let Some(slot) = kind.slot(number, number) {
             kind.slots[slot] = NONE;
-            kind.empty.push(slot);
             column.come_back(slot);
         }
     }
