@@ -404,3 +404,18 @@ fn of_any_later_write_any_io_will_do() {
         assert!(!stands(&bench.block(7), (6, 7), all), "none was issued");
     }
 }
+
+#[test]
+fn of_very_many_writes_that_may_stand_none_is_forgotten() {
+    let bench = Bench::new(Method::Crc32c, 4096, 512);
+    let failed = (2..=6000).rev().map(|sequence| bench.write(sequence, State::Failed));
+    let chain = failed.chain([bench.write(1, State::Durable)]);
+    let allowed = Allowed::gather(chain, |candidate| candidate.state == State::Durable, 6001);
+    assert!(allowed.candidates.len() < 6000, "some were left out");
+    // Whole, and mixed with another by whole logical blocks.
+    bench.earns(Verdict::InFlight, &bench.block(500), &allowed);
+    bench.earns(Verdict::InFlight, &cut(&bench.block(500), &bench.block(6000), 1536), &allowed);
+    bench.earns(Verdict::InFlight, &cut(&bench.block(6000), &bench.block(500), 1536), &allowed);
+    bench.earns(Verdict::Lost, &bench.block(0), &allowed);
+    bench.earns(Verdict::Torn, &cut(&bench.block(0), &bench.block(6000), 1536), &allowed);
+}
