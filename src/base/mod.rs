@@ -8,6 +8,7 @@ pub mod permutation;
 pub mod random;
 pub mod shape;
 pub mod sim;
+pub mod spdk;
 pub mod status;
 pub mod units;
 pub mod verify;
