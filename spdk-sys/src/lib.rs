@@ -1,22 +1,23 @@
-//! SPDK's NVMe driver for fio-spdk, behind a small C header of our own.
+//! SPDK's NVMe driver for fio-spdk, behind a small C header of our own (`shim/fio_spdk.h`).
 //!
-//! The bindings are not here yet. With the `link` feature the build script looks for SPDK and stops
-//! with an explanation; without it the crate is this one question and its answer.
+//! No type and no callback of SPDK's is seen here. [`bindings`] is what bindgen makes of our header;
+//! around it stand three handles: [`Environment`], [`Controller`] and [`Queue`]. Without the feature
+//! `link` the crate is empty.
 
-/// Whether this build carries SPDK, and if not, what to do about it.
-///
-/// # Errors
-/// Always, until the spdk engine is part of the project: the text says what is missing.
-pub fn available() -> Result<(), &'static str> {
-    Err("this build has no spdk engine: it is not part of this version of fio-spdk yet; \
-         ioengine = \"io_uring\" drives the same device through the kernel")
-}
+#![cfg(feature = "link")]
+#![allow(unsafe_code, reason = "calls into C")]
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn without_spdk_the_crate_says_what_to_use_instead() {
-        let why = super::available().unwrap_err();
-        assert!(why.contains("io_uring"), "{why}");
-    }
+#[allow(missing_docs, non_camel_case_types, clippy::all, reason = "made by bindgen")]
+pub mod bindings;
+mod controller;
+mod environment;
+mod queue;
+
+pub use controller::{AdminCommand, AdminError, Controller, Direction};
+pub use environment::{Environment, dma_alloc, dma_free, take_log, version, version_running};
+pub use queue::{Queue, SubmitError};
+
+/// A negative errno of the shim as a positive one.
+fn errno(rc: i32) -> i32 {
+    rc.checked_neg().filter(|errno| *errno > 0).unwrap_or(5)
 }

@@ -1,0 +1,45 @@
+/* What the parts of the shim share. */
+#ifndef FIO_SPDK_INTERNAL_H
+#define FIO_SPDK_INTERNAL_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "spdk/env.h"
+#include "spdk/nvme.h"
+#include "spdk/version.h"
+
+#include "fio_spdk.h"
+
+enum { FS_MAX_EVENTS = 32 };
+
+struct fs_ctrlr {
+	struct spdk_nvme_ctrlr *spdk;
+	uint32_t transport;
+	uint32_t timeout_action;
+	atomic_uint_fast64_t timeouts;
+	atomic_uint_fast64_t aborts;
+	atomic_uint_fast64_t failed_aborts;
+	atomic_bool wants_reset;
+	atomic_bool wants_fail;
+	/* Between the beginning of a reset and its end. */
+	atomic_bool resetting;
+	atomic_bool failed;
+	pthread_mutex_t events_lock;
+	uint32_t events[FS_MAX_EVENTS];
+	uint32_t event_count;
+};
+
+/* Whether the controller answers an admin command. Asked before SPDK waits for one without a limit. */
+bool fs_ctrlr_answers(struct fs_ctrlr *ctrlr);
+
+static inline bool
+fs_is_fabric(const struct fs_ctrlr *ctrlr)
+{
+	return ctrlr->transport == FS_TRANSPORT_TCP || ctrlr->transport == FS_TRANSPORT_RDMA;
+}
+
+#endif
