@@ -8,6 +8,8 @@ enum {
 	ADMIN_POLL_US = 20,
 	/* How long a controller may take to answer before it counts as dead. */
 	ANSWER_US = 2 * 1000 * 1000,
+	/* How long threads may take to leave their queue pairs alone before a reset. */
+	PARK_US = 2 * 1000 * 1000,
 	FEATURE_NUMBER_OF_QUEUES = 7,
 };
 
@@ -99,12 +101,6 @@ fill_options(struct spdk_nvme_ctrlr_opts *opts, const struct fs_ctrlr_options *o
 	spdk_nvme_ctrlr_get_default_ctrlr_opts(opts, sizeof(*opts));
 	if (options->num_io_queues != 0) {
 		opts->num_io_queues = options->num_io_queues;
-	}
-	if (options->io_queue_size != 0) {
-		opts->io_queue_size = options->io_queue_size;
-	}
-	if (options->io_queue_requests != 0) {
-		opts->io_queue_requests = options->io_queue_requests;
 	}
 	if (options->hostnqn != NULL) {
 		strncpy(opts->hostnqn, options->hostnqn, sizeof(opts->hostnqn) - 1);
@@ -403,15 +399,23 @@ fs_ctrlr_fail(struct fs_ctrlr *ctrlr)
 int
 fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 {
+	uint64_t end;
 	int rc;
 
 	if (atomic_exchange(&ctrlr->resetting, true)) {
 		return -EBUSY;
 	}
+	/* SPDK resets while nobody uses the controller. A queue that nobody polls does not answer, and is
+	 * not used either. */
+	end = now_us() + PARK_US;
+	while (atomic_load(&ctrlr->parked) < atomic_load(&ctrlr->pairs) && now_us() < end) {
+		usleep(ADMIN_POLL_US);
+	}
 	rc = spdk_nvme_ctrlr_reset(ctrlr->spdk);
 	if (rc != 0) {
 		fs_ctrlr_fail(ctrlr);
 	}
+	atomic_store(&ctrlr->parked, 0);
 	atomic_store(&ctrlr->resetting, false);
 	return rc;
 }

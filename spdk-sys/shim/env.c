@@ -5,7 +5,7 @@
 #include "internal.h"
 #include "spdk/log.h"
 
-enum { LOG_BYTES = 16 * 1024, LINE_BYTES = 512 };
+enum { LOG_BYTES = 16 * 1024, LINE_BYTES = 512, NO_HUGE_MB = 512 };
 
 static pthread_mutex_t g_log_lock = PTHREAD_MUTEX_INITIALIZER;
 static char g_log[LOG_BYTES];
@@ -103,6 +103,11 @@ fs_env_init(const struct fs_env_options *options)
 	opts.mem_size = options->mem_size_mb;
 	opts.hugepage_single_segments = options->single_segment;
 	opts.no_pci = options->no_pci;
+	opts.no_huge = options->no_huge;
+	if (options->no_huge && options->mem_size_mb < 0) {
+		/* Such memory does not grow. */
+		opts.mem_size = NO_HUGE_MB;
+	}
 	if (options->huge_dir != NULL) {
 		opts.hugedir = options->huge_dir;
 	}

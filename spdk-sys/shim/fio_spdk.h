@@ -30,6 +30,8 @@ struct fs_env_options {
 	bool single_segment;
 	/* No PCI device will be used. */
 	bool no_pci;
+	/* Ordinary memory instead of hugepages: enough for TCP. */
+	bool no_huge;
 };
 
 /* The version whose headers the shim was compiled with, "SPDK v24.01" for instance. */
@@ -57,10 +59,8 @@ struct fs_ctrlr;
 struct fs_ctrlr_options {
 	/* Host NQN, or NULL for SPDK's. */
 	const char *hostnqn;
-	/* 0 for SPDK's default, in all three. */
+	/* 0 for SPDK's default. */
 	uint32_t num_io_queues;
-	uint32_t io_queue_size;
-	uint32_t io_queue_requests;
 	uint32_t keep_alive_timeout_ms;
 	/* Timeout of I/O commands in microseconds; 0 for none. */
 	uint64_t command_timeout_us;

@@ -25,8 +25,11 @@ struct fs_ctrlr {
 	atomic_uint_fast64_t failed_aborts;
 	atomic_bool wants_reset;
 	atomic_bool wants_fail;
-	/* Between the beginning of a reset and its end. */
+	/* Between the beginning of a reset and its end: queue pairs are left alone. */
 	atomic_bool resetting;
+	/* Queue pairs, and those whose threads have seen that they are to be left alone. */
+	atomic_uint pairs;
+	atomic_uint parked;
 	atomic_bool failed;
 	pthread_mutex_t events_lock;
 	uint32_t events[FS_MAX_EVENTS];

@@ -34,6 +34,8 @@ struct fs_path {
 	size_t metadata_bytes;
 	uint8_t *metadata;
 	struct fs_layout layout;
+	/* Left alone for the reset that is under way. */
+	bool parked;
 	/* Disconnected by a reset. */
 	bool broken;
 	bool dead;
@@ -236,6 +238,7 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	if (path->qpair == NULL) {
 		return spdk_nvme_ctrlr_is_failed(ctrlr->spdk) ? -ENXIO : -EAGAIN;
 	}
+	atomic_fetch_add(&ctrlr->pairs, 1);
 	return 0;
 }
 
@@ -352,20 +355,25 @@ fs_queue_submit(struct fs_queue *queue, uint32_t op, uint32_t target, void *buff
 	return 0;
 }
 
+/* A reset is under way: the queue pair is not touched until it is over. */
+static void
+park(struct fs_path *path)
+{
+	path->broken = true;
+	if (!path->parked) {
+		path->parked = true;
+		atomic_fetch_add(&path->ctrlr->parked, 1);
+	}
+}
+
 /* A queue pair that is not usable: connected again after a reset, or dead. */
 static int
 mend(struct fs_path *path, int rc)
 {
-	if (path->dead) {
-		return -ENXIO;
-	}
-	path->broken = true;
-	if (atomic_load(&path->ctrlr->failed)) {
+	path->parked = false;
+	if (path->dead || atomic_load(&path->ctrlr->failed)) {
 		path->dead = true;
 		return -ENXIO;
-	}
-	if (atomic_load(&path->ctrlr->resetting)) {
-		return 0;
 	}
 	switch (spdk_nvme_ctrlr_reconnect_io_qpair(path->qpair)) {
 	case 0:
@@ -386,8 +394,13 @@ fs_queue_poll(struct fs_queue *queue, uint32_t max)
 
 	for (uint32_t target = 0; target < queue->path_count; target++) {
 		struct fs_path *path = &queue->paths[target];
-		int32_t rc = spdk_nvme_qpair_process_completions(path->qpair, max);
+		int32_t rc;
 
+		if (spdk_unlikely(atomic_load_explicit(&path->ctrlr->resetting, memory_order_acquire))) {
+			park(path);
+			continue;
+		}
+		rc = path->dead ? -ENXIO : spdk_nvme_qpair_process_completions(path->qpair, max);
 		if (spdk_unlikely(rc < 0 || path->broken)) {
 			rc = mend(path, rc);
 			error = rc < 0 ? rc : error;
@@ -445,6 +458,7 @@ fs_queue_close(struct fs_queue *queue)
 			fs_ctrlr_fail(path->ctrlr);
 		}
 		spdk_nvme_ctrlr_free_io_qpair(path->qpair);
+		atomic_fetch_sub(&path->ctrlr->pairs, 1);
 		path->qpair = NULL;
 	}
 }

@@ -14,6 +14,7 @@ pub struct fs_env_options {
     pub mem_size_mb: i32,
     pub single_segment: bool,
     pub no_pci: bool,
+    pub no_huge: bool,
 }
 #[repr(C)]
 #[derive(Debug)]
@@ -25,8 +26,6 @@ pub struct fs_ctrlr {
 pub struct fs_ctrlr_options {
     pub hostnqn: *const ::core::ffi::c_char,
     pub num_io_queues: u32,
-    pub io_queue_size: u32,
-    pub io_queue_requests: u32,
     pub keep_alive_timeout_ms: u32,
     pub command_timeout_us: u64,
     pub timeout_action: u32,

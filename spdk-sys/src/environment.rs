@@ -21,6 +21,8 @@ pub struct Environment {
     pub single_segment: bool,
     /// No PCI device will be used.
     pub no_pci: bool,
+    /// Ordinary memory instead of hugepages: enough for TCP.
+    pub no_huge: bool,
 }
 
 impl Environment {
@@ -38,6 +40,7 @@ impl Environment {
             mem_size_mb: self.mem_size_mb.and_then(|mb| i32::try_from(mb).ok()).unwrap_or(-1),
             single_segment: self.single_segment,
             no_pci: self.no_pci,
+            no_huge: self.no_huge,
         };
         // SAFETY: every pointer is NULL or a string that lives until the call returns; SPDK copies them.
         match unsafe { bindings::fs_env_init(&raw const options) } {

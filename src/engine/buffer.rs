@@ -60,10 +60,16 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Where an area's memory came from, and how it goes back.
+enum Origin {
+    Heap(Layout),
+    Device(fn(NonNull<u8>)),
+}
+
 /// One allocation cut into buffers of equal size.
 pub struct BufferArea {
     start: NonNull<u8>,
-    layout: Layout,
+    origin: Origin,
     stride: usize,
     len: u32,
     count: u32,
@@ -77,15 +83,47 @@ impl BufferArea {
     /// # Errors
     /// If the memory cannot be had: a sentence with the size.
     pub fn new(count: u32, len: u32) -> Result<BufferArea, String> {
-        let stride = (len.max(1) as usize).next_multiple_of(BUFFER_ALIGN);
-        let total = stride.checked_mul(count.max(1) as usize);
+        let (stride, total) = dimensions(count, len);
         let failed = || format!("no memory for {count} buffers of {len} bytes: lower iodepth, bs or numjobs");
         let layout = total.and_then(|total| Layout::from_size_align(total, BUFFER_ALIGN).ok());
         let layout = layout.ok_or_else(failed)?;
         // SAFETY: the layout's size is not zero: both factors are at least 1.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).ok_or_else(failed)?;
-        Ok(BufferArea { start, layout, stride, len, count, taken: 0, out: 0 })
+        Ok(BufferArea { start, origin: Origin::Heap(layout), stride, len, count, taken: 0, out: 0 })
+    }
+
+    /// The same in memory that a device can reach by itself: `alloc` gives so many zeroed bytes so
+    /// aligned, and `free` takes them back when no buffer is out.
+    #[cfg(feature = "spdk")]
+    pub(super) fn of_device(
+        count: u32,
+        len: u32,
+        alloc: impl FnOnce(usize, usize) -> Option<NonNull<u8>>,
+        free: fn(NonNull<u8>),
+    ) -> Option<BufferArea> {
+        let (stride, total) = dimensions(count, len);
+        let start = alloc(total?, BUFFER_ALIGN)?;
+        Some(BufferArea { start, origin: Origin::Device(free), stride, len, count, taken: 0, out: 0 })
+    }
+
+    /// Whether devices can reach it by themselves.
+    #[cfg(feature = "spdk")]
+    pub(super) fn is_of_device(&self) -> bool {
+        matches!(self.origin, Origin::Device(_))
+    }
+
+    /// The addresses of its buffers.
+    #[cfg(feature = "spdk")]
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        let start = self.start.addr().get();
+        start..start + self.stride * self.count.max(1) as usize
+    }
+
+    /// Length of each buffer in bytes.
+    #[cfg(feature = "spdk")]
+    pub(super) fn len(&self) -> u32 {
+        self.len
     }
 
     /// The next buffer, until all have been taken.
@@ -126,11 +164,19 @@ impl BufferArea {
 
 impl Drop for BufferArea {
     fn drop(&mut self) {
-        if self.out == 0 {
+        match self.origin {
+            _ if self.out > 0 => {}
             // SAFETY: allocated in `new` with this layout, and no handle to it is left.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+            Origin::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+            Origin::Device(free) => free(self.start),
         }
     }
+}
+
+/// Bytes from one buffer to the next, and in all if that is a number.
+fn dimensions(count: u32, len: u32) -> (usize, Option<usize>) {
+    let stride = (len.max(1) as usize).next_multiple_of(BUFFER_ALIGN);
+    (stride, stride.checked_mul(count.max(1) as usize))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::base::{Op, Status};
 use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome};
 use super::{
     Buffer, BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError,
-    Target, TargetFacts, Wait,
+    Target, TargetFacts, Targets, Wait,
 };
 
 /// Entries of a submission ring at most (io_uring/io_uring.c, IORING_MAX_ENTRIES).
@@ -60,11 +60,11 @@ pub struct IoUringQueue {
 impl Engine for IoUring {
     type Queue = IoUringQueue;
     const NAME: &'static str = "io_uring";
-    const USES_FILES: bool = true;
+    const TARGETS: Targets = Targets::Files;
 
     fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError> {
         let (files, facts) = open_all(targets, options)?;
-        Ok(IoUring { files: files.into(), facts, options: *options })
+        Ok(IoUring { files: files.into(), facts, options: options.clone() })
     }
 
     fn facts(&self) -> &[TargetFacts] {

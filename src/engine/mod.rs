@@ -17,11 +17,14 @@ mod kernel_file;
 mod null;
 mod psync;
 pub mod sim;
+#[cfg(feature = "spdk")]
+pub mod spdk;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::base::sim::SimOptions;
+use crate::base::spdk::SpdkOptions;
 use crate::base::{Op, Status};
 
 pub use buffer::{Buffer, BufferArea};
@@ -29,9 +32,18 @@ pub use io_uring::{IoUring, IoUringQueue};
 pub use null::{Null, NullQueue};
 pub use psync::{Psync, PsyncQueue};
 pub use sim::{Sim, SimQueue};
+#[cfg(feature = "spdk")]
+pub use spdk::{Spdk, SpdkQueue};
 
 /// The engines, by the names of the job file's `ioengine`. [`with_engine`] makes one of them.
-pub const NAMES: &[&str] = &[Null::NAME, Psync::NAME, IoUring::NAME, Sim::NAME];
+pub const NAMES: &[&str] = &[
+    Null::NAME,
+    Psync::NAME,
+    IoUring::NAME,
+    Sim::NAME,
+    #[cfg(feature = "spdk")]
+    Spdk::NAME,
+];
 
 /// Calls `visitor` with the engine type called `name`; `None` if there is none.
 pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output> {
@@ -40,8 +52,19 @@ pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output
         Psync::NAME => Some(visitor.visit::<Psync>()),
         IoUring::NAME => Some(visitor.visit::<IoUring>()),
         Sim::NAME => Some(visitor.visit::<Sim>()),
+        #[cfg(feature = "spdk")]
+        Spdk::NAME => Some(visitor.visit::<Spdk>()),
         _ => None,
     }
+}
+
+/// The run is over: engines let go of what they hold beyond their targets' time. `quietly`: devices are
+/// not told, because their power has been cut, or is about to be.
+pub fn shut_down(quietly: bool) {
+    #[cfg(feature = "spdk")]
+    spdk::shut_down(quietly);
+    #[cfg(not(feature = "spdk"))]
+    let _ = quietly;
 }
 
 /// Code that works for any engine; see [`with_engine`].
@@ -58,9 +81,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
     type Queue: Queue + 'static;
     /// The name in job files.
     const NAME: &'static str;
-    /// Whether targets are files of the kernel, to be laid out and guarded; otherwise their size is
-    /// what the job says.
-    const USES_FILES: bool;
+    /// What its targets are.
+    const TARGETS: Targets;
 
     /// Opens the targets.
     ///
@@ -79,6 +101,19 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Ok(())
     }
 
+    /// Memory for `count` I/Os of `len` bytes each, of the kind that its queues take.
+    ///
+    /// # Errors
+    /// If it cannot be had: a sentence with the size.
+    fn buffers(&self, count: u32, len: u32) -> Result<BufferArea, String> {
+        BufferArea::new(count, len)
+    }
+
+    /// What has happened to the targets since the last call that a report should tell.
+    fn take_notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Makes a queue for the calling thread, together with sentences about what it had to do
     /// without. `buffers` are the ones that will be submitted.
     ///
@@ -89,6 +124,17 @@ pub trait Engine: Send + Sync + Sized + 'static {
         config: &QueueConfig,
         buffers: &BufferArea,
     ) -> Result<(Self::Queue, Vec<String>), EngineError>;
+}
+
+/// What the targets of an engine are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Files and devices of the kernel, to be laid out and guarded.
+    Files,
+    /// Namespaces of NVMe controllers, which have a size of their own.
+    Namespaces,
+    /// Made up: their size is what the job says.
+    MadeUp,
 }
 
 /// The hot half.
@@ -175,7 +221,7 @@ pub struct Target {
 }
 
 /// How targets are opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineOptions {
     /// For writing and deallocating too.
     pub writes: bool,
@@ -199,6 +245,8 @@ pub struct EngineOptions {
     pub registered_files: bool,
     /// sim: the drive, and what it does wrong.
     pub sim: SimOptions,
+    /// spdk: queues, controllers, memory.
+    pub spdk: SpdkOptions,
 }
 
 /// What a target is.

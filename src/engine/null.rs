@@ -4,7 +4,7 @@ use crate::base::Status;
 
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
-    TargetFacts, Wait,
+    TargetFacts, Targets, Wait,
 };
 
 /// Engine `null`.
@@ -23,7 +23,7 @@ pub struct NullQueue {
 impl Engine for Null {
     type Queue = NullQueue;
     const NAME: &'static str = "null";
-    const USES_FILES: bool = false;
+    const TARGETS: Targets = Targets::MadeUp;
 
     fn open(targets: &[Target], _options: &EngineOptions) -> Result<Self, EngineError> {
         let facts = targets.iter().map(|target| TargetFacts {

@@ -10,7 +10,7 @@ use crate::base::clock::Clock;
 use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome};
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
-    TargetFacts, Wait,
+    TargetFacts, Targets, Wait,
 };
 
 /// Engine `psync`.
@@ -32,7 +32,7 @@ pub struct PsyncQueue {
 impl Engine for Psync {
     type Queue = PsyncQueue;
     const NAME: &'static str = "psync";
-    const USES_FILES: bool = true;
+    const TARGETS: Targets = Targets::Files;
 
     fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError> {
         let (files, facts) = open_all(targets, options)?;

@@ -199,6 +199,7 @@ pub fn execute(
         run.note(trouble);
     }
     let told = run.trigger.is_some();
+    crate::engine::shut_down(told);
     let failure = lost.filter(|_| !told).map(|message| RunError { kind: ErrorKind::Environment, message });
     Ok(Ended { report: run.report(requests.signal(), false), failure })
 }

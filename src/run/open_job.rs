@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::base::Op;
+use crate::base::spdk::SpdkOptions;
 use crate::engine::{
-    BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts,
+    Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts, Targets,
     with_engine,
 };
 use crate::job::spec::SyncMode;
@@ -35,6 +36,8 @@ pub trait OpenJob: Send + Sync {
     fn invalidate(&self) -> Result<(), EngineError>;
     /// Writes back what is dirty of the targets, then drops their cached pages.
     fn drop_cached(&self) -> Result<(), EngineError>;
+    /// What has happened to the targets since the last call.
+    fn take_notes(&self) -> Vec<String>;
     /// Makes a worker on the calling thread, with sentences about what it does without.
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String>;
 }
@@ -55,7 +58,7 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn drop_cached(&self) -> Result<(), EngineError> {
-        if E::USES_FILES {
+        if E::TARGETS == Targets::Files {
             for fact in self.0.facts() {
                 if let Ok(file) = std::fs::File::open(&fact.path) {
                     // A failure shows when the blocks are judged.
@@ -66,9 +69,13 @@ impl<E: Engine> OpenJob for Opened<E> {
         self.0.invalidate()
     }
 
+    fn take_notes(&self) -> Vec<String> {
+        self.0.take_notes()
+    }
+
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
         let WorkerRequest { config, workload, content, largest_io, live, tap, verify } = request;
-        let buffers = BufferArea::new(config.depth, largest_io)?;
+        let buffers = self.0.buffers(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
             .queue(&QueueConfig { depth: config.depth }, &buffers)
@@ -113,14 +120,25 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         fixed_buffers: spec.io_uring.fixedbufs,
         registered_files: spec.io_uring.registerfiles,
         sim: spec.sim,
+        spdk: SpdkOptions::default(),
     };
     open_as(plan, size_hints, &options)
 }
 
 /// Opens the targets for reading only, to look at them.
 pub fn probe(plan: &JobPlan) -> Result<Arc<dyn OpenJob>, EngineError> {
-    let options = EngineOptions { reads: true, direct: plan.spec.direct, ..EngineOptions::default() };
+    let options = EngineOptions {
+        reads: true,
+        direct: plan.spec.direct,
+        spdk: probing(&SpdkOptions::default()),
+        ..EngineOptions::default()
+    };
     open_as(plan, &vec![0; plan.targets.len()], &options)
+}
+
+/// What a look at a namespace leaves as it is.
+fn probing(options: &SpdkOptions) -> SpdkOptions {
+    SpdkOptions { volatile_write_cache: None, ..options.clone() }
 }
 
 fn open_as(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::base::host::affinity;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::{Op, random};
-use crate::engine::TargetFacts;
+use crate::engine::{TargetFacts, Targets};
 use crate::job::JobSpec;
 use crate::reactor::WorkerConfig;
 use crate::verify::snapshot::JobState;
@@ -81,16 +81,26 @@ impl JobPlan {
         crate::engine::with_engine(&self.spec.ioengine, IsBlocking).unwrap_or(false)
     }
 
-    /// Whether the job's targets are files and devices of the kernel.
-    pub fn uses_files(&self) -> bool {
-        struct UsesFiles;
-        impl crate::engine::EngineVisitor for UsesFiles {
-            type Output = bool;
-            fn visit<E: crate::engine::Engine>(self) -> bool {
-                E::USES_FILES
+    /// What the job's targets are.
+    pub fn target_kind(&self) -> Targets {
+        struct Kind;
+        impl crate::engine::EngineVisitor for Kind {
+            type Output = Targets;
+            fn visit<E: crate::engine::Engine>(self) -> Targets {
+                E::TARGETS
             }
         }
-        crate::engine::with_engine(&self.spec.ioengine, UsesFiles).unwrap_or(true)
+        crate::engine::with_engine(&self.spec.ioengine, Kind).unwrap_or(Targets::Files)
+    }
+
+    /// Whether the job's targets are files and devices of the kernel.
+    pub fn uses_files(&self) -> bool {
+        self.target_kind() == Targets::Files
+    }
+
+    /// Whether the job's targets are namespaces that an engine drives by itself.
+    pub fn uses_namespaces(&self) -> bool {
+        self.target_kind() == Targets::Namespaces
     }
 
     /// Largest I/O in bytes.
@@ -200,7 +210,12 @@ fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
     let mut sizes = sizes_now(plan);
     let mut lba = 1;
     let mut facts = Vec::new();
-    if plan.uses_files() && plan.targets.iter().all(|target| target.exists()) {
+    let is_there = match plan.target_kind() {
+        Targets::Files => plan.targets.iter().all(|target| target.exists()),
+        Targets::Namespaces => true,
+        Targets::MadeUp => false,
+    };
+    if is_there {
         match open_job::probe(plan) {
             Ok(opened) => {
                 facts = opened.facts().to_vec();
@@ -211,6 +226,7 @@ fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
             Err(error) if error.errno == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
                 return Err(RunError::bad_job(spec, error));
             }
+            Err(error) if plan.uses_namespaces() => return Err(RunError::environment(spec, error)),
             Err(_) => {}
         }
     }
@@ -273,8 +289,14 @@ fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
 
 /// The size of each target as it is now, where that is a size to work with.
 pub fn sizes_now(plan: &JobPlan) -> Vec<Option<u64>> {
-    if !plan.uses_files() {
-        return vec![None; plan.targets.len()];
+    match plan.target_kind() {
+        Targets::Files => {}
+        Targets::MadeUp => return vec![None; plan.targets.len()],
+        Targets::Namespaces => {
+            // A failure is told by whoever opens them next.
+            let opened = open_job::probe(plan);
+            return opened.map_or(vec![None; plan.targets.len()], |opened| known_sizes(opened.facts()));
+        }
     }
     plan.targets.iter().map(|path| existing_size(path).filter(|&size| size > 0)).collect()
 }
@@ -288,12 +310,15 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     for target in first..first + count {
         let path = &plan.targets[usize::from(target)];
         let known = sizes[usize::from(target)];
-        let is_device = plan.uses_files() && is_block_device(path);
+        let is_device = plan.uses_namespaces() || plan.uses_files() && is_block_device(path);
         let whole = || {
             // A file that is filled until nothing fits has no size of its own to wait for.
             let endless = (spec.fill_device && !is_device).then_some(ENDLESS);
             known.filter(|_| endless.is_none()).or(endless).ok_or_else(|| {
-                if is_device && let Err(error) = std::fs::File::open(path) {
+                if plan.uses_files()
+                    && is_device
+                    && let Err(error) = std::fs::File::open(path)
+                {
                     return RunError::environment(spec, format!("cannot open {}: {error}", path.display()));
                 }
                 let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };

@@ -11,7 +11,7 @@ use crate::base::host::thread_use::ThreadUse;
 use crate::base::host::{Sysfs, affinity};
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
-use crate::engine::TargetFacts;
+use crate::engine::{TargetFacts, Targets};
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
@@ -158,7 +158,8 @@ fn prepare(
     }
     let facts = opened.facts();
     // Now that the logical blocks are known, shares of a device are whole ones.
-    let sizes: Vec<Option<u64>> = if plan.uses_files() { plan::known_sizes(facts) } else { sizes };
+    let sizes: Vec<Option<u64>> =
+        if plan.target_kind() == Targets::MadeUp { sizes } else { plan::known_sizes(facts) };
     let lba = plan::granularity(facts);
     let regions: Result<Vec<_>, RunError> =
         clones.map(|clone| plan::regions(plan, clone, &sizes, lba)).collect();
@@ -175,7 +176,7 @@ fn prepare(
             spec.name, spec.ioengine
         ));
     }
-    for fact in facts.iter().filter(|_| plan.uses_files()) {
+    for fact in facts.iter().filter(|_| plan.target_kind() != Targets::MadeUp) {
         let device = crate::base::host::block::lookup(&Sysfs::default(), &fact.path)
             .ok()
             .flatten()
@@ -271,6 +272,7 @@ impl Stage<'_> {
             let _ = start.send(());
         }
         self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
+        self.note_what_happened(outcome);
         *keeper = at_work.and_then(AtWork::end);
         Ok(())
     }
@@ -361,6 +363,16 @@ impl Stage<'_> {
                 let _ = opened.drop_cached();
                 live.allow_judging();
             });
+        }
+    }
+
+    /// What engines have to tell of their targets, once a job.
+    fn note_what_happened(&self, outcome: &mut Outcome) {
+        for (job, plan) in self.plans.iter().enumerate() {
+            let Some(worker) = self.watched.iter().find(|worker| worker.job == job) else { continue };
+            for note in worker.opened.take_notes() {
+                outcome.note(format!("job `{}`: {note}", plan.spec.name));
+            }
         }
     }
 

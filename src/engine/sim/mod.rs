@@ -31,7 +31,7 @@ use crate::base::{Op, Status, random};
 
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
-    TargetFacts, Wait,
+    TargetFacts, Targets, Wait,
 };
 
 use drive::{Drive, EBADF, ECANCELED, EINVAL, ENODEV, Span, Ticket};
@@ -112,7 +112,7 @@ struct Command {
 impl Engine for Sim {
     type Queue = SimQueue;
     const NAME: &'static str = "sim";
-    const USES_FILES: bool = false;
+    const TARGETS: Targets = Targets::MadeUp;
 
     fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError> {
         if let Some((_, why)) = options.sim.objection() {
@@ -142,7 +142,7 @@ impl Engine for Sim {
                 atomic_bytes: options.sim.atomic_bytes(),
             });
         }
-        Ok(Sim { seats: seats.into(), facts, options: *options })
+        Ok(Sim { seats: seats.into(), facts, options: options.clone() })
     }
 
     fn facts(&self) -> &[TargetFacts] {
@@ -162,7 +162,7 @@ impl Engine for Sim {
             depth,
             polls: 0,
             clock: Clock::get(),
-            options: self.options,
+            options: self.options.clone(),
         };
         Ok((queue, Vec::new()))
     }

@@ -1,0 +1,201 @@
+//! SPDK's NVMe driver: a queue pair a worker and namespace, in user space. What is called once an I/O
+//! is in [`queue`]; controllers and the thread that looks after them are in [`session`].
+
+#![allow(unsafe_code, reason = "the driver takes raw pointers to buffers")]
+
+mod admin;
+mod events;
+mod queue;
+mod session;
+
+use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::base::Status;
+use crate::base::nvme::{Admin, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE};
+use crate::base::spdk::WriteMode;
+use crate::base::transport_id::TransportId;
+
+use super::{BufferArea, Engine, EngineError, EngineOptions, QueueConfig, Target, TargetFacts, Targets};
+
+pub use queue::SpdkQueue;
+pub use session::shut_down;
+
+use admin::Channel;
+use session::{Held, Lease};
+
+/// Engine `spdk`.
+pub struct Spdk {
+    namespaces: Vec<Namespace>,
+    facts: Vec<TargetFacts>,
+    options: EngineOptions,
+    // Before the leases end.
+    caches: Vec<CacheSwitch>,
+    leases: Vec<Lease>,
+}
+
+/// One target.
+pub(crate) struct Namespace {
+    held: Arc<Held>,
+    nsid: u32,
+    lba_bytes: u32,
+    /// As in the job.
+    name: String,
+}
+
+/// A volatile write cache that was switched, and goes back to what it was.
+struct CacheSwitch {
+    held: Arc<Held>,
+    before: u32,
+}
+
+impl Drop for CacheSwitch {
+    fn drop(&mut self) {
+        if !self.held.is_gone() {
+            // The run is over; a controller that does not answer cannot be helped.
+            let _ = Channel(&self.held.controller).set_feature(FEATURE_VOLATILE_WRITE_CACHE, self.before);
+        }
+    }
+}
+
+impl Engine for Spdk {
+    type Queue = SpdkQueue;
+    const NAME: &'static str = "spdk";
+    const TARGETS: Targets = Targets::Namespaces;
+
+    fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError> {
+        let mut spdk = Spdk {
+            namespaces: Vec::new(),
+            facts: Vec::new(),
+            options: options.clone(),
+            caches: Vec::new(),
+            leases: Vec::new(),
+        };
+        for target in targets {
+            spdk.add(&target.path.to_string_lossy())?;
+        }
+        Ok(spdk)
+    }
+
+    fn facts(&self) -> &[TargetFacts] {
+        &self.facts
+    }
+
+    fn buffers(&self, count: u32, len: u32) -> Result<BufferArea, String> {
+        BufferArea::of_device(count, len, spdk_sys::dma_alloc, free).ok_or_else(|| {
+            format!(
+                "not enough hugepage memory for {count} buffers of {len} bytes: reserve more \
+                 (/proc/sys/vm/nr_hugepages), raise mem_size_mb, or lower iodepth, bs or numjobs"
+            )
+        })
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for lease in &self.leases {
+            for note in lease.0.take_notes() {
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        notes
+    }
+
+    fn queue(
+        &self,
+        config: &QueueConfig,
+        buffers: &BufferArea,
+    ) -> Result<(SpdkQueue, Vec<String>), EngineError> {
+        SpdkQueue::new(&self.namespaces, &self.options, config, buffers)
+    }
+}
+
+impl Spdk {
+    fn add(&mut self, text: &str) -> Result<(), EngineError> {
+        let id = TransportId::parse(text).map_err(|why| EngineError::new(format!("{text}: {why}")))?;
+        let lease = session::lease(&id, &self.options.spdk)?;
+        let held = Arc::clone(&lease.0);
+        self.leases.push(lease);
+        let controller = &held.controller;
+        let geometry = controller.namespace(id.ns).filter(|geometry| geometry.lba_bytes.is_power_of_two());
+        let Some(geometry) = geometry else {
+            let active: Vec<String> = (1..=controller.info().namespaces.min(1024))
+                .filter(|&nsid| controller.namespace(nsid).is_some())
+                .map(|nsid| nsid.to_string())
+                .collect();
+            return Err(EngineError::new(format!(
+                "{text}: there is no active namespace {}; the controller has {}",
+                id.ns,
+                if active.is_empty() { "none".to_owned() } else { active.join(", ") }
+            )));
+        };
+        self.switch_cache(&held, text)?;
+        let device = DeviceFacts::collect(&Channel(controller), id.ns)
+            .map_err(|why| EngineError::new(format!("{text}: {why}")))?;
+        self.check_commands(&device, geometry.pi_type, text)?;
+        self.facts.push(TargetFacts {
+            path: PathBuf::from(id.to_string()),
+            size_bytes: geometry.blocks.saturating_mul(u64::from(geometry.lba_bytes)),
+            lba_bytes: geometry.lba_bytes,
+            is_block_device: true,
+            volatile_cache: device.volatile_cache(),
+            atomic_bytes: u32::try_from(device.atomic_write_bytes()).unwrap_or(u32::MAX),
+        });
+        let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());
+        self.namespaces.push(Namespace { held, nsid: id.ns, lba_bytes, name });
+        Ok(())
+    }
+
+    /// Sets feature 06h as the job asks for it.
+    fn switch_cache(&mut self, held: &Arc<Held>, text: &str) -> Result<(), EngineError> {
+        let Some(on) = self.options.spdk.volatile_write_cache else { return Ok(()) };
+        if self.caches.iter().any(|switch| Arc::ptr_eq(&switch.held, held)) {
+            return Ok(());
+        }
+        let channel = Channel(&held.controller);
+        let failed = |what: &str, why: String| {
+            EngineError::new(format!("{text}: volatile_write_cache: cannot {what} feature 06h: {why}"))
+        };
+        let before = channel.get_feature(FEATURE_VOLATILE_WRITE_CACHE).map_err(|why| failed("read", why))?;
+        if (before & 1 == 1) != on {
+            let value = before & !1 | u32::from(on);
+            channel.set_feature(FEATURE_VOLATILE_WRITE_CACHE, value).map_err(|why| failed("set", why))?;
+            self.caches.push(CacheSwitch { held: Arc::clone(held), before });
+        }
+        Ok(())
+    }
+
+    /// What the job asks of the device beyond reads and writes.
+    fn check_commands(&self, device: &DeviceFacts, pi_type: u32, text: &str) -> Result<(), EngineError> {
+        let (controller, spdk) = (&device.controller, &self.options.spdk);
+        let missing = match spdk.write_mode {
+            WriteMode::Zeroes if !controller.write_zeroes => {
+                "the command Write Zeroes (write_mode = \"zeroes\")"
+            }
+            WriteMode::Uncorrectable if !controller.write_uncorrectable => {
+                "the command Write Uncorrectable (write_mode = \"uncor\")"
+            }
+            WriteMode::Verify if !controller.verify => "the command Verify (write_mode = \"verify\")",
+            WriteMode::Compare if !controller.compare => "the command Compare (write_mode = \"compare\")",
+            _ if pi_type == 0 && (spdk.pi_act || spdk.pi_chk != crate::base::spdk::PiCheck::default()) => {
+                "protection information: the namespace is formatted without (pi_act, pi_chk)"
+            }
+            _ => return Ok(()),
+        };
+        Err(EngineError {
+            message: format!("{text}: the device does not have {missing}"),
+            errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
+        })
+    }
+}
+
+/// Gives device memory back, unless a controller that was given up might still write to it.
+fn free(memory: NonNull<u8>) {
+    if session::may_free() {
+        // SAFETY: it came from `dma_alloc`, all its buffers are back, and no device that has not been
+        // detached in order has commands in flight.
+        unsafe { spdk_sys::dma_free(memory) }
+    }
+}

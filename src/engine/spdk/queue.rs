@@ -1,0 +1,297 @@
+//! The hot half: I/Os go into slots, slots are tags, tags come back.
+
+use std::sync::Arc;
+
+use spdk_sys::bindings::{self, fs_queue_options};
+use spdk_sys::{Queue as Pairs, SubmitError};
+
+use crate::base::clock::Clock;
+use crate::base::spdk::{Priority, SpdkOptions, WriteMode};
+use crate::base::{Op, Status};
+use crate::engine::{
+    BufferArea, Completion, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Wait,
+};
+
+use super::Namespace;
+use super::session::Held;
+
+/// No command: the target is not open for it.
+const FORBIDDEN: u32 = u32::MAX;
+
+/// The queue of [`super::Spdk`].
+pub struct SpdkQueue {
+    // Closed before the I/Os in flight are let go.
+    pairs: Pairs,
+    /// I/Os in flight, by tag.
+    slots: Box<[Option<Io>]>,
+    free_slots: Vec<u32>,
+    /// What was refused within `submit`.
+    refused: Vec<Completion>,
+    /// The shim's command for each `Op`, or `FORBIDDEN`.
+    commands: [u32; 4],
+    /// By target: bytes of an LBA as a power of two.
+    lba_shifts: Box<[u32]>,
+    /// Addresses that the device can reach.
+    memory: std::ops::Range<usize>,
+    /// Submitted since the doorbell.
+    uncommitted: bool,
+    controllers: Box<[Arc<Held>]>,
+}
+
+impl SpdkQueue {
+    pub(super) fn new(
+        namespaces: &[Namespace],
+        options: &EngineOptions,
+        config: &QueueConfig,
+        buffers: &BufferArea,
+    ) -> Result<(SpdkQueue, Vec<String>), EngineError> {
+        if !buffers.is_of_device() {
+            return Err(EngineError::new("spdk takes buffers that its engine has made"));
+        }
+        let depth = config.depth;
+        let mut pairs = Pairs::new(&pair_options(options, depth, buffers.len()))
+            .map_err(|errno| trouble("make a queue", errno, ""))?;
+        let mut notes = Vec::new();
+        for (target, namespace) in (0..).zip(namespaces) {
+            let name = &namespace.name;
+            pairs.add(Arc::clone(&namespace.held.controller), namespace.nsid).map_err(|errno| {
+                let advice = match errno {
+                    libc::EAGAIN => ": the controller has no queue left; lower numjobs, or ask for more with num_io_queues",
+                    libc::ENOMEM => ": not enough hugepage memory; lower iodepth, bs or numjobs, or reserve more",
+                    _ => "",
+                };
+                trouble(&format!("make a queue pair on {name}"), errno, advice)
+            })?;
+            let entries = pairs.entries(target);
+            // A full ring holds one less than it has entries (NVMe Base 2.0, 3.3.1.5).
+            if entries <= depth {
+                notes.push(format!(
+                    "{name}: the submission queue has {entries} entries: of {depth} I/Os in flight {} wait in the driver",
+                    depth - entries + 1
+                ));
+            }
+        }
+        let queue = SpdkQueue {
+            pairs,
+            slots: (0..depth).map(|_| None).collect(),
+            free_slots: (0..depth).rev().collect(),
+            refused: Vec::with_capacity(depth as usize),
+            commands: commands(options),
+            lba_shifts: namespaces.iter().map(|namespace| namespace.lba_bytes.trailing_zeros()).collect(),
+            memory: buffers.range(),
+            uncommitted: false,
+            controllers: namespaces.iter().map(|namespace| Arc::clone(&namespace.held)).collect(),
+        };
+        Ok((queue, notes))
+    }
+
+    /// Hands `io` to the driver under `tag`; `Err` with the status where it is refused for good, and
+    /// `Ok(false)` where there is no room.
+    #[inline]
+    fn hand_over(&mut self, io: &mut Io, tag: u32) -> Result<bool, Status> {
+        let command = self.commands[io.op as usize];
+        let shift = self.lba_shifts[usize::from(io.target)];
+        let (offset, len) = (io.offset + u64::from(io.moved), io.len - io.moved);
+        let start = io.buffer.as_mut_ptr();
+        let ours = self.memory.contains(&start.addr());
+        let whole = (offset | u64::from(len)).trailing_zeros() >= shift || len == 0;
+        let empty = len == 0 && io.op != Op::Flush;
+        if command == FORBIDDEN || !ours || !whole || empty || offset > i64::MAX as u64 {
+            let errno = if command == FORBIDDEN { libc::EBADF } else { libc::EINVAL };
+            return Err(Status::from_errno(errno));
+        }
+        let buffer = start.wrapping_add(io.moved as usize);
+        let (target, lba, blocks) = (u32::from(io.target), offset >> shift, len >> shift);
+        // SAFETY: the target was added, as it has a shift; the tag is a free slot's; the buffer is of the
+        // area that the queue was made for, has `len` bytes (`Io`'s promise), and stays in its slot until
+        // the tag comes back. If this queue is dropped before, the buffer is not given back, and its
+        // area is leaked.
+        match unsafe { self.pairs.submit(command, target, buffer, lba, blocks, tag) } {
+            Ok(()) => Ok(true),
+            Err(SubmitError::Full) => Ok(false),
+            // The next poll says that the queue is dead, and everything comes back from `stop`.
+            Err(SubmitError::Dead) => Ok(false),
+            // A namespace that is gone is refused with EINVAL.
+            Err(SubmitError::Refused(libc::EINVAL)) => Err(Status::from_errno(libc::ENXIO)),
+            Err(SubmitError::Refused(errno)) => Err(Status::from_errno(errno)),
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, batch: &mut Vec<Io>, status: Status) {
+        let io = batch.remove(0);
+        self.refused.push(Completion { io, status, bytes: 0, done_ns: 0 });
+    }
+
+    /// Moves what has come back into `done`, until it has `limit`.
+    #[inline]
+    fn take(&mut self, limit: usize, done: &mut Vec<Completion>) {
+        while done.len() < limit {
+            match self.refused.pop() {
+                Some(completion) => done.push(completion),
+                None => break,
+            }
+        }
+        let mut taken = 0;
+        let room = limit.saturating_sub(done.len());
+        for entry in self.pairs.done().iter().take(room) {
+            taken += 1;
+            let tag = entry.tag;
+            let Some(io) = self.slots.get_mut(tag as usize).and_then(Option::take) else { continue };
+            self.free_slots.push(tag);
+            let status = status_of(entry.status);
+            let bytes = if status.is_ok() { io.len - io.moved } else { 0 };
+            done.push(Completion { io, status, bytes, done_ns: 0 });
+        }
+        if taken > 0 {
+            self.pairs.consume(taken);
+        }
+    }
+
+    fn ring(&mut self) -> Result<u32, QueueError> {
+        self.uncommitted = false;
+        self.pairs.poll(0).map_err(|errno| self.death(errno))
+    }
+
+    /// What the death of a queue pair is called: a controller that is gone, rather than the driver's
+    /// errno.
+    #[cold]
+    fn death(&self, errno: i32) -> QueueError {
+        let gone = self.controllers.iter().any(|held| held.is_gone());
+        QueueError { status: Status::from_errno(if gone { libc::ENODEV } else { errno }) }
+    }
+}
+
+impl Queue for SpdkQueue {
+    const BLOCKING: bool = false;
+    const HAS_DOORBELL: bool = true;
+
+    #[inline]
+    fn submit(&mut self, batch: &mut Vec<Io>) {
+        let mut taken = 0;
+        let mut refusal = None;
+        let free = self.free_slots.len();
+        for io in batch.iter_mut().take(free) {
+            let tag = self.free_slots[free - 1 - taken];
+            match self.hand_over(io, tag) {
+                Ok(true) => taken += 1,
+                Ok(false) => break,
+                Err(status) => {
+                    refusal = Some(status);
+                    break;
+                }
+            }
+        }
+        for io in batch.drain(..taken) {
+            if let Some(tag) = self.free_slots.pop() {
+                self.slots[tag as usize] = Some(io);
+            }
+        }
+        self.uncommitted |= taken > 0;
+        if let Some(status) = refusal {
+            self.refuse(batch, status);
+        }
+    }
+
+    #[inline]
+    fn commit(&mut self) -> Result<(), QueueError> {
+        if self.uncommitted { self.ring().map(|_| ()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn poll(&mut self, _wait: Wait, max: usize, done: &mut Vec<Completion>) -> Result<(), QueueError> {
+        let limit = done.len() + max;
+        // The doorbell has brought some already.
+        let mut alive = Ok(());
+        if self.pairs.done().is_empty() {
+            alive = self.ring().map(|_| ());
+        }
+        self.take(limit, done);
+        alive
+    }
+
+    fn stop(&mut self, timeout_ns: u64, done: &mut Vec<Completion>) {
+        let clock = Clock::get();
+        let end_ns = clock.now_ns().saturating_add(timeout_ns);
+        loop {
+            let alive = self.ring().is_ok();
+            self.take(usize::MAX, done);
+            if self.pairs.in_flight() == 0 || !alive || clock.now_ns() >= end_ns {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        if self.pairs.in_flight() > 0 {
+            // Deletes the queue pairs: what the device still has is aborted.
+            self.pairs.close();
+            self.take(usize::MAX, done);
+        }
+    }
+}
+
+/// The status field of a completion without its phase bit (NVMe Base 2.0, figure 93).
+#[inline]
+fn status_of(field: u16) -> Status {
+    if field & 0x7ff == 0 { Status::OK } else { failure(field) }
+}
+
+#[cold]
+fn failure(field: u16) -> Status {
+    Status::from_nvme((field >> 8) as u8 & 7, field as u8, field & 0x4000 != 0)
+}
+
+#[cold]
+fn trouble(what: &str, errno: i32, advice: &str) -> EngineError {
+    let status = Status::from_errno(errno);
+    EngineError { message: format!("cannot {what}: {status}{advice}"), errno: Some(errno) }
+}
+
+fn commands(options: &EngineOptions) -> [u32; 4] {
+    let write = match options.spdk.write_mode {
+        WriteMode::Write => bindings::FS_OP_WRITE,
+        WriteMode::Zeroes => bindings::FS_OP_WRITE_ZEROES,
+        WriteMode::Uncorrectable => bindings::FS_OP_WRITE_UNCORRECTABLE,
+        WriteMode::Verify => bindings::FS_OP_VERIFY,
+        WriteMode::Compare => bindings::FS_OP_COMPARE,
+    };
+    let open = |allowed: bool, command: u32| if allowed { command } else { FORBIDDEN };
+    let mut commands = [FORBIDDEN; 4];
+    commands[Op::Read as usize] = open(options.reads, bindings::FS_OP_READ);
+    commands[Op::Write as usize] = open(options.writes, write);
+    commands[Op::Deallocate as usize] = open(options.writes, bindings::FS_OP_DEALLOCATE);
+    commands[Op::Flush as usize] = bindings::FS_OP_FLUSH;
+    commands
+}
+
+fn pair_options(options: &EngineOptions, depth: u32, largest_io: u32) -> fs_queue_options {
+    let spdk = &options.spdk;
+    let (read_flags, write_flags) = flags(spdk, options.sync || options.dsync);
+    fs_queue_options {
+        depth,
+        io_queue_size: spdk.io_queue_size.unwrap_or(0),
+        io_queue_requests: spdk.io_queue_requests.unwrap_or(0),
+        priority: match spdk.wrr_priority {
+            Priority::Urgent => 0,
+            Priority::High => 1,
+            Priority::Medium => 2,
+            Priority::Low => 3,
+        },
+        delay_cmd_submit: spdk.delay_cmd_submit,
+        read_flags,
+        write_flags,
+        apptag: spdk.apptag,
+        apptag_mask: spdk.apptag_mask,
+        largest_io,
+    }
+}
+
+/// What reads and writes carry.
+fn flags(spdk: &SpdkOptions, write_fua: bool) -> (u32, u32) {
+    let set = |on: bool, flag: u32| if on { flag } else { 0 };
+    let protection = set(spdk.pi_act, bindings::FS_FLAG_PRACT)
+        | set(spdk.pi_chk.guard, bindings::FS_FLAG_PRCHK_GUARD)
+        | set(spdk.pi_chk.application, bindings::FS_FLAG_PRCHK_APPTAG)
+        | set(spdk.pi_chk.reference, bindings::FS_FLAG_PRCHK_REFTAG);
+    let fua = |on: bool| set(on, bindings::FS_FLAG_FUA);
+    (protection | fua(spdk.readfua), protection | fua(write_fua))
+}
