@@ -35,7 +35,7 @@ const VERIFICATION: &str = "Verification";
 const SNAPSHOTS: &str = "Snapshots and triggers";
 const URING: &str = "io_uring";
 const SIM: &str = "Simulated drive";
-const SPDK: &str = "SPDK";
+pub(super) const SPDK: &str = "SPDK";
 
 const fn entry(
     section: &'static str,

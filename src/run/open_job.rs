@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::Op;
 use crate::engine::{
     BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts,
-    with_engine,
+    missing, with_engine,
 };
 use crate::job::spec::SyncMode;
 use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
@@ -133,7 +133,7 @@ fn open_as(
         targets.map(|(path, &size_hint)| Target { path: path.clone(), size_hint }).collect();
     let engine = &plan.spec.ioengine;
     with_engine(engine, Opener { targets: &targets, options }).unwrap_or_else(|| {
-        let known = crate::engine::NAMES.join(", ");
-        Err(EngineError { message: format!("there is no engine `{engine}`; engines: {known}"), errno: None })
+        let unknown = || EngineError { message: format!("there is no engine `{engine}`"), errno: None };
+        Err(missing(engine).unwrap_or_else(unknown))
     })
 }

@@ -90,7 +90,7 @@ impl JobPlan {
                 E::USES_FILES
             }
         }
-        crate::engine::with_engine(&self.spec.ioengine, UsesFiles).unwrap_or(true)
+        crate::engine::with_engine(&self.spec.ioengine, UsesFiles).unwrap_or(false)
     }
 
     /// Largest I/O in bytes.
@@ -153,6 +153,10 @@ pub fn fresh_seed() -> u64 {
 }
 
 fn targets(spec: &JobSpec) -> (Vec<PathBuf>, u16) {
+    if spec.ioengine == crate::engine::SPDK {
+        // Transport ids: no directory has them.
+        return (spec.filename.iter().map(PathBuf::from).collect(), 0);
+    }
     let directory = spec.directory.clone().unwrap_or_default();
     if !spec.filename.is_empty() {
         // An absolute name replaces the directory.
