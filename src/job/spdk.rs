@@ -385,7 +385,7 @@ mod tests {
             (disk.clone(), format!("{other}{cache}")),
             (disk.clone(), format!("{next}{cache}stonewall = true")),
             (disk.clone(), format!("{next}readfua = true\nio_queue_size = 99")),
-            (disk, format!("ioengine = \"null\"\nsize = 1\nfilename = \"x\"")),
+            (disk, "ioengine = \"null\"\nsize = 1\nfilename = \"x\"".to_owned()),
         ] {
             assert!(two(&one, &second).is_ok(), "{one}{second}");
         }

@@ -510,3 +510,19 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_id_never_becomes_a_path_in_a_directory() {
+        let id = "trtype=PCIe traddr=0000:5e:00.0 ns=1";
+        let text = format!("[[job]]\nioengine = \"spdk\"\nfilename = \"{id}\"\nnumjobs = 2\n");
+        let mut jobs = crate::job::parse(&[("j".to_owned(), text)], &[]).unwrap();
+        jobs[0].directory = Some("/tmp".into());
+        let plans = plan(jobs).unwrap();
+        assert_eq!((plans[0].targets.clone(), plans[0].targets_per_clone), (vec![PathBuf::from(id)], 0));
+        assert!(!plans[0].uses_files());
+    }
+}
