@@ -377,6 +377,40 @@ fn the_version_names_the_engines() {
     assert!(done.stdout.contains("engines: null, psync, io_uring"), "{done:?}");
 }
 
+const SPDK: &str = "[[job]]\nname = \"n\"\nioengine = \"spdk\"\nrw = \"write\"\nverify = \"crc32c\"\n\
+                    filename = \"trtype=PCIe traddr=ffff:ff:1f.7\"\n";
+
+#[test]
+fn a_job_for_spdk_can_be_checked_and_printed_by_any_build() {
+    let lab = Lab::new();
+    lab.file("spdk.toml", SPDK);
+    lab.run(&["--check", "spdk.toml"]).expect(0);
+    let printed = lab.run(&["--print-job", "spdk.toml"]).expect(0).stdout;
+    assert!(printed.contains("[\"trtype=PCIe traddr=ffff:ff:1f.7 ns=1\"]"), "{printed}");
+    lab.file("printed.toml", &printed);
+    assert_eq!(lab.run(&["--print-job", "printed.toml"]).expect(0).stdout, printed);
+    lab.run(&["--check", "spdk.toml", "--filename=/dev/nvme0n1"]).expect(2).says("trtype=PCIe traddr=");
+    assert_eq!(lab.names(), ["printed.toml", "spdk.toml"]);
+}
+
+#[cfg(not(feature = "spdk"))]
+#[test]
+fn a_build_without_spdk_says_how_to_get_it_and_touches_nothing() {
+    let lab = Lab::new();
+    let campaign = "[campaign]\ncycles = 1\nwindow = \"1s\"\npower_off = \"true\"\n";
+    lab.file("spdk.toml", SPDK).file("cuts.toml", format!("{campaign}{SPDK}"));
+    let lacks = |arguments: &[&str]| {
+        let said = lab.run(arguments).expect(4).stderr;
+        let words =
+            ["job `n`", "without the engine `spdk`", "--features spdk", "PKG_CONFIG_PATH", "io_uring"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert_eq!(lab.names(), ["cuts.toml", "spdk.toml"]);
+    };
+    lacks(&["spdk.toml"]);
+    lacks(&["spdk.toml", "--rw=read", "--verify=none", "--size=1m"]);
+    lacks(&["campaign", "cuts.toml"]);
+}
+
 #[test]
 fn cmdhelp_lists_and_explains_options() {
     let lab = Lab::new();

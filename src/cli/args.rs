@@ -242,10 +242,11 @@ fn block_request(matches: &ArgMatches) -> Action {
 
 fn version() -> String {
     format!(
-        "{} ({})\nengines: {} (spdk is not part of this version yet)",
+        "{} ({})\nengines: {}{}",
         env!("CARGO_PKG_VERSION"),
         env!("FIO_SPDK_COMMIT"),
-        engine::NAMES.join(", ")
+        engine::NAMES.join(", "),
+        if engine::missing(engine::SPDK).is_some() { " (without spdk: see --cmdhelp=ioengine)" } else { "" }
     )
 }
 

@@ -45,6 +45,28 @@ pub const NAMES: &[&str] = &[
     Spdk::NAME,
 ];
 
+/// The engine of SPDK's driver. Its name is known in every build; it is one of [`NAMES`] only in those
+/// with the feature `spdk`.
+pub const SPDK: &str = "spdk";
+
+/// Why this build has no engine called `name`, and how to get it; `None` if it has.
+#[must_use]
+pub fn missing(name: &str) -> Option<EngineError> {
+    if NAMES.contains(&name) {
+        return None;
+    }
+    let known = NAMES.join(", ");
+    Some(EngineError::new(if name == SPDK {
+        format!(
+            "this program was built without the engine `spdk` (it has {known}): build it with SPDK's libraries, \
+             PKG_CONFIG_PATH=<spdk>/lib/pkgconfig cargo build --release --features spdk, or use io_uring, which \
+             drives the same device through the kernel"
+        )
+    } else {
+        format!("there is no engine `{name}`; engines: {known}")
+    }))
+}
+
 /// Calls `visitor` with the engine type called `name`; `None` if there is none.
 pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output> {
     match name {

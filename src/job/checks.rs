@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod spdk;
 mod verify;
 
 use super::diagnostic::{Issue, Place};
@@ -7,6 +8,8 @@ use super::resolve::Draft;
 use crate::base::Op;
 use crate::base::shape::{Amount, Mix};
 use crate::base::sim::{FaultRates, SimOptions};
+
+pub(crate) use spdk::check_run;
 
 /// Reports every rule that the job breaks, at the option that breaks it.
 pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
@@ -16,6 +19,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     safety(draft, issues);
     io_uring(draft, issues);
     sim(draft, issues);
+    spdk::check(draft, issues);
     verify::check(draft, issues);
 }
 

@@ -14,10 +14,14 @@ pub(crate) type Field<T> = fn(&mut JobSpec) -> &mut T;
 /// Where a number lands. For the `Maybe` ones, see [`Kind::Integer`] and its like.
 #[derive(Clone, Copy)]
 pub(crate) enum Number {
+    U8(Field<u8>),
+    U16(Field<u16>),
     U32(Field<u32>),
     U64(Field<u64>),
     MaybeU32(Field<Option<u32>>),
     MaybeU64(Field<Option<u64>>),
+    /// 0 stands for the default.
+    NonZeroU32(Field<Option<u32>>),
     /// 0 takes the limit away, as in fio.
     NonZeroU64(Field<Option<u64>>),
     /// One for each direction.
@@ -137,10 +141,11 @@ impl Kind {
 
 impl Number {
     fn set(self, job: &mut JobSpec, value: &Value, parse: impl Fn(&Value) -> Outcome<u64>) -> Outcome<()> {
-        let small = |value: &Value| {
-            u32::try_from(parse(value)?).map_err(|_| value.bad("too large: at most 4294967295"))
-        };
+        let small = |value: &Value| -> Outcome<u32> { fitting(value, parse(value)?) };
         match self {
+            Number::U8(field) => *field(job) = fitting(value, parse(value)?)?,
+            Number::U16(field) => *field(job) = fitting(value, parse(value)?)?,
+            Number::NonZeroU32(field) => *field(job) = Some(small(value)?).filter(|&number| number > 0),
             Number::U32(field) | Number::OrDepth(field) => *field(job) = small(value)?,
             Number::U64(field) => *field(job) = parse(value)?,
             Number::MaybeU32(field) => *field(job) = Some(small(value)?),
@@ -153,9 +158,13 @@ impl Number {
 
     fn show(self, job: &mut JobSpec, show: impl Fn(u64) -> String) -> Option<String> {
         match self {
+            Number::U8(field) => Some(show(u64::from(*field(job)))),
+            Number::U16(field) => Some(show(u64::from(*field(job)))),
             Number::U32(field) => Some(show(u64::from(*field(job)))),
             Number::U64(field) => Some(show(*field(job))),
-            Number::MaybeU32(field) => (*field(job)).map(|number| show(u64::from(number))),
+            Number::MaybeU32(field) | Number::NonZeroU32(field) => {
+                (*field(job)).map(|number| show(u64::from(number)))
+            }
             Number::MaybeU64(field) | Number::NonZeroU64(field) => (*field(job)).map(show),
             Number::PerOp(field) => Some(show_per_op(field(job), |&number| show(u64::from(number)))),
             Number::PerOpOrBs(field) => {
@@ -173,6 +182,11 @@ impl Number {
     fn directions(self) -> &'static str {
         if matches!(self, Number::PerOp(_) | Number::PerOpOrBs(_)) { "; per direction" } else { "" }
     }
+}
+
+/// A number in the width that it has in the job; the range of the option should see to it.
+fn fitting<T: TryFrom<u64>>(value: &Value, number: u64) -> Outcome<T> {
+    T::try_from(number).map_err(|_| value.bad(format!("{number} is too large")))
 }
 
 fn flag(value: &Value) -> Outcome<bool> {

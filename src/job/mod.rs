@@ -17,6 +17,7 @@ mod resolve;
 mod setters;
 mod shapes;
 mod sim;
+mod spdk;
 pub mod spec;
 mod syntax;
 mod table;

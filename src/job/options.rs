@@ -2,6 +2,7 @@
 //! field in [`JobSpec`](super::JobSpec), and the place that obeys it.
 
 mod cut;
+mod spdk;
 mod verify;
 
 use super::kind::{Choice, Kind, Number, show_texts};
@@ -34,6 +35,7 @@ const VERIFICATION: &str = "Verification";
 const SNAPSHOTS: &str = "Snapshots and triggers";
 const URING: &str = "io_uring";
 const SIM: &str = "Simulated drive";
+pub(super) const SPDK: &str = "SPDK";
 
 const fn entry(
     section: &'static str,
@@ -47,14 +49,15 @@ const fn entry(
 }
 
 /// The sections in the order of the reference.
-const PARTS: [&[OptionDef]; 4] = [GENERAL, verify::OPTIONS, cut::OPTIONS, OF_ENGINES];
+const PARTS: [&[OptionDef]; 5] = [GENERAL, verify::OPTIONS, cut::OPTIONS, OF_ENGINES, spdk::OPTIONS];
 
-const COUNT: usize = GENERAL.len() + verify::OPTIONS.len() + cut::OPTIONS.len() + OF_ENGINES.len();
+const COUNT: usize =
+    GENERAL.len() + verify::OPTIONS.len() + cut::OPTIONS.len() + OF_ENGINES.len() + spdk::OPTIONS.len();
 
 /// The option table: the parts one after the other.
 pub(crate) static OPTIONS: &[OptionDef] = &joined(PARTS);
 
-const fn joined(parts: [&[OptionDef]; 4]) -> [OptionDef; COUNT] {
+const fn joined(parts: [&[OptionDef]; 5]) -> [OptionDef; COUNT] {
     let mut all = [GENERAL[0]; COUNT];
     let (mut part, mut index, mut filled) = (0, 0, 0);
     while part < parts.len() {
@@ -142,7 +145,7 @@ const GENERAL: &[OptionDef] = &[
         &[],
         "\"psync\"",
         Kind::Special {
-            form: "one of null, psync, io_uring, sim",
+            form: "one of null, psync, io_uring, sim, spdk",
             words: &ENGINES,
             set: set_engine,
             show: |job| Some(quote(&job.ioengine)),
@@ -150,7 +153,9 @@ const GENERAL: &[OptionDef] = &[
         "How I/O reaches the target: `psync` by one blocking system call for each I/O, `io_uring` \
          through the ring of that name with many in flight, `null` not at all (to see what the \
          machine itself costs; it needs `size`), `sim` to a drive in memory that `filename` names and \
-         that lives as long as the run (it needs `size`; see the options that begin with `sim_`).",
+         that lives as long as the run (it needs `size`; see the options that begin with `sim_`), `spdk` to an \
+         NVMe controller that SPDK's driver takes over from the kernel (see its options under SPDK). `spdk` is \
+         in programs built with the feature of that name; job files that use it can be checked with any.",
     ),
     entry(
         TARGET,
@@ -165,7 +170,11 @@ const GENERAL: &[OptionDef] = &[
         },
         "The files or block devices to work on. In a string a `:` divides several names and `\\:` is \
          a colon, as in fio; the names of an array are taken as they are. Without it each worker has \
-         files of its own, named after job, worker and file.",
+         files of its own, named after job, worker and file. Engine `spdk` takes transport ids of SPDK, with \
+         `ns` for the namespace (1 unless given), such as `\"trtype=PCIe traddr=0000:5e:00.0 ns=1\"`, \
+         `\"trtype=TCP traddr=10.0.0.1 trsvcid=4420 subnqn=nqn.2016-06.io.spdk:cnode1\"` or \
+         `\"trtype=VFIOUSER traddr=/var/run/nvme\"`; a PCI address alone will do. There a `:` divides only \
+         before `trtype`.",
     ),
     entry(
         TARGET,
@@ -508,7 +517,7 @@ const GENERAL: &[OptionDef] = &[
         &[],
         "false",
         Kind::Flag(|job| &mut job.direct),
-        "Goes around the page cache (O_DIRECT).",
+        "Goes around the page cache (O_DIRECT). Engine `spdk` always does.",
     ),
     entry(
         DURABLE,
@@ -548,7 +557,7 @@ const GENERAL: &[OptionDef] = &[
         "false",
         Kind::Flag(|job| &mut job.writefua),
         "Writes with force unit access: durable when they complete. With the kernel's files this is \
-         `sync = \"dsync\"`: on a device with FUA the kernel sends such writes, on another it flushes.",
+         `sync = \"dsync\"`: on a device with FUA the kernel sends such writes, on another it flushes. Engine `spdk` sends them so, with `sync` too.",
     ),
     entry(
         DURABLE,

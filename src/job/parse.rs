@@ -3,6 +3,7 @@
 use toml::de::DeValue;
 
 use super::campaign::{self, CampaignSpec};
+use super::checks;
 use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Place, Source, nearest};
 use super::resolve::{Level, resolve};
 use super::spec::JobSpec;
@@ -109,6 +110,10 @@ fn read(
         if judged.len() > MAX_ISSUES {
             break;
         }
+    }
+    if specs.len() == jobs.len() && judged.is_empty() && texts.iter().all(|text| text.complete) {
+        let headers: Vec<&Place> = jobs.iter().map(|job| &job.header).collect();
+        checks::check_run(&specs, &headers, &mut judged);
     }
     let campaign = judge_campaign(&mut texts, &jobs, &above, &specs, wanted, &mut judged);
     // What the parser made of a line that it did not understand is not the user's mistake.

@@ -5,11 +5,12 @@ use super::options::OPTIONS;
 use super::spec::{ContentSpec, ContinueOn, CpusPolicy, Fallocate, IoUringSpec, JobSpec, SyncMode};
 use super::table::{explain_unknown, find, index_of};
 use super::value::Value;
-use super::{checks, shapes};
+use super::{checks, shapes, spdk};
 use crate::base::PerOp;
 use crate::base::cut::{StateSpec, TriggerSpec};
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::sim::SimOptions;
+use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
 
 /// The options that set `JobSpec::bs`.
@@ -159,6 +160,7 @@ pub(crate) fn resolve(
     }
     finish(&mut draft.job);
     if complete {
+        spdk::settle(&mut draft, issues);
         checks::check(&draft, issues);
     }
     if issues.len() > before {
@@ -284,6 +286,7 @@ fn unfinished() -> JobSpec {
             registerfiles: true,
         },
         sim: SimOptions::default(),
+        spdk: SpdkOptions::default(),
         options: Vec::new(),
     }
 }

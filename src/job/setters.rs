@@ -1,23 +1,19 @@
 //! How the options that are neither plain values nor shapes are set.
 
 use super::kind::{Kind, Number, text, texts, with_nearest};
+use super::spdk;
 use super::spec::JobSpec;
 use super::unsupported::FIO_ENGINES;
 use super::value::{Data, Outcome, Value};
 
 /// Names of the engines.
-pub(crate) const ENGINES: [&str; 4] = ["null", "psync", "io_uring", "sim"];
+pub(crate) const ENGINES: [&str; 5] = ["null", "psync", "io_uring", "sim", spdk::ENGINE];
 
 /// `ioengine`.
 pub(crate) fn set_engine(job: &mut JobSpec, value: &Value) -> Outcome<()> {
     let name = text(value)?;
     let name = name.trim();
     if !ENGINES.contains(&name) {
-        if name == "spdk" {
-            return Err(value
-                .bad("the engine `spdk` is not part of this version yet")
-                .help("`io_uring` drives the same device through the kernel"));
-        }
         if FIO_ENGINES.contains(&name) {
             return Err(value
                 .bad(format!("`{name}` is an engine of fio that this version does not have"))
@@ -67,9 +63,13 @@ fn split_filenames(text: &str) -> Vec<String> {
     names
 }
 
-/// `filename`.
+/// `filename`. What engine `spdk` takes it for is settled when the engine is known; until then, what is
+/// plainly meant for it stays whole.
 pub(crate) fn set_filename(job: &mut JobSpec, value: &Value) -> Outcome<()> {
-    job.filename = texts(value, split_filenames)?;
+    let split = |text: &str| {
+        if spdk::names_transport(text) { spdk::split_ids(text) } else { split_filenames(text) }
+    };
+    job.filename = texts(value, split)?;
     Ok(())
 }
 

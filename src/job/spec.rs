@@ -6,6 +6,7 @@ use crate::base::PerOp;
 use crate::base::cut::{StateSpec, TriggerSpec};
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::sim::SimOptions;
+use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
 
 /// One `[[job]]` with the defaults of `[global]` and the overrides of the command line applied.
@@ -15,9 +16,10 @@ pub struct JobSpec {
     pub name: String,
     /// `description`.
     pub description: Option<String>,
-    /// `ioengine`: a name of `engine::NAMES`.
+    /// `ioengine`: a name of `engine::NAMES`, or `engine::SPDK` which not every build has.
     pub ioengine: String,
     /// `filename`: one or more targets; empty if the job names its files by `directory` and `name`.
+    /// With engine `spdk`, transport ids in the spelling of [`TransportId`](crate::base::transport_id::TransportId).
     pub filename: Vec<String>,
     /// `directory`: where relative file names live.
     pub directory: Option<PathBuf>,
@@ -129,6 +131,8 @@ pub struct JobSpec {
     pub io_uring: IoUringSpec,
     /// Options of the simulated drive alone.
     pub sim: SimOptions,
+    /// Options of SPDK alone.
+    pub spdk: SpdkOptions,
     /// The options that were set, as `(name, value in TOML)`, in table order: what reports embed
     /// so that a result can be run again. A value that is its option's default is left out.
     pub options: Vec<(String, String)>,

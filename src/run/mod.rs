@@ -143,6 +143,16 @@ pub struct Ended {
     pub failure: Option<RunError>,
 }
 
+/// Whether this build has the engines of these jobs.
+///
+/// # Errors
+/// What it lacks, and how to get it. The jobs are right, so it is the environment that is bad.
+pub fn check_engines(jobs: &[JobSpec]) -> Result<(), RunError> {
+    let lacking =
+        |job: &JobSpec| crate::engine::missing(&job.ioengine).map(|why| RunError::environment(job, why));
+    jobs.iter().find_map(lacking).map_or(Ok(()), Err)
+}
+
 /// Runs `jobs` to the end and reports.
 ///
 /// # Errors
@@ -153,6 +163,7 @@ pub fn execute(
     requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<Ended, RunError> {
+    check_engines(&jobs)?;
     let started_unix_ms = unix_time_ms();
     let mut plans = plan::plan(jobs)?;
     let judged = judged::go_back(&mut plans, options)?;

@@ -7,7 +7,7 @@ use crate::base::Op;
 use crate::base::spdk::SpdkOptions;
 use crate::engine::{
     Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts, Targets,
-    with_engine,
+    missing, with_engine,
 };
 use crate::job::spec::SyncMode;
 use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
@@ -120,7 +120,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         fixed_buffers: spec.io_uring.fixedbufs,
         registered_files: spec.io_uring.registerfiles,
         sim: spec.sim,
-        spdk: SpdkOptions::default(),
+        spdk: spec.spdk.clone(),
     };
     open_as(plan, size_hints, &options)
 }
@@ -130,7 +130,7 @@ pub fn probe(plan: &JobPlan) -> Result<Arc<dyn OpenJob>, EngineError> {
     let options = EngineOptions {
         reads: true,
         direct: plan.spec.direct,
-        spdk: probing(&SpdkOptions::default()),
+        spdk: probing(&plan.spec.spdk),
         ..EngineOptions::default()
     };
     open_as(plan, &vec![0; plan.targets.len()], &options)
@@ -151,7 +151,7 @@ fn open_as(
         targets.map(|(path, &size_hint)| Target { path: path.clone(), size_hint }).collect();
     let engine = &plan.spec.ioengine;
     with_engine(engine, Opener { targets: &targets, options }).unwrap_or_else(|| {
-        let known = crate::engine::NAMES.join(", ");
-        Err(EngineError { message: format!("there is no engine `{engine}`; engines: {known}"), errno: None })
+        let unknown = || EngineError { message: format!("there is no engine `{engine}`"), errno: None };
+        Err(missing(engine).unwrap_or_else(unknown))
     })
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::base::host::affinity;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
+use crate::base::transport_id::{Transport, TransportId};
 use crate::base::{Op, random};
-use crate::engine::{TargetFacts, Targets};
+use crate::engine::{self, TargetFacts, Targets};
 use crate::job::JobSpec;
 use crate::reactor::WorkerConfig;
 use crate::verify::snapshot::JobState;
@@ -90,7 +91,7 @@ impl JobPlan {
                 E::TARGETS
             }
         }
-        crate::engine::with_engine(&self.spec.ioengine, Kind).unwrap_or(Targets::Files)
+        crate::engine::with_engine(&self.spec.ioengine, Kind).unwrap_or(Targets::MadeUp)
     }
 
     /// Whether the job's targets are files and devices of the kernel.
@@ -115,7 +116,8 @@ impl JobPlan {
 }
 
 /// Puts the jobs in order: stages, groups, targets, seeds.
-pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
+pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
+    share_memory(&mut jobs);
     let (mut stage, mut group) = (0, 0);
     let mut plans: Vec<JobPlan> = Vec::with_capacity(jobs.len());
     for (index, spec) in jobs.into_iter().enumerate() {
@@ -152,6 +154,17 @@ pub fn plan(jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
     Ok(plans)
 }
 
+/// A process that emulates a controller maps this one's memory, which must be one file then. SPDK is
+/// started once, for all jobs.
+fn share_memory(jobs: &mut [JobSpec]) {
+    let is_emulated =
+        |name: &String| TransportId::parse(name).is_ok_and(|id| id.trtype == Transport::VfioUser);
+    let by_spdk = |job: &&mut JobSpec| job.ioengine == engine::SPDK;
+    if jobs.iter_mut().filter(by_spdk).any(|job| job.filename.iter().any(is_emulated)) {
+        jobs.iter_mut().filter(by_spdk).for_each(|job| job.spdk.mem_single_seg = true);
+    }
+}
+
 /// The stages: runs of plans with the same number.
 pub fn stages(plans: &[JobPlan]) -> impl Iterator<Item = &[JobPlan]> {
     plans.chunk_by(|one, other| one.stage == other.stage)
@@ -163,6 +176,10 @@ pub fn fresh_seed() -> u64 {
 }
 
 fn targets(spec: &JobSpec) -> (Vec<PathBuf>, u16) {
+    if spec.ioengine == crate::engine::SPDK {
+        // Transport ids: no directory has them.
+        return (spec.filename.iter().map(PathBuf::from).collect(), 0);
+    }
     let directory = spec.directory.clone().unwrap_or_default();
     if !spec.filename.is_empty() {
         // An absolute name replaces the directory.
@@ -530,4 +547,20 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_id_never_becomes_a_path_in_a_directory() {
+        let id = "trtype=PCIe traddr=0000:5e:00.0 ns=1";
+        let text = format!("[[job]]\nioengine = \"spdk\"\nfilename = \"{id}\"\nnumjobs = 2\n");
+        let mut jobs = crate::job::parse(&[("j".to_owned(), text)], &[]).unwrap();
+        jobs[0].directory = Some("/tmp".into());
+        let plans = plan(jobs).unwrap();
+        assert_eq!((plans[0].targets.clone(), plans[0].targets_per_clone), (vec![PathBuf::from(id)], 0));
+        assert!(!plans[0].uses_files());
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::base::host::block::{self, BlockDevice};
 use crate::base::host::{Sysfs, printable};
+use crate::engine;
 use crate::job::JobSpec;
 
 /// How long sysfs may take: some attributes ask the device.
@@ -85,8 +86,13 @@ impl Target {
 /// All targets of these jobs, each once.
 pub fn targets(jobs: &[JobSpec]) -> Result<Vec<Target>, String> {
     let mut targets: Vec<Target> = Vec::new();
-    for path in jobs.iter().flat_map(paths) {
+    for (job, path) in jobs.iter().flat_map(|job| paths(job).map(move |path| (job, path))) {
         if targets.iter().any(|target| target.path == path) {
+            continue;
+        }
+        if job.ioengine == engine::SPDK {
+            // A transport id says itself where the device is, and the kernel does not have it.
+            targets.push(Target { path, known: None });
             continue;
         }
         let looked_at = PathBuf::from(&path);
@@ -104,6 +110,9 @@ fn paths(job: &JobSpec) -> impl Iterator<Item = String> {
 }
 
 fn path_of(job: &JobSpec, name: &str) -> String {
+    if job.ioengine == engine::SPDK {
+        return name.to_owned();
+    }
     let directory = job.directory.clone().unwrap_or_default();
     directory.join(name).to_string_lossy().into_owned()
 }
@@ -234,6 +243,18 @@ mod tests {
         let changed = renamed(&jobs, &[pair("/dev/a", "/dev/z"), pair("b", "b")]);
         assert_eq!(changed[0].filename, ["/dev/z", "b"]);
         assert_eq!(renamed(&jobs, &[pair("/dev/a", "/dev/a")])[0].filename, jobs[0].filename);
+    }
+
+    #[test]
+    fn a_transport_id_is_no_path_and_is_known_by_itself() {
+        let id = "trtype=PCIe traddr=0000:5e:00.0 ns=1";
+        let text = format!("[[job]]\nioengine = \"spdk\"\nfilename = \"{id}\"\n");
+        let mut jobs = crate::job::parse(&[("f".to_owned(), text)], &[]).unwrap();
+        // Nothing of files is done to it, whatever else the job says.
+        jobs[0].directory = Some("/tmp".into());
+        assert_eq!(targets(&jobs), Ok(vec![Target { path: id.to_owned(), known: None }]));
+        assert_eq!(renamed(&jobs, &[(id.to_owned(), id.to_owned())])[0].filename, [id]);
+        assert_eq!(Target { path: id.to_owned(), known: None }.locate(), Ok(id.to_owned()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::random;
 use crate::job::{self, Between, CampaignSpec, JobSpec, StopOn};
+use crate::run;
 
 use super::{
     EXIT_INCONCLUSIVE, EXIT_IO, EXIT_OK, EXIT_UNSAFE, EXIT_USAGE, EXIT_VIOLATION, output, signals, terminal,
@@ -51,6 +52,10 @@ pub fn run(request: &Request) -> u8 {
     };
     if request.check {
         return output::print(&format!("a campaign of {}, nothing wrong\n", cycles(spec.cycles)));
+    }
+    if let Err(why) = run::check_engines(&jobs) {
+        eprintln!("error: {why}");
+        return EXIT_IO;
     }
     let folder = evidence_folder(&request.file, &spec);
     let begin = || begin(&jobs, &spec, &request.overrides);

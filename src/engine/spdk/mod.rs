@@ -61,7 +61,7 @@ impl Drop for CacheSwitch {
 
 impl Engine for Spdk {
     type Queue = SpdkQueue;
-    const NAME: &'static str = "spdk";
+    const NAME: &'static str = super::SPDK;
     const TARGETS: Targets = Targets::Namespaces;
 
     fn open(targets: &[Target], options: &EngineOptions) -> Result<Self, EngineError> {

@@ -8,7 +8,7 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 87] = [
+const LINES: [&str; 91] = [
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",
@@ -96,6 +96,10 @@ const LINES: [&str; 87] = [
     "rw = \"write\"\nverify = \"xxhash\"\ntrim_percentage = 5\ntrim_backlog = 20\ntrim_backlog_batch = 4",
     "rw = \"trim\"\nverify = \"crc32c\"\ntrim_verify_zero = true",
     "verify_async = 0",
+    "ioengine = \"spdk\"\nfilename = \"0000:5e:00.0\"",
+    "ioengine = \"spdk\"\nfilename = 'trtype=PCIe traddr=5e\\:00.0:trtype=PCIe traddr=5e.00.1 ns=3'",
+    "ioengine = \"spdk\"\nfilename = [\"trtype=TCP traddr=::1 subnqn=nqn.2016-06.io.spdk:c1\"]\ndigest_enable = \"DATA\"",
+    "ioengine = \"spdk\"\nfilename = \"trtype=VFIOUSER traddr=/x\"\nmem_single_seg = true\npi_chk = \"REFTAG\"",
 ];
 
 /// Lines that are right on their own below [`VERIFYING`].
