@@ -114,7 +114,7 @@ pub struct SpdkOptions {
     pub high_weight: u16,
     /// `wrr_priority`: the class of this job's queues.
     pub wrr_priority: Priority,
-    /// `mem_size_mb`: hugepage memory in MiB; `None` for all that is free.
+    /// `mem_size_mb`: hugepage memory in MiB; `None` for as much as is needed.
     pub mem_size_mb: Option<u32>,
     /// `mem_single_seg`: hugepages in one file. vfio-user needs it.
     pub mem_single_seg: bool,
@@ -128,7 +128,7 @@ pub struct SpdkOptions {
     pub hostnqn: Option<String>,
     /// `digest_enable`.
     pub digest_enable: Digest,
-    /// `pi_act`: the controller inserts and strips protection information (PRACT).
+    /// `pi_act`: the controller inserts and strips protection information (PRACT), instead of the host.
     pub pi_act: bool,
     /// `pi_chk`: what of it the controller checks (PRCHK).
     pub pi_chk: PiCheck,

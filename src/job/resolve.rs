@@ -155,12 +155,14 @@ pub(crate) fn resolve(
     for level in levels {
         level.apply(&mut draft, issues);
     }
+    if complete {
+        spdk::settle(&mut draft, before, issues);
+    }
     if issues.len() > before {
         return None;
     }
     finish(&mut draft.job);
     if complete {
-        spdk::settle(&mut draft, issues);
         checks::check(&draft, issues);
     }
     if issues.len() > before {

@@ -46,8 +46,16 @@ pub(crate) fn split_ids(text: &str) -> Vec<String> {
     ids
 }
 
-/// Reads `filename` as what the job's engine takes, now that the engine is known.
-pub(crate) fn settle(draft: &mut Draft<'_>, issues: &mut Vec<Issue>) {
+/// Reads `filename` as what the job's engine takes, now that the engine is known. What is wrong with the
+/// job so far are the issues from `before` on.
+pub(crate) fn settle(draft: &mut Draft<'_>, before: usize, issues: &mut Vec<Issue>) {
+    let told = |name: &str| {
+        let place = draft.setting(name).map(|setting| &setting.value.place);
+        place.is_some_and(|place| issues[before..].iter().any(|issue| issue.place.as_ref() == Some(place)))
+    };
+    if told("ioengine") || told("filename") {
+        return;
+    }
     if draft.job.ioengine != ENGINE {
         if let Some(name) = draft.job.filename.iter().find(|name| names_transport(name)) {
             let short: String = name.chars().take(80).collect();
@@ -234,6 +242,13 @@ mod tests {
             let why = job(lines).unwrap_err();
             assert!(why.contains(word) && why.contains("job.toml:"), "{lines}: {why}");
         }
+        // Whatever else is wrong with the job, and once.
+        let why = job("iodepth = 0\nfilename = \"trtype=PCI traddr=1\"").unwrap_err();
+        assert!(why.contains("below 1") && why.matches("did you mean `PCIe`").count() == 1, "{why}");
+        let why = job("filename = \"\"").unwrap_err();
+        assert_eq!(why.matches("error:").count(), 1, "{why}");
+        let why = job("ioengine = \"pssync\"").unwrap_err();
+        assert_eq!(why.matches("error:").count(), 1, "{why}");
         let why = jobs("[[job]]\nioengine = \"spdk\"\n", &[]).unwrap_err();
         assert!(why.contains("needs `filename`") && why.contains("trtype=PCIe"), "{why}");
     }
@@ -261,7 +276,6 @@ mod tests {
             ("command_timeout = \"1ns\"", "microseconds"),
             ("keep_alive_timeout = \"1us\"", "milliseconds"),
             ("keep_alive_timeout = \"50d\"", "milliseconds"),
-            ("apptag = 1", "needs `pi_act`"),
             ("apptag = 0x10000", "above 65535"),
             ("pi_act = true\napptag_mask = 1", "needs `pi_chk`"),
             ("pi_chk = \"GUARD|TAG\"", "none of GUARD, REFTAG, APPTAG"),
@@ -271,7 +285,8 @@ mod tests {
             ("hostnqn = \"me\"", "no qualified name"),
             ("huge_dir = \"\"", "cannot be a directory"),
             ("write_mode = \"zeroes\"", "a workload that writes"),
-            ("rw = \"write\"\nwrite_mode = \"uncor\"\nwritefua = true", "without FUA"),
+            ("rw = \"write\"\nwrite_mode = \"uncor\"\nwritefua = true", "that store data"),
+            ("rw = \"write\"\nwrite_mode = \"verify\"\nwritefua = true", "that store data"),
             ("rw = \"write\"\nwrite_mode = \"compare\"\nverify = \"crc32c\"", "makes no sense with `verify`"),
             ("shm_id = 1", "memory of its own"),
             ("disable_pcie_sgl_merge = true", "nothing to merge"),

@@ -230,7 +230,7 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
     ("sge_size", "buffers here are always one contiguous segment"),
     ("disable_pcie_sgl_merge", "buffers here are always one contiguous segment, there is nothing to merge"),
     ("bit_bucket_data_len", "reads transfer all that they read: what is dropped could not be verified"),
-    ("md_per_io_size", "metadata in a buffer of its own is not supported; with `pi_act` none is needed"),
+    ("md_per_io_size", "buffers for metadata are as large as the largest I/O needs"),
     (
         "env_context",
         "`mem_size_mb`, `mem_single_seg`, `huge_dir` and `iova_mode` are all that can be said to DPDK",

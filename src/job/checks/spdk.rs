@@ -91,7 +91,6 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let (spdk, unset) = (&draft.job.spdk, SpdkOptions::default());
     const WRR: (&str, &str) = ("`enable_wrr`", "set enable_wrr = true");
     const TIMEOUT: (&str, &str) = ("`command_timeout`", "set for example command_timeout = \"5s\"");
-    const TAG: (&str, &str) = ("`pi_act`, or `pi_chk` with APPTAG", "set for example pi_act = true");
     const CHECKED: (&str, &str) = ("`pi_chk` with APPTAG", "set for example pi_chk = \"GUARD|APPTAG\"");
     let (wrr, checked) = (spdk.enable_wrr, spdk.pi_chk.application);
     let rules = [
@@ -101,7 +100,6 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         ("high_weight", spdk.high_weight != unset.high_weight, wrr, WRR),
         ("wrr_priority", spdk.wrr_priority != unset.wrr_priority, wrr, WRR),
         ("timeout_action", spdk.timeout_action != TimeoutAction::None, spdk.command_timeout_ns > 0, TIMEOUT),
-        ("apptag", spdk.apptag != unset.apptag, checked || spdk.pi_act, TAG),
         ("apptag_mask", spdk.apptag_mask != unset.apptag_mask, checked, CHECKED),
     ];
     for (name, set, there, (needed, help)) in rules {
@@ -153,9 +151,13 @@ fn write_mode(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         let help = "set for example rw = \"write\"";
         issues.push(issue(place, "`write_mode` needs a workload that writes", help));
     }
-    if job.writefua && job.spdk.write_mode == WriteMode::Uncorrectable {
-        let message = "`writefua` makes no sense with write_mode = \"uncor\", a command without FUA";
-        issues.push(issue(draft.place("writefua"), message, "leave one of them out"));
+    if job.writefua && job.spdk.write_mode != WriteMode::Zeroes {
+        let message = "`writefua` is for writes that store data, and with this `write_mode` none does";
+        issues.push(issue(
+            draft.place("writefua"),
+            message,
+            "leave one of them out; compare and verify obey `readfua`",
+        ));
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         SPDK,
         "mem_size_mb",
         &[],
-        "all that is free",
+        "as much as is needed",
         Kind::Integer { min: 0, max: 1 << 24, field: Number::NonZeroU32(|job| &mut job.spdk.mem_size_mb) },
         "Hugepage memory in MiB, as in fio. 0 stands for the default. The same in all jobs of a run.",
     ),
@@ -235,7 +235,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "false",
         Kind::Flag(|job| &mut job.spdk.pi_act),
         "Lets the controller insert protection information into what is written and strip it from what is \
-         read (PRACT), where the namespace is formatted with it. True by default in fio.",
+         read (PRACT), where the namespace is formatted with it. Without it the host makes and checks what \
+         the format asks for. True by default in fio.",
     ),
     entry(
         SPDK,
@@ -248,7 +249,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             set: set_pi_chk,
             show: show_pi_chk,
         },
-        "What of the protection information the controller checks (PRCHK), as in fio.",
+        "What of the protection information the controller checks (PRCHK), as in fio; in what is read, without \
+         `pi_act`, the host too.",
     ),
     entry(
         SPDK,
@@ -256,8 +258,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         &[],
         "0",
         Kind::Integer { min: 0, max: 0xffff, field: Number::U16(|job| &mut job.spdk.apptag) },
-        "The application tag of protection information, such as 0x1234, which is fio's default. Needs \
-         `pi_act`, or `pi_chk` with `APPTAG`.",
+        "The application tag of protection information, such as 0x1234, which is fio's default. \
+         It is written where the namespace is formatted with such information, and checked as `pi_chk` says.",
     ),
     entry(
         SPDK,
