@@ -39,6 +39,8 @@ struct fs_path {
 	/* Disconnected by a reset. */
 	bool broken;
 	bool dead;
+	/* Any of these, metadata of the host's, or an application tag: the usual way is not for it. */
+	bool unusual;
 };
 
 struct fs_queue {
@@ -194,6 +196,15 @@ fill_sizes(const struct fs_queue_options *options, const struct fs_path *path,
 	opts->io_queue_requests = (uint32_t)requests;
 }
 
+/* What the usual way of an I/O does not look at. */
+static bool
+is_unusual(const struct fs_path *path)
+{
+	uint32_t apptag = SPDK_NVME_IO_FLAGS_PRCHK_APPTAG | SPDK_NVME_IO_FLAGS_PRACT;
+
+	return path->metadata != NULL || ((path->read_flags | path->write_flags) & apptag) != 0;
+}
+
 int
 fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 {
@@ -239,6 +250,7 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 		return spdk_nvme_ctrlr_is_failed(ctrlr->spdk) ? -ENXIO : -EAGAIN;
 	}
 	atomic_fetch_add(&ctrlr->pairs, 1);
+	path->unusual = is_unusual(path);
 	return 0;
 }
 
@@ -290,69 +302,80 @@ with_metadata(struct fs_queue *queue, struct fs_path *path, uint32_t op, void *b
 	return buffer;
 }
 
+/* The ways that are not read and write of the usual kind. */
+static int
+submit_unusual(struct fs_queue *queue, struct fs_path *path, uint32_t op, void *buffer, uint64_t lba,
+	       uint32_t blocks, struct fs_slot *slot)
+{
+	uint16_t mask = queue->options.apptag_mask, apptag = queue->options.apptag;
+	void *metadata = NULL;
+
+	if (path->metadata != NULL && (op == FS_OP_READ || op == FS_OP_WRITE || op == FS_OP_COMPARE)) {
+		buffer = with_metadata(queue, path, op, buffer, &metadata, lba, blocks, slot->tag);
+	}
+	switch (op) {
+	case FS_OP_READ:
+		return spdk_nvme_ns_cmd_read_with_md(path->ns, path->qpair, buffer, metadata, lba, blocks, completed,
+						     slot, path->read_flags, mask, apptag);
+	case FS_OP_WRITE:
+		return spdk_nvme_ns_cmd_write_with_md(path->ns, path->qpair, buffer, metadata, lba, blocks, completed,
+						      slot, path->write_flags, mask, apptag);
+	case FS_OP_DEALLOCATE:
+		return deallocate(queue, path, lba, blocks, slot);
+	case FS_OP_FLUSH:
+		return spdk_nvme_ns_cmd_flush(path->ns, path->qpair, completed, slot);
+	case FS_OP_WRITE_ZEROES:
+		return spdk_nvme_ns_cmd_write_zeroes(path->ns, path->qpair, lba, blocks, completed, slot,
+						     path->write_flags & SPDK_NVME_IO_FLAGS_FORCE_UNIT_ACCESS);
+	case FS_OP_WRITE_UNCORRECTABLE:
+		return spdk_nvme_ns_cmd_write_uncorrectable(path->ns, path->qpair, lba, blocks, completed, slot);
+	case FS_OP_VERIFY:
+		return spdk_nvme_ns_cmd_verify(path->ns, path->qpair, lba, blocks, completed, slot, path->read_flags);
+	case FS_OP_COMPARE:
+		return spdk_nvme_ns_cmd_compare_with_md(path->ns, path->qpair, buffer, metadata, lba, blocks, completed,
+							slot, path->read_flags, mask, apptag);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* The I/O was not taken: unless it completed all the same, its tag is free. */
+static int
+refused(struct fs_queue *queue, struct fs_slot *slot, int rc)
+{
+	if (!slot->in_flight) {
+		return 0;
+	}
+	slot->in_flight = false;
+	queue->in_flight--;
+	/* Requests of other I/Os come free; with none in flight none ever will. */
+	return rc == -ENOMEM && queue->in_flight > 0 ? -EAGAIN : rc;
+}
+
 int
 fs_queue_submit(struct fs_queue *queue, uint32_t op, uint32_t target, void *buffer, uint64_t lba,
 		uint32_t blocks, uint32_t tag)
 {
 	struct fs_path *path = &queue->paths[target];
 	struct fs_slot *slot = &queue->slots[tag];
-	uint16_t mask = queue->options.apptag_mask, apptag = queue->options.apptag;
-	void *metadata = NULL;
 	int rc;
 
-	if (spdk_unlikely(path->broken || path->dead)) {
+	if (spdk_unlikely(path->broken | path->dead)) {
 		return path->dead ? -ENXIO : -EAGAIN;
-	}
-	if (spdk_unlikely(path->metadata != NULL) && (op <= FS_OP_WRITE || op == FS_OP_COMPARE)) {
-		buffer = with_metadata(queue, path, op, buffer, &metadata, lba, blocks, tag);
 	}
 	/* The completion may come before the function returns. */
 	slot->in_flight = true;
 	queue->in_flight++;
-	switch (op) {
-	case FS_OP_READ:
-		rc = spdk_nvme_ns_cmd_read_with_md(path->ns, path->qpair, buffer, metadata, lba, blocks, completed,
-						   slot, path->read_flags, mask, apptag);
-		break;
-	case FS_OP_WRITE:
-		rc = spdk_nvme_ns_cmd_write_with_md(path->ns, path->qpair, buffer, metadata, lba, blocks, completed,
-						    slot, path->write_flags, mask, apptag);
-		break;
-	case FS_OP_DEALLOCATE:
-		rc = deallocate(queue, path, lba, blocks, slot);
-		break;
-	case FS_OP_FLUSH:
-		rc = spdk_nvme_ns_cmd_flush(path->ns, path->qpair, completed, slot);
-		break;
-	case FS_OP_WRITE_ZEROES:
-		rc = spdk_nvme_ns_cmd_write_zeroes(path->ns, path->qpair, lba, blocks, completed, slot,
-						   path->write_flags & SPDK_NVME_IO_FLAGS_FORCE_UNIT_ACCESS);
-		break;
-	case FS_OP_WRITE_UNCORRECTABLE:
-		rc = spdk_nvme_ns_cmd_write_uncorrectable(path->ns, path->qpair, lba, blocks, completed, slot);
-		break;
-	case FS_OP_VERIFY:
-		rc = spdk_nvme_ns_cmd_verify(path->ns, path->qpair, lba, blocks, completed, slot, path->read_flags);
-		break;
-	case FS_OP_COMPARE:
-		rc = spdk_nvme_ns_cmd_compare_with_md(path->ns, path->qpair, buffer, metadata, lba, blocks, completed,
-						      slot, path->read_flags, mask, apptag);
-		break;
-	default:
-		rc = -EINVAL;
-		break;
+	if (spdk_unlikely(path->unusual || op > FS_OP_WRITE)) {
+		rc = submit_unusual(queue, path, op, buffer, lba, blocks, slot);
+	} else if (op == FS_OP_READ) {
+		rc = spdk_nvme_ns_cmd_read(path->ns, path->qpair, buffer, lba, blocks, completed, slot,
+					   path->read_flags);
+	} else {
+		rc = spdk_nvme_ns_cmd_write(path->ns, path->qpair, buffer, lba, blocks, completed, slot,
+					    path->write_flags);
 	}
-	if (spdk_unlikely(rc != 0)) {
-		if (!slot->in_flight) {
-			/* Completed, and refused as well: the completion counts. */
-			return 0;
-		}
-		slot->in_flight = false;
-		queue->in_flight--;
-		/* Requests of other I/Os come free; with none in flight none ever will. */
-		return rc == -ENOMEM && queue->in_flight > 0 ? -EAGAIN : rc;
-	}
-	return 0;
+	return spdk_likely(rc == 0) ? 0 : refused(queue, slot, rc);
 }
 
 /* A reset is under way: the queue pair is not touched until it is over. */
@@ -360,6 +383,7 @@ static void
 park(struct fs_path *path)
 {
 	path->broken = true;
+	path->unusual = true;
 	if (!path->parked) {
 		path->parked = true;
 		atomic_fetch_add(&path->ctrlr->parked, 1);
@@ -371,6 +395,8 @@ static int
 mend(struct fs_path *path, int rc)
 {
 	path->parked = false;
+	path->broken = true;
+	path->unusual = true;
 	if (path->dead || atomic_load(&path->ctrlr->failed)) {
 		path->dead = true;
 		return -ENXIO;
@@ -378,6 +404,7 @@ mend(struct fs_path *path, int rc)
 	switch (spdk_nvme_ctrlr_reconnect_io_qpair(path->qpair)) {
 	case 0:
 		path->broken = false;
+		path->unusual = is_unusual(path);
 		return 0;
 	case -EAGAIN:
 		return 0;
@@ -387,26 +414,32 @@ mend(struct fs_path *path, int rc)
 	}
 }
 
+/* 0, or a negative errno where the queue pair is dead. */
+static inline int
+poll_path(struct fs_path *path, uint32_t max)
+{
+	int32_t rc;
+
+	if (spdk_unlikely(atomic_load_explicit(&path->ctrlr->resetting, memory_order_acquire))) {
+		park(path);
+		return 0;
+	}
+	rc = spdk_unlikely(path->dead) ? -ENXIO : spdk_nvme_qpair_process_completions(path->qpair, max);
+	return spdk_unlikely(rc < 0 || path->broken) ? mend(path, rc) : 0;
+}
+
 int32_t
 fs_queue_poll(struct fs_queue *queue, uint32_t max)
 {
-	int error = 0;
+	struct fs_path *path = queue->paths;
+	int rc, error;
 
-	for (uint32_t target = 0; target < queue->path_count; target++) {
-		struct fs_path *path = &queue->paths[target];
-		int32_t rc;
-
-		if (spdk_unlikely(atomic_load_explicit(&path->ctrlr->resetting, memory_order_acquire))) {
-			park(path);
-			continue;
-		}
-		rc = path->dead ? -ENXIO : spdk_nvme_qpair_process_completions(path->qpair, max);
-		if (spdk_unlikely(rc < 0 || path->broken)) {
-			rc = mend(path, rc);
-			error = rc < 0 ? rc : error;
-		}
+	error = poll_path(path, max);
+	for (uint32_t target = 1; target < queue->path_count; target++) {
+		rc = poll_path(++path, max);
+		error = rc < 0 ? rc : error;
 	}
-	return error != 0 ? error : (int32_t)queue->count;
+	return spdk_unlikely(error < 0) ? error : (int32_t)queue->count;
 }
 
 const struct fs_done *

@@ -22,9 +22,12 @@ const FORBIDDEN: u32 = u32::MAX;
 pub struct SpdkQueue {
     // Closed before the I/Os in flight are let go.
     pairs: Pairs,
-    /// I/Os in flight, by tag.
+    /// I/Os in flight, by the number of their buffer, which is their tag.
     slots: Box<[Option<Io>]>,
-    free_slots: Vec<u32>,
+    in_flight: u32,
+    depth: u32,
+    /// Completions that the driver has brought and that have not been taken.
+    ready: u32,
     /// What was refused within `submit`.
     refused: Vec<Completion>,
     /// The shim's command for each `Op`, or `FORBIDDEN`.
@@ -35,6 +38,8 @@ pub struct SpdkQueue {
     memory: std::ops::Range<usize>,
     /// Submitted since the doorbell.
     uncommitted: bool,
+    /// The driver waits for the doorbell, instead of ringing it for each command.
+    delays: bool,
     controllers: Box<[Arc<Held>]>,
 }
 
@@ -49,7 +54,7 @@ impl SpdkQueue {
             return Err(EngineError::new("spdk takes buffers that its engine has made"));
         }
         let depth = config.depth;
-        let mut pairs = Pairs::new(&pair_options(options, depth, buffers.len()))
+        let mut pairs = Pairs::new(&pair_options(options, depth.max(buffers.count()), buffers.len()))
             .map_err(|errno| trouble("make a queue", errno, ""))?;
         let mut notes = Vec::new();
         for (target, namespace) in (0..).zip(namespaces) {
@@ -73,28 +78,31 @@ impl SpdkQueue {
         }
         let queue = SpdkQueue {
             pairs,
-            slots: (0..depth).map(|_| None).collect(),
-            free_slots: (0..depth).rev().collect(),
+            slots: (0..buffers.count()).map(|_| None).collect(),
+            in_flight: 0,
+            depth,
+            ready: 0,
             refused: Vec::with_capacity(depth as usize),
             commands: commands(options),
             lba_shifts: namespaces.iter().map(|namespace| namespace.lba_bytes.trailing_zeros()).collect(),
             memory: buffers.range(),
             uncommitted: false,
+            delays: delays(options, depth),
             controllers: namespaces.iter().map(|namespace| Arc::clone(&namespace.held)).collect(),
         };
         Ok((queue, notes))
     }
 
-    /// Hands `io` to the driver under `tag`; `Err` with the status where it is refused for good, and
-    /// `Ok(false)` where there is no room.
+    /// Hands `io` to the driver; `Err` with the status where it is refused for good, and `Ok(false)`
+    /// where there is no room.
     #[inline]
-    fn hand_over(&mut self, io: &mut Io, tag: u32) -> Result<bool, Status> {
+    fn hand_over(&mut self, io: &mut Io) -> Result<bool, Status> {
         let command = self.commands[io.op as usize];
         let shift = self.lba_shifts[usize::from(io.target)];
         let (offset, len) = (io.offset + u64::from(io.moved), io.len - io.moved);
         let start = io.buffer.as_mut_ptr();
         let ours = self.memory.contains(&start.addr());
-        let whole = (offset | u64::from(len)).trailing_zeros() >= shift || len == 0;
+        let whole = (offset | u64::from(len)) & ((1 << shift) - 1) == 0;
         let empty = len == 0 && io.op != Op::Flush;
         if command == FORBIDDEN || !ours || !whole || empty || offset > i64::MAX as u64 {
             let errno = if command == FORBIDDEN { libc::EBADF } else { libc::EINVAL };
@@ -102,10 +110,11 @@ impl SpdkQueue {
         }
         let buffer = start.wrapping_add(io.moved as usize);
         let (target, lba, blocks) = (u32::from(io.target), offset >> shift, len >> shift);
-        // SAFETY: the target was added, as it has a shift; the tag is a free slot's; the buffer is of the
-        // area that the queue was made for, has `len` bytes (`Io`'s promise), and stays in its slot until
-        // the tag comes back. If this queue is dropped before, the buffer is not given back, and its
-        // area is leaked.
+        let tag = io.buffer.id();
+        // SAFETY: the target was added, as it has a shift; the tag is the number of a buffer of the area
+        // that the queue was made for, and whoever holds a buffer holds it alone, so that it is not in
+        // flight; it has `len` bytes (`Io`'s promise), and stays in its slot until the tag comes back.
+        // If this queue is dropped before, the buffer is not given back, and its area is leaked.
         match unsafe { self.pairs.submit(command, target, buffer, lba, blocks, tag) } {
             Ok(()) => Ok(true),
             Err(SubmitError::Full) => Ok(false),
@@ -132,31 +141,39 @@ impl SpdkQueue {
                 None => break,
             }
         }
-        let mut taken = 0;
-        let room = limit.saturating_sub(done.len());
-        for entry in self.pairs.done().iter().take(room) {
-            taken += 1;
-            let tag = entry.tag;
-            let Some(io) = self.slots.get_mut(tag as usize).and_then(Option::take) else { continue };
-            self.free_slots.push(tag);
+        let count = (self.ready as usize).min(limit.saturating_sub(done.len()));
+        if count == 0 {
+            return;
+        }
+        let slots = &mut self.slots;
+        done.extend(self.pairs.done()[..count].iter().map(|entry| {
+            let io = slots[entry.tag as usize].take().expect("the shim reports each tag in flight once");
             let status = status_of(entry.status);
             let bytes = if status.is_ok() { io.len - io.moved } else { 0 };
-            done.push(Completion { io, status, bytes, done_ns: 0 });
-        }
-        if taken > 0 {
-            self.pairs.consume(taken);
-        }
+            Completion { io, status, bytes, done_ns: 0 }
+        }));
+        self.pairs.consume(count);
+        self.ready -= count as u32;
+        self.in_flight -= count as u32;
     }
 
-    fn ring(&mut self) -> Result<u32, QueueError> {
+    #[inline]
+    fn ring(&mut self) -> Result<(), QueueError> {
         self.uncommitted = false;
-        self.pairs.poll(0).map_err(|errno| self.death(errno))
+        match self.pairs.poll(0) {
+            Ok(ready) => {
+                self.ready = ready;
+                Ok(())
+            }
+            Err(errno) => Err(self.death(errno)),
+        }
     }
 
     /// What the death of a queue pair is called: a controller that is gone, rather than the driver's
     /// errno.
     #[cold]
-    fn death(&self, errno: i32) -> QueueError {
+    fn death(&mut self, errno: i32) -> QueueError {
+        self.ready = self.pairs.done().len() as u32;
         let gone = self.controllers.iter().any(|held| held.is_gone());
         QueueError { status: Status::from_errno(if gone { libc::ENODEV } else { errno }) }
     }
@@ -170,10 +187,9 @@ impl Queue for SpdkQueue {
     fn submit(&mut self, batch: &mut Vec<Io>) {
         let mut taken = 0;
         let mut refusal = None;
-        let free = self.free_slots.len();
-        for io in batch.iter_mut().take(free) {
-            let tag = self.free_slots[free - 1 - taken];
-            match self.hand_over(io, tag) {
+        let room = (self.depth - self.in_flight) as usize;
+        for io in batch.iter_mut().take(room) {
+            match self.hand_over(io) {
                 Ok(true) => taken += 1,
                 Ok(false) => break,
                 Err(status) => {
@@ -182,10 +198,10 @@ impl Queue for SpdkQueue {
                 }
             }
         }
+        self.in_flight += taken as u32;
         for io in batch.drain(..taken) {
-            if let Some(tag) = self.free_slots.pop() {
-                self.slots[tag as usize] = Some(io);
-            }
+            let slot = io.buffer.id() as usize;
+            self.slots[slot] = Some(io);
         }
         self.uncommitted |= taken > 0;
         if let Some(status) = refusal {
@@ -195,18 +211,17 @@ impl Queue for SpdkQueue {
 
     #[inline]
     fn commit(&mut self) -> Result<(), QueueError> {
-        if self.uncommitted { self.ring().map(|_| ()) } else { Ok(()) }
+        if self.uncommitted && self.delays { self.ring() } else { Ok(()) }
     }
 
     #[inline]
     fn poll(&mut self, _wait: Wait, max: usize, done: &mut Vec<Completion>) -> Result<(), QueueError> {
-        let limit = done.len() + max;
         // The doorbell has brought some already.
-        let mut alive = Ok(());
-        if self.pairs.done().is_empty() {
-            alive = self.ring().map(|_| ());
+        let alive = if self.ready == 0 { self.ring() } else { Ok(()) };
+        if self.ready > 0 || !self.refused.is_empty() {
+            let limit = done.len() + max;
+            self.take(limit, done);
         }
-        self.take(limit, done);
         alive
     }
 
@@ -216,14 +231,15 @@ impl Queue for SpdkQueue {
         loop {
             let alive = self.ring().is_ok();
             self.take(usize::MAX, done);
-            if self.pairs.in_flight() == 0 || !alive || clock.now_ns() >= end_ns {
+            if self.in_flight == 0 || !alive || clock.now_ns() >= end_ns {
                 break;
             }
             std::hint::spin_loop();
         }
-        if self.pairs.in_flight() > 0 {
+        if self.in_flight > 0 {
             // Deletes the queue pairs: what the device still has is aborted.
             self.pairs.close();
+            self.ready = self.pairs.done().len() as u32;
             self.take(usize::MAX, done);
         }
     }
@@ -276,13 +292,18 @@ fn pair_options(options: &EngineOptions, depth: u32, largest_io: u32) -> fs_queu
             Priority::Medium => 2,
             Priority::Low => 3,
         },
-        delay_cmd_submit: spdk.delay_cmd_submit,
+        delay_cmd_submit: delays(options, depth),
         read_flags,
         write_flags,
         apptag: spdk.apptag,
         apptag_mask: spdk.apptag_mask,
         largest_io,
     }
+}
+
+/// With one I/O in flight there is nothing to wait for.
+fn delays(options: &EngineOptions, depth: u32) -> bool {
+    options.spdk.delay_cmd_submit && depth > 1
 }
 
 /// What reads and writes carry.

@@ -204,18 +204,19 @@ impl<Q: Queue> Worker<Q> {
         if submitted == 0 {
             return false;
         }
-        let depth = self.in_flight - self.batch.len() as u32;
-        self.account_depth(depth - submitted, depth);
-        self.stats.batch_submit.record(submitted);
-        if let Err(error) = self.queue.commit() {
-            self.queue_died(error);
-            return true;
-        }
+        let committed = self.queue.commit();
         if !Q::BLOCKING && Q::HAS_DOORBELL {
             let slat_ns = self.clock.now_ns() - issue_ns;
             for &id in &self.batch_ids {
                 self.slat_ns[id as usize] = slat_ns;
             }
+        }
+        let depth = self.in_flight - self.batch.len() as u32;
+        self.account_depth(depth - submitted, depth);
+        self.stats.batch_submit.record(submitted);
+        if let Err(error) = committed {
+            self.queue_died(error);
+            return true;
         }
         if self.in_flight == self.config.depth && self.config.depth_low < self.config.depth {
             self.draining_to_low = true;

@@ -156,6 +156,9 @@ pub struct Worker<Q: Queue> {
     held: Option<Step>,
     done: Vec<Completion>,
     runs: [Run; 3],
+    /// They are still to be counted, as of the last reap.
+    runs_wait: bool,
+    reaped_ns: u64,
     batch_ids: Vec<u32>,
     /// By buffer: from before `submit` to after the doorbell.
     slat_ns: Box<[u64]>,
@@ -239,6 +242,8 @@ impl<Q: Queue> Worker<Q> {
             held: None,
             done: Vec::with_capacity(depth),
             runs: [Run::default(); 3],
+            runs_wait: false,
+            reaped_ns: 0,
             batch_ids: Vec::with_capacity(depth),
             slat_ns: vec![0; depth].into(),
             tracks_buffers: writes || config.serialize || verifies,
@@ -310,6 +315,7 @@ impl<Q: Queue> Worker<Q> {
 
     #[cold]
     fn begin_counting(&mut self) {
+        self.count_runs();
         self.counting = true;
         self.stats.restart(self.now_ns);
         self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
@@ -328,6 +334,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn enter(&mut self, phase: Phase) {
+        self.count_runs();
         if self.phase == Phase::Run {
             self.stats.end_ns = self.now_ns;
         }
@@ -387,6 +394,7 @@ impl<Q: Queue> Worker<Q> {
             Phase::Judge => self.issue_judging(),
             Phase::Done => return Turn::Done,
         };
+        self.count_runs();
         if reaped || issued {
             self.stats.busy_turns += 1;
             Turn::Busy

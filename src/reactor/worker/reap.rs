@@ -16,13 +16,14 @@ impl<Q: Queue> Worker<Q> {
         let polled = self.queue.poll(wait, self.config.batch_complete_max as usize, &mut done);
         if !Q::BLOCKING {
             self.now_ns = self.clock.now_ns();
+            self.reaped_ns = self.now_ns;
         }
         let count = done.len() as u32;
-        self.take_back(&mut done);
-        self.done = done;
         if count > 0 {
+            self.take_back(&mut done);
             self.stats.batch_complete.record(count);
         }
+        self.done = done;
         if let Err(error) = polled {
             self.queue_died(error);
         }
@@ -79,11 +80,7 @@ impl<Q: Queue> Worker<Q> {
                 all_usual = false;
             }
         }
-        if !Q::BLOCKING {
-            for op in Op::ADDRESSED {
-                self.count_run(op);
-            }
-        }
+        self.runs_wait = !Q::BLOCKING;
         if all_usual && !self.tracks_buffers && self.lost_count == 0 {
             self.in_flight -= done.len() as u32;
             self.free.extend(done.drain(..).map(|completion| completion.io.buffer));
@@ -129,6 +126,16 @@ impl<Q: Queue> Worker<Q> {
         run.bytes += bytes;
     }
 
+    /// Puts what the last reap brought into the histograms. Left until the doorbell has rung for what
+    /// comes next: the device need not wait for it.
+    #[inline]
+    pub(super) fn count_runs(&mut self) {
+        if self.runs_wait {
+            self.runs_wait = false;
+            Op::ADDRESSED.into_iter().for_each(|op| self.count_run(op));
+        }
+    }
+
     /// Counts what has come back together: one entry in the histograms for all of it.
     #[inline]
     fn count_run(&mut self, op: Op) {
@@ -136,7 +143,7 @@ impl<Q: Queue> Worker<Q> {
         if run.ios == 0 {
             return;
         }
-        let lat_ns = self.now_ns.saturating_sub(run.submit_ns);
+        let lat_ns = self.reaped_ns.saturating_sub(run.submit_ns);
         let slat_ns = run.slat_ns.min(lat_ns);
         let counts = self.stats.ops.get_mut(op);
         counts.ios += run.ios;
@@ -236,7 +243,8 @@ impl<Q: Queue> Worker<Q> {
         self.queue.stop(STOP_WAIT_NS, &mut done);
         // What ended well before the queue died counts; what was cancelled for it is no error of its own.
         done.iter().filter(|completion| is_usual(completion)).for_each(|completion| self.count(completion));
-        Op::ADDRESSED.into_iter().for_each(|op| self.count_run(op));
+        self.runs_wait = true;
+        self.count_runs();
         for completion in done.drain(..) {
             self.free_buffer(completion.io.op, completion.io.buffer);
         }
