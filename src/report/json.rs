@@ -217,6 +217,12 @@ fn error_object(error: &ErrorCount) -> Value {
         "op": error.op.name(),
         "status": error.status.name(),
         "errno": error.status.errno(),
+        "nvme": error.status.nvme().map(|(sct, sc, dnr)| json!({
+            "sct": sct,
+            "sc": sc,
+            "dnr": u8::from(dnr),
+            "name": error.status.nvme_name(),
+        })),
         "meaning": error.status.meaning(),
         "count": error.count,
         "first_offset": error.first_offset,

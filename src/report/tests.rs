@@ -134,6 +134,7 @@ fn mixed() -> Report {
     stats.record_error(Op::Write, Status::from_errno(28), 1 << 30);
     stats.record_error(Op::Write, Status::from_errno(28), 2 << 30);
     stats.record_error(Op::Read, Status::from_errno(61), 8192);
+    stats.record_error(Op::Read, Status::from_nvme(2, 0x81, true), 12_288);
     let mut both = spec("mix", Mix::ReadWrite, true);
     both.bs.write = BlockSizes::Range { min: 512, max: 65_536 };
     both.continue_on_error = ContinueOn { read: true, write: true, verify: false };
