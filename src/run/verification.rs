@@ -90,10 +90,10 @@ pub fn parts(
         }
         None => Ledger::new(depth),
     };
-    let targets = facts.iter().map(|fact| TargetIdentity {
+    let targets = facts.iter().enumerate().map(|(at, fact)| TargetIdentity {
         id: identity::of(&fact.path),
         lba_bytes: fact.lba_bytes,
-        atomic_bytes: fact.atomic_bytes,
+        atomic_bytes: atomic_bytes(plan, at, fact),
     });
     let knows_run = (!spec.verify.only || plan.judged.is_some()) && spec.mix.modifies();
     let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
@@ -120,6 +120,22 @@ pub fn parts(
         most_bytes: plan.largest_io(),
         found: found.clone(),
     }))
+}
+
+/// What the job's writes to a target can rely on to stand whole or not at all: what the target says of
+/// any write, or of writes as short as the job's. What was written by an earlier run relied on what
+/// held then.
+fn atomic_bytes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> u32 {
+    let now = atomic_bytes_now(plan, fact);
+    let earlier = plan.judged.as_ref().or(plan.resumed.as_ref());
+    let then = earlier.and_then(|job| job.targets.get(target)).map(|target| target.atomic_bytes);
+    then.map_or(now, |then| then.min(now))
+}
+
+/// The same for what is written now.
+pub fn atomic_bytes_now(plan: &JobPlan, fact: &TargetFacts) -> u32 {
+    let short = plan.largest_io() <= fact.atomic_write_bytes;
+    if short { fact.atomic_bytes.max(fact.atomic_write_bytes) } else { fact.atomic_bytes }
 }
 
 /// Blocks lie on a grid that the target's logical blocks divide.
