@@ -179,7 +179,7 @@ pub fn cache(controller: &ControllerFacts) -> &'static str {
         (false, _) => "no volatile cache",
         (true, Some(true)) => "volatile cache on",
         (true, Some(false)) => "volatile cache off",
-        (true, None) => "volatile cache, nobody knows whether on",
+        (true, None) => "volatile cache, on or off not known",
     }
 }
 

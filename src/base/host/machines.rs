@@ -257,6 +257,8 @@ fn a_multipath_head_is_found_through_its_subsystem_and_hidden_paths_are_not_list
     assert_eq!(nvme::controllers(&machine.sysfs)[0].namespaces, ["nvme3n1"]);
     machine.link(&format!("{controller}/device"), "sys/devices/pci0000:00/0000:05:00.0");
     machine.write("sys/devices/pci0000:00/0000:05:00.0/current_link_speed", "Unknown");
+    machine.write("sys/devices/pci0000:00/0000:05:00.0/max_link_width", "255");
+    assert_eq!(nvme::link(&machine.sysfs, "nvme3n1"), None, "an emulated one has no link");
     machine.write("sys/devices/pci0000:00/0000:05:00.0/current_link_width", "2");
     let link = nvme::link(&machine.sysfs, "nvme3n1").unwrap();
     assert_eq!((link.speed, link.width), (None, Some(2)));

@@ -104,7 +104,8 @@ pub fn link(sysfs: &Sysfs, disk: &str) -> Option<PcieLink> {
 fn link_of(pci: &Path) -> Option<PcieLink> {
     let get = |file: &str| attribute(&pci.join(file));
     let known = |text: &String| !text.starts_with("Unknown");
-    let lanes = |file: &str| get(file)?.parse().ok().filter(|&lanes| lanes > 0);
+    // 0 and 255 (PCIE_LNK_WIDTH_UNKNOWN) are no widths: a device of an emulator has no link.
+    let lanes = |file: &str| get(file)?.parse().ok().filter(|lanes| (1..255).contains(lanes));
     let link = PcieLink {
         speed: get("current_link_speed").filter(known),
         width: lanes("current_link_width"),
