@@ -182,7 +182,7 @@ fn prepare(
             spec.name, spec.ioengine
         ));
     }
-    devices::describe(plan, &*opened, outcome);
+    devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
 }
 
