@@ -1,6 +1,8 @@
 //! `fio-spdk devices`: what there is to test, and who uses it. Reads only, and claims nothing: a
 //! listing must not get in the way of somebody who mounts a device this very moment.
 
+mod told;
+
 use std::fs::File;
 use std::io;
 
@@ -11,6 +13,9 @@ use crate::base::host::claims::{self, Claims};
 use crate::base::host::nvme::{self, Controller, PciController};
 use crate::base::host::{Sysfs, printable, target};
 use crate::base::units::format_size;
+use crate::report::device;
+
+use told::Told;
 
 /// Most characters of a line.
 const WIDTH: usize = 120;
@@ -20,6 +25,7 @@ const WIDTH: usize = 120;
 pub struct Inventory {
     devices: Vec<Listed>,
     controllers: Vec<Controller>,
+    told: Vec<Told>,
     pci: Vec<PciController>,
 }
 
@@ -53,7 +59,9 @@ pub fn gather(sysfs: &Sysfs) -> io::Result<Inventory> {
         let (holds, unreadable) = contents(sysfs, &device);
         devices.push(Listed { device, used, open_in, holds, unreadable });
     }
-    Ok(Inventory { devices, controllers: nvme::controllers(sysfs), pci: nvme::pci_controllers(sysfs) })
+    let controllers = nvme::controllers(sysfs);
+    let told = controllers.iter().map(|controller| Told::by(sysfs, controller)).collect();
+    Ok(Inventory { devices, controllers, told, pci: nvme::pci_controllers(sysfs) })
 }
 
 fn contents(sysfs: &Sysfs, device: &BlockDevice) -> (Option<String>, Option<String>) {
@@ -100,7 +108,7 @@ impl Inventory {
             .collect();
         if !fabrics.is_empty() {
             text.push('\n');
-            text.push_str(&fabrics_table(&fabrics));
+            text.push_str(&self.fabrics_table(&fabrics));
         }
         text
     }
@@ -155,8 +163,33 @@ impl Inventory {
             {
                 table.note(&identity(controller));
             }
+            pci.link.iter().for_each(|link| table.note(&device::link(link)));
+            self.told_by(pci.controller.as_deref()).iter().for_each(|note| table.note(note));
         }
         table.text()
+    }
+
+    fn fabrics_table(&self, controllers: &[&Controller]) -> String {
+        let heads = ["CONTROLLER", "TRANSPORT", "STATE", "NAMESPACES", "ADDRESS"];
+        let mut table = Table::new(&heads, &[10, 9, 10, 30, 55]);
+        for controller in controllers {
+            table.row(&[
+                &controller.name,
+                or_dash(controller.transport.as_deref()),
+                or_dash(controller.state.as_deref()),
+                or_dash(Some(controller.namespaces.join(" ").as_str()).filter(|names| !names.is_empty())),
+                or_dash(controller.address.as_deref()),
+            ]);
+            table.note(&identity(controller));
+            self.told_by(Some(&controller.name)).iter().for_each(|note| table.note(note));
+        }
+        table.text()
+    }
+
+    /// What a controller says of itself, for people.
+    fn told_by(&self, controller: Option<&str>) -> Vec<String> {
+        let found = self.told.iter().find(|told| Some(told.name.as_str()) == controller);
+        found.map(Told::notes).unwrap_or_default()
     }
 
     /// For programs: names with their units, nothing shortened.
@@ -167,11 +200,17 @@ impl Inventory {
             .controllers
             .iter()
             .map(|c| {
-                json!({
+                let mut value = json!({
                     "name": c.name, "model": c.model, "serial": c.serial, "firmware": c.firmware,
                     "transport": c.transport, "address": c.address, "state": c.state,
-                    "numa_node": c.numa_node, "namespaces": c.namespaces,
-                })
+                    "numa_node": c.numa_node, "namespaces": c.namespaces, "driver": c.driver,
+                    "pcie_link": c.link.as_ref().map(device::link_object),
+                });
+                let told = self.told.iter().find(|told| told.name == c.name);
+                if let (Some(told), Value::Object(object)) = (told, &mut value) {
+                    told.add_to(object);
+                }
+                value
             })
             .collect();
         let pci: Vec<Value> = self
@@ -183,6 +222,7 @@ impl Inventory {
                     "device_id": format!("{:04x}", p.device), "driver": p.driver,
                     "numa_node": p.numa_node, "iommu_group": p.iommu_group,
                     "controller": p.controller, "namespaces": p.namespaces,
+                    "pcie_link": p.link.as_ref().map(device::link_object),
                 })
             })
             .collect();
@@ -241,22 +281,6 @@ impl Listed {
             "contents_unknown": self.unreadable,
         })
     }
-}
-
-fn fabrics_table(controllers: &[&Controller]) -> String {
-    let mut table =
-        Table::new(&["CONTROLLER", "TRANSPORT", "STATE", "NAMESPACES", "ADDRESS"], &[10, 9, 10, 30, 55]);
-    for controller in controllers {
-        table.row(&[
-            &controller.name,
-            or_dash(controller.transport.as_deref()),
-            or_dash(controller.state.as_deref()),
-            or_dash(Some(controller.namespaces.join(" ").as_str()).filter(|names| !names.is_empty())),
-            or_dash(controller.address.as_deref()),
-        ]);
-        table.note(&identity(controller));
-    }
-    table.text()
 }
 
 fn identity(controller: &Controller) -> String {
@@ -353,6 +377,28 @@ fn shorten(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::nvme::{ControllerFacts, LbaFormat, NamespaceFacts, PcieLink};
+
+    /// One controller with one namespace.
+    fn answer() -> (ControllerFacts, Vec<(String, NamespaceFacts)>) {
+        let controller = ControllerFacts {
+            version: (1, 4, 0),
+            mdts: 7,
+            write_cache_present: true,
+            write_cache_enabled: Some(false),
+            atomic_power_fail_blocks: 8,
+            ..ControllerFacts::default()
+        };
+        let format =
+            |data_bytes, metadata_bytes| LbaFormat { data_bytes, metadata_bytes, relative_performance: 0 };
+        let namespace = NamespaceFacts {
+            nsid: 1,
+            formats: vec![format(512, 0), format(4096, 64)],
+            format_index: 1,
+            ..NamespaceFacts::default()
+        };
+        (controller, vec![("nvme0n1".to_owned(), namespace)])
+    }
 
     fn inventory() -> Inventory {
         let disk = BlockDevice {
@@ -393,6 +439,10 @@ mod tests {
                     ..Controller::default()
                 },
             ],
+            told: vec![
+                Told { name: "nvme0".to_owned(), answer: Ok(answer()) },
+                Told { name: "nvme1".to_owned(), answer: Err("EACCES (permission denied)".to_owned()) },
+            ],
             pci: vec![
                 PciController {
                     bdf: "0000:01:00.0".to_owned(),
@@ -401,6 +451,12 @@ mod tests {
                     driver: Some("nvme".to_owned()),
                     controller: Some("nvme0".to_owned()),
                     namespaces: vec!["nvme0n1".to_owned()],
+                    link: Some(PcieLink {
+                        speed: Some("8.0 GT/s PCIe".to_owned()),
+                        width: Some(2),
+                        max_speed: Some("8.0 GT/s PCIe".to_owned()),
+                        max_width: Some(4),
+                    }),
                     ..PciController::default()
                 },
                 PciController {
@@ -425,6 +481,10 @@ mod tests {
             "144d:a80a",
             "none",
             "tcp",
+            "PCIe 8.0 GT/s x2 (of 8.0 GT/s x4)",
+            "NVMe 1.4, volatile cache off, MDTS 512KiB",
+            "nvme0n1: LBA format 1 (4096 + 64) of 512 | 4096 + 64; writes to 32KiB whole at power fail",
+            "what it says of itself is not known: EACCES",
         ] {
             assert!(text.contains(part), "no `{part}` in\n{text}");
         }
@@ -437,7 +497,21 @@ mod tests {
         assert_eq!(value["block_devices"][0]["model"], "A MODEL WITH A NAME THAT IS VERY LONG INDEED");
         assert_eq!(value["block_devices"][1]["disk"], "nvme0n1");
         assert_eq!(value["nvme_pci_devices"][1]["driver"], Value::Null);
-        assert_eq!(value["nvme_controllers"][1]["transport"], "tcp");
+        let [first, second] = [0, 1].map(|at| &value["nvme_controllers"][at]);
+        assert_eq!(second["transport"], "tcp");
+        assert_eq!(
+            (&second["identify"], &second["identify_unknown"]),
+            (&Value::Null, &json!("EACCES (permission denied)"))
+        );
+        assert_eq!(first["identify"]["volatile_write_cache"], json!({ "present": true, "enabled": false }));
+        assert_eq!(first["identify"]["most_transfer_bytes"], 512 << 10);
+        let namespace = &first["identify_namespaces"][0];
+        assert_eq!(
+            (&namespace["name"], &namespace["atomic_write_power_fail_bytes"]),
+            (&json!("nvme0n1"), &json!(32768))
+        );
+        assert_eq!(namespace["lba_formats"][1]["in_use"], true);
+        assert_eq!(value["nvme_pci_devices"][0]["pcie_link"]["width"], 2);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::base::Status;
-use crate::base::host::{Sysfs, block};
+use crate::base::host::{Sysfs, block, nvme_admin};
+use crate::base::nvme::DeviceFacts;
 
 use super::{EngineError, EngineOptions, Target, TargetFacts};
 
@@ -85,13 +86,16 @@ impl KernelFile {
         } else {
             1
         };
+        let (volatile_cache, atomic_write_bytes) =
+            if is_block_device { durability(path, options.direct) } else { (None, 0) };
         let facts = TargetFacts {
             path: path.clone(),
             size_bytes,
             lba_bytes,
             is_block_device,
-            volatile_cache: if is_block_device { volatile_cache(path, options.direct) } else { None },
+            volatile_cache,
             atomic_bytes: 0,
+            atomic_write_bytes,
         };
         Ok((KernelFile { file, is_block_device }, facts))
     }
@@ -183,16 +187,23 @@ pub fn outcome(result: Result<usize, Errno>) -> (Status, u32) {
         Err(error) => (Status::from_errno(error.raw_os_error()), 0),
     }
 }
-/// Whether what a block device has acknowledged may be lost with the power: by its own cache, as far
-/// as the kernel knows of it, or by that of the kernel.
-fn volatile_cache(path: &Path, direct: bool) -> Option<bool> {
+/// Whether what a block device has acknowledged may be lost with the power, by its own cache or by
+/// that of the kernel; and how long a write may be that is written whole or not at all. An NVMe device
+/// is asked itself; of others, or where it does not answer, only the kernel's view of the cache counts.
+fn durability(path: &Path, direct: bool) -> (Option<bool>, u32) {
     if !direct {
-        return Some(true);
+        return (Some(true), 0);
     }
-    let device = block::lookup(&Sysfs::default(), path).ok().flatten()?;
-    match device.write_cache.as_deref() {
+    let sysfs = Sysfs::default();
+    let Some(device) = block::lookup(&sysfs, path).ok().flatten() else { return (None, 0) };
+    let namespace = nvme_admin::Namespace::of(&sysfs, &device);
+    let told = namespace.and_then(|namespace| nvme_admin::facts(&sysfs, &namespace).ok());
+    let by_kernel = match device.write_cache.as_deref() {
         Some("write back") => Some(true),
         Some("write through") => Some(false),
         _ => None,
-    }
+    };
+    let volatile = told.as_ref().and_then(DeviceFacts::volatile_cache).or(by_kernel);
+    let atomic = told.map_or(0, |facts| device.kept_whole_bytes().min(facts.atomic_write_bytes()));
+    (volatile, u32::try_from(atomic).unwrap_or(u32::MAX))
 }

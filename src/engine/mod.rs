@@ -23,6 +23,7 @@ pub mod spdk;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::nvme::DeviceFacts;
 use crate::base::sim::SimOptions;
 use crate::base::spdk::SpdkOptions;
 use crate::base::{Op, Status};
@@ -114,6 +115,13 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// What each target is, in the order of `open`.
     fn facts(&self) -> &[TargetFacts];
+
+    /// What NVMe targets say of themselves, in the order of `open`; their health is that of this
+    /// moment, in `smart_before`. Called before and after the work. Engines without a channel of their
+    /// own to devices have nothing to say: the run asks the kernel then.
+    fn device_facts(&self) -> Vec<Option<DeviceFacts>> {
+        Vec::new()
+    }
 
     /// Drops what the kernel has cached of the targets. Engines without a cache do nothing.
     ///
@@ -284,8 +292,13 @@ pub struct TargetFacts {
     pub is_block_device: bool,
     /// Whether it has a volatile write cache; `None` where that is not known.
     pub volatile_cache: Option<bool>,
-    /// What is written whole or not at all if the power goes, in bytes; 0 where that is not known.
+    /// What is written whole or not at all if the power goes, in bytes, whatever the length of the
+    /// write that it is a part of; 0 where that is not known.
     pub atomic_bytes: u32,
+    /// Writes of at most this many bytes are written whole or not at all if the power goes (NVMe:
+    /// AWUPF, as long as nothing splits or joins them on the way); longer ones promise nothing. 0
+    /// where that is not known.
+    pub atomic_write_bytes: u32,
 }
 
 /// The size of a queue.

@@ -33,6 +33,7 @@ impl Engine for Null {
             is_block_device: false,
             volatile_cache: None,
             atomic_bytes: 0,
+            atomic_write_bytes: 0,
         });
         Ok(Null { facts: facts.collect() })
     }

@@ -3,6 +3,7 @@
 use super::trigger::TriggerReport;
 use crate::base::PerOp;
 use crate::base::host::DeviceSummary;
+use crate::base::nvme::DeviceFacts;
 use crate::job::JobSpec;
 use crate::stats::{VerifyTally, WorkerStats};
 
@@ -164,4 +165,6 @@ pub struct TargetReport {
     pub size_bytes: u64,
     /// The device behind it, where one is known.
     pub device: Option<DeviceSummary>,
+    /// What it says of itself, if it is an NVMe device that could be asked.
+    pub nvme: Option<DeviceFacts>,
 }

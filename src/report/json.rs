@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::base::Op;
 use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 
+use super::device;
 use super::figures::{
     BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, bandwidth, busy_percent, cpu_percent,
     fio_batches, iops, latency_levels, runtime_ns, share_of_group, shares,
@@ -258,7 +259,8 @@ fn target_object(target: &TargetReport) -> Value {
             "write_cache": device.write_cache,
         })
     });
-    json!({ "path": target.path, "size_bytes": target.size_bytes, "device": device })
+    let nvme = target.nvme.as_ref().map(device::object);
+    json!({ "path": target.path, "size_bytes": target.size_bytes, "device": device, "nvme": nvme })
 }
 
 fn errors_total(stats: &WorkerStats) -> u64 {

@@ -1,6 +1,7 @@
 //! Results to text, JSON and the rest: data in, bytes out. Knows neither reactors nor engines.
 
 mod data;
+pub mod device;
 mod figures;
 mod json;
 pub mod live;

@@ -5,6 +5,7 @@ use crate::base::units::{format_count, format_size};
 use crate::base::{Op, Status};
 use crate::stats::{ErrorCount, Histogram, WorkerStats};
 
+use super::device;
 use super::figures::{
     FINE_BATCH_NAMES, GroupTotal, bandwidth, busy_percent, cpu_percent, groups_of, iops, jobs_of, runtime_ns,
     shares, was_used,
@@ -62,6 +63,9 @@ fn header(report: &Report) -> String {
     }
     for target in report.targets.iter().take(TARGETS_SHOWN) {
         out.push_str(&wrapped("target: ", &target_text(target), WIDTH));
+        for sentence in target.nvme.iter().flat_map(device::sentences) {
+            out.push_str(&wrapped("  ", &printable(&sentence), WIDTH));
+        }
     }
     if report.targets.len() > TARGETS_SHOWN {
         out.push_str(&format!("target: and {} more\n", report.targets.len() - TARGETS_SHOWN));

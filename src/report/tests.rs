@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::base::host::DeviceSummary;
+use crate::base::nvme::{ControllerFacts, DeviceFacts, LbaFormat, NamespaceFacts, PcieLink, Smart};
 use crate::base::shape::{BlockSizes, Mix};
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
@@ -106,6 +107,49 @@ fn intervals(rates: &[f64]) -> IntervalSummary {
     }
 }
 
+/// A drive whose health was read before and after.
+fn facts() -> DeviceFacts {
+    let before = Smart { kelvin: 310, used_percent: 3, unsafe_shutdowns: 40, ..Smart::default() };
+    DeviceFacts {
+        controller: ControllerFacts {
+            model: "Samsung SSD 990 PRO 2TB".to_owned(),
+            serial: "S7DNNJ0W000000".to_owned(),
+            firmware: "4B2QJXD7".to_owned(),
+            vendor_id: 0x144d,
+            version: (2, 0, 0),
+            mdts: 9,
+            write_cache_present: true,
+            write_cache_enabled: Some(true),
+            atomic_blocks: 1024,
+            atomic_power_fail_blocks: 8,
+            dataset_management: true,
+            ..ControllerFacts::default()
+        },
+        namespace: NamespaceFacts {
+            nsid: 1,
+            size_blocks: 3_907_029_168,
+            formats: vec![LbaFormat { data_bytes: 512, metadata_bytes: 8, relative_performance: 1 }],
+            eui64: [0, 0x25, 0x38, 0, 0, 0, 0, 1],
+            ..NamespaceFacts::default()
+        },
+        link: Some(PcieLink {
+            speed: Some("8.0 GT/s PCIe".to_owned()),
+            width: Some(4),
+            max_speed: Some("16.0 GT/s PCIe".to_owned()),
+            max_width: Some(4),
+        }),
+        smart_before: Some(before),
+        smart_after: Some(Smart {
+            kelvin: 330,
+            data_units_written: 4_000,
+            host_writes: u128::MAX,
+            media_errors: 2,
+            ..before
+        }),
+        notes: Vec::new(),
+    }
+}
+
 /// Two jobs in a group: one reads, one mixes, flushes and meets errors.
 fn mixed() -> Report {
     let mut stats = from_to(5 * SECOND, 15 * SECOND);
@@ -177,6 +221,7 @@ fn mixed() -> Report {
             numa_node: Some(1),
             write_cache: Some("write back".to_owned()),
         }),
+        nvme: Some(facts()),
     }];
     report.job_toml = Some("[[job]]\nname = \"fast reads\"\n".to_owned());
     report

@@ -6,6 +6,7 @@
 //! how a terminal looks: what happens meanwhile is told to an [`Observer`].
 
 mod assign;
+mod devices;
 mod guard;
 mod judged;
 mod keeper;

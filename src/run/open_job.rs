@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::Op;
+use crate::base::nvme::DeviceFacts;
 use crate::base::spdk::SpdkOptions;
 use crate::engine::{
     Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts, Targets,
@@ -30,6 +31,8 @@ pub struct WorkerRequest {
 pub trait OpenJob: Send + Sync {
     /// What its targets are.
     fn facts(&self) -> &[TargetFacts];
+    /// What the engine itself can say of its NVMe targets; empty if it leaves that to the kernel.
+    fn device_facts(&self) -> Vec<Option<DeviceFacts>>;
     /// Whether its workers need a thread each.
     fn is_blocking(&self) -> bool;
     /// Drops the targets' cached pages.
@@ -47,6 +50,10 @@ struct Opened<E>(E);
 impl<E: Engine> OpenJob for Opened<E> {
     fn facts(&self) -> &[TargetFacts] {
         self.0.facts()
+    }
+
+    fn device_facts(&self) -> Vec<Option<DeviceFacts>> {
+        self.0.device_facts()
     }
 
     fn is_blocking(&self) -> bool {

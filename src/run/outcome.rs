@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::base::clock::unix_time_ms;
-use crate::base::host::DeviceSummary;
 use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
@@ -116,12 +115,6 @@ impl Outcome {
         self.entries[index].workers += 1;
         self.entries[index].live.push(live);
         index
-    }
-
-    pub fn add_target(&mut self, path: String, size_bytes: u64, device: Option<DeviceSummary>) {
-        if !self.targets.iter().any(|target| target.path == path) {
-            self.targets.push(TargetReport { path, size_bytes, device });
-        }
     }
 
     /// The report, with `running` added to the entries of that index.

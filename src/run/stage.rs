@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::base::clock::Clock;
+use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
-use crate::base::host::{Sysfs, affinity};
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
 use crate::engine::{TargetFacts, Targets};
@@ -22,7 +22,7 @@ use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
-use super::{Observer, Progress, Requests, RunError, RunOptions, layout, open_job, verification};
+use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, verification};
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -76,6 +76,7 @@ pub fn run(
 ) -> Result<(), RunError> {
     let mut kept = StageState::default();
     let mut seats = Vec::new();
+    let mut at_work = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
     for (job, plan) in plans.iter().enumerate() {
@@ -83,6 +84,7 @@ pub fn run(
         if plan.spec.create_only {
             continue;
         }
+        at_work.push(Arc::clone(&opened));
         let cpus = plan::cpus(plan)?;
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let (tap, handle) = tap();
@@ -124,7 +126,12 @@ pub fn run(
     }
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched };
-    stage.run(makers, outcome, (keeper, kept), options, requests, observer)
+    stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
+    // Where the power was cut, or a device does not answer, nobody waits for it once more.
+    if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
+        at_work.iter().for_each(|opened| devices::look_again(&**opened, outcome));
+    }
+    Ok(())
 }
 
 /// An open job, and the regions of each clone.
@@ -176,13 +183,7 @@ fn prepare(
             spec.name, spec.ioengine
         ));
     }
-    for fact in facts.iter().filter(|_| plan.target_kind() != Targets::MadeUp) {
-        let device = crate::base::host::block::lookup(&Sysfs::default(), &fact.path)
-            .ok()
-            .flatten()
-            .map(|device| device.summary());
-        outcome.add_target(fact.path.display().to_string(), fact.size_bytes, device);
-    }
+    devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
 }
 

@@ -90,10 +90,10 @@ pub fn parts(
         }
         None => Ledger::new(depth),
     };
-    let targets = facts.iter().map(|fact| TargetIdentity {
+    let targets = facts.iter().enumerate().map(|(at, fact)| TargetIdentity {
         id: identity::of(&fact.path),
         lba_bytes: fact.lba_bytes,
-        atomic_bytes: fact.atomic_bytes,
+        atomic_bytes: atomic_bytes(plan, at, fact),
     });
     let knows_run = (!spec.verify.only || plan.judged.is_some()) && spec.mix.modifies();
     let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
@@ -120,6 +120,22 @@ pub fn parts(
         most_bytes: plan.largest_io(),
         found: found.clone(),
     }))
+}
+
+/// What the job's writes to a target can rely on to stand whole or not at all. What was written by an
+/// earlier run relied on what held then.
+fn atomic_bytes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> u32 {
+    let now = atomic_bytes_now(plan.largest_io(), fact);
+    let earlier = plan.judged.as_ref().or(plan.resumed.as_ref());
+    let then = earlier.and_then(|job| job.targets.get(target)).map(|target| target.atomic_bytes);
+    then.map_or(now, |then| then.min(now))
+}
+
+/// The same for what is written now: what the target says of any write, or of writes as short as
+/// the job's.
+pub fn atomic_bytes_now(largest_io: u32, fact: &TargetFacts) -> u32 {
+    let short = largest_io <= fact.atomic_write_bytes;
+    if short { fact.atomic_bytes.max(fact.atomic_write_bytes) } else { fact.atomic_bytes }
 }
 
 /// Blocks lie on a grid that the target's logical blocks divide.
@@ -238,4 +254,26 @@ impl Verdicts {
 pub fn new_run_id() -> RunId {
     let half = || u128::from(plan::fresh_seed());
     RunId(half() << 64 | half())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_longer_than_the_drive_keeps_whole_counts_on_one_block_only() {
+        let mut fact = TargetFacts {
+            path: PathBuf::new(),
+            size_bytes: 1 << 20,
+            lba_bytes: 4096,
+            is_block_device: true,
+            volatile_cache: None,
+            atomic_bytes: 0,
+            atomic_write_bytes: 32 << 10,
+        };
+        assert_eq!(atomic_bytes_now(32 << 10, &fact), 32 << 10);
+        assert_eq!(atomic_bytes_now((32 << 10) + 1, &fact), 0);
+        fact.atomic_bytes = 8192;
+        assert_eq!(atomic_bytes_now(64 << 10, &fact), 8192);
+    }
 }

@@ -110,6 +110,22 @@ impl BlockDevice {
         }
     }
 
+    /// Up to how many bytes the kernel passes a write on as one command, neither split nor joined
+    /// with others: 0 unless its merging is off (`queue/nomerges` 2), and where there are boundaries
+    /// at which it splits (`queue/chunk_sectors`).
+    #[must_use]
+    pub fn kept_whole_bytes(&self) -> u64 {
+        let disk = if self.disk.is_some() { self.dir.parent() } else { Some(self.dir.as_path()) };
+        let Some(queue) = disk.map(|disk| disk.join("queue")) else { return 0 };
+        let get = |file: &str| number::<u64>(&queue.join(file));
+        if get("nomerges") != Some(2) || get("chunk_sectors") != Some(0) {
+            return 0;
+        }
+        let transfer = get("max_sectors_kb").unwrap_or(0).saturating_mul(1024);
+        // A segment may be no longer than the smallest page.
+        transfer.min(get("max_segments").unwrap_or(0).saturating_mul(4096))
+    }
+
     /// The file that a loop device (or the disk of this partition) shows, as the kernel names it.
     #[must_use]
     pub fn loop_backing_file(&self) -> Option<String> {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::block::{self, BlockDevice, DeviceNumber};
 use super::claims::{Claims, parse_mountinfo, parse_swaps, unescape};
+use super::nvme_admin::Namespace;
 use super::{Sysfs, nvme};
 
 struct Machine {
@@ -106,9 +107,16 @@ fn nvme_machine(mountinfo: &str) -> Machine {
     let disk = machine.disk("pci0000:00/0000:01:00.0/nvme/nvme0/nvme0n1", "259:0");
     machine.partition(&disk, "nvme0n1p1", "259:1");
     machine.partition(&disk, "nvme0n1p2", "259:2");
-    for (file, text) in
-        [("class", "0x010802\n"), ("vendor", "0x144d\n"), ("device", "0xa80a\n"), ("numa_node", "1\n")]
-    {
+    for (file, text) in [
+        ("class", "0x010802\n"),
+        ("vendor", "0x144d\n"),
+        ("device", "0xa80a\n"),
+        ("numa_node", "1\n"),
+        ("current_link_speed", "8.0 GT/s PCIe\n"),
+        ("max_link_speed", "16.0 GT/s PCIe\n"),
+        ("current_link_width", "4\n"),
+        ("max_link_width", "4\n"),
+    ] {
         machine.write(&format!("{pci}/{file}"), text);
     }
     for (file, text) in [
@@ -122,6 +130,8 @@ fn nvme_machine(mountinfo: &str) -> Machine {
         machine.write(&format!("{pci}/nvme/nvme0/{file}"), text);
     }
     machine.write(&format!("{disk}/wwid"), "eui.0025\n");
+    machine.write(&format!("{disk}/nsid"), "1\n");
+    machine.link(&format!("{pci}/nvme/nvme0/device"), pci);
     machine.link(&format!("{disk}/device"), &format!("{pci}/nvme/nvme0"));
     machine.link(&format!("{pci}/driver"), "sys/bus/pci/drivers/nvme");
     machine.link(&format!("{pci}/iommu_group"), "sys/kernel/iommu_groups/17");
@@ -181,7 +191,44 @@ fn controllers_are_listed_whoever_drives_them() {
     let controllers = nvme::controllers(&machine.sysfs);
     assert_eq!(controllers.len(), 1);
     assert_eq!(controllers[0].address.as_deref(), Some("0000:01:00.0"));
-    assert_eq!(controllers[0].numa_node, Some(1));
+    assert_eq!((controllers[0].numa_node, controllers[0].driver.as_deref()), (Some(1), Some("nvme")));
+    let link = controllers[0].link.clone().unwrap();
+    assert_eq!((link.speed.as_deref(), link.width), (Some("8.0 GT/s PCIe"), Some(4)));
+    assert!(link.is_reduced() && found[0].link.as_ref() == Some(&link));
+    assert_eq!((nvme::link(&machine.sysfs, "nvme0n1"), found[1].link.as_ref()), (Some(link), None));
+}
+
+#[test]
+fn a_partition_is_asked_about_through_its_disk_and_what_is_no_namespace_is_not_asked() {
+    let machine = nvme_machine("");
+    let of = |number: &str| Namespace::of(&machine.sysfs, &machine.device(number));
+    assert!(of("259:0").is_some());
+    assert_eq!(of("259:2"), of("259:0"));
+    machine.disk("virtual/block/loop0", "7:0");
+    machine.write("sys/block/loop0/nsid", "1");
+    assert_eq!(of("7:0"), None);
+    assert_eq!(nvme::nsid(&machine.sysfs, "nvme0n1p2"), None);
+}
+
+#[test]
+fn a_write_is_one_command_only_where_the_kernel_neither_merges_nor_splits() {
+    let machine = nvme_machine("");
+    let set = |file: &str, text: &str| machine.write(&format!("sys/block/nvme0n1/queue/{file}"), text);
+    let whole = |number: &str| machine.device(number).kept_whole_bytes();
+    assert_eq!(whole("259:0"), 0, "nobody says");
+    for (file, text) in
+        [("nomerges", "2"), ("chunk_sectors", "0"), ("max_sectors_kb", "512"), ("max_segments", "127")]
+    {
+        set(file, text);
+    }
+    assert_eq!((whole("259:0"), whole("259:1")), (508 << 10, 508 << 10));
+    set("max_segments", "256");
+    assert_eq!(whole("259:0"), 512 << 10);
+    set("nomerges", "1");
+    assert_eq!(whole("259:0"), 0);
+    set("nomerges", "2");
+    set("chunk_sectors", "256");
+    assert_eq!(whole("259:0"), 0);
 }
 
 #[test]
@@ -208,6 +255,13 @@ fn a_multipath_head_is_found_through_its_subsystem_and_hidden_paths_are_not_list
     assert_eq!((device.transport.as_deref(), device.driver.as_deref()), (Some("pcie"), Some("nvme")));
     assert_eq!(device.numa_node, Some(0));
     assert_eq!(nvme::controllers(&machine.sysfs)[0].namespaces, ["nvme3n1"]);
+    machine.link(&format!("{controller}/device"), "sys/devices/pci0000:00/0000:05:00.0");
+    machine.write("sys/devices/pci0000:00/0000:05:00.0/current_link_speed", "Unknown");
+    machine.write("sys/devices/pci0000:00/0000:05:00.0/max_link_width", "255");
+    assert_eq!(nvme::link(&machine.sysfs, "nvme3n1"), None, "an emulated one has no link");
+    machine.write("sys/devices/pci0000:00/0000:05:00.0/current_link_width", "2");
+    let link = nvme::link(&machine.sysfs, "nvme3n1").unwrap();
+    assert_eq!((link.speed, link.width), (None, Some(2)));
     assert_eq!(machine.uses("259:5"), ["mounted on /data (xfs)"]);
 }
 

@@ -14,6 +14,7 @@ pub mod claims;
 pub mod identity;
 pub mod memory;
 pub mod nvme;
+pub mod nvme_admin;
 pub mod signature;
 pub mod target;
 pub mod thread_use;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::block::numa_node;
-use super::{Sysfs, attribute, link_name, names};
+use super::{Sysfs, attribute, link_name, names, number};
+use crate::base::nvme::PcieLink;
 
 /// A controller that the kernel's NVMe driver has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct Controller {
     pub state: Option<String>,
     /// NUMA node, where the machine has several.
     pub numa_node: Option<u32>,
+    /// Driver of the bus that it is on: `nvme` on PCIe.
+    pub driver: Option<String>,
+    /// Its PCIe link, if it has one.
+    pub link: Option<PcieLink>,
     /// Its namespaces as block devices.
     pub namespaces: Vec<String>,
 }
@@ -44,6 +49,8 @@ pub struct PciController {
     pub numa_node: Option<u32>,
     /// IOMMU group, where there is an IOMMU.
     pub iommu_group: Option<u32>,
+    /// Its PCIe link.
+    pub link: Option<PcieLink>,
     /// The kernel's controller, if its driver is bound.
     pub controller: Option<String>,
     /// Its namespaces as block devices of the kernel.
@@ -68,9 +75,44 @@ fn describe(dir: &Path, name: String) -> Controller {
         address: get("address"),
         state: get("state"),
         numa_node: fs::canonicalize(dir).ok().and_then(|dir| numa_node(&dir)),
+        driver: link_name(&dir.join("device/driver")),
+        link: link_of(&dir.join("device")),
         namespaces: namespaces_of(dir),
         name,
     }
+}
+
+/// The identifier of a namespace, by the name of its block device: `None` if it is no NVMe device.
+#[must_use]
+pub fn nsid(sysfs: &Sysfs, disk: &str) -> Option<u32> {
+    namespace_name(disk).filter(|name| name == disk)?;
+    number(&sysfs.sys.join("block").join(disk).join("nsid"))
+}
+
+/// The PCIe link to a namespace: that of its controller, of the first one if there are several.
+#[must_use]
+pub fn link(sysfs: &Sysfs, disk: &str) -> Option<PcieLink> {
+    let device = sysfs.sys.join("block").join(disk).join("device");
+    // The head of a multipath device hangs below its subsystem, which links to the controllers.
+    let paths = names(&device).into_iter().filter(|name| is_controller_name(name));
+    std::iter::once(device.clone())
+        .chain(paths.map(|name| device.join(name)))
+        .find_map(|dir| link_of(&dir.join("device")))
+}
+
+/// The link of a PCI device (sysfs: `current_link_speed` and its neighbours).
+fn link_of(pci: &Path) -> Option<PcieLink> {
+    let get = |file: &str| attribute(&pci.join(file));
+    let known = |text: &String| !text.starts_with("Unknown");
+    // 0 and 255 (PCIE_LNK_WIDTH_UNKNOWN) are no widths: a device of an emulator has no link.
+    let lanes = |file: &str| get(file)?.parse().ok().filter(|lanes| (1..255).contains(lanes));
+    let link = PcieLink {
+        speed: get("current_link_speed").filter(known),
+        width: lanes("current_link_width"),
+        max_speed: get("max_link_speed").filter(known),
+        max_width: lanes("max_link_width"),
+    };
+    (link != PcieLink::default()).then_some(link)
 }
 
 /// All PCI devices that say they are NVMe controllers.
@@ -103,6 +145,7 @@ fn pci_controller(dir: &Path, bdf: String) -> Option<PciController> {
         driver: link_name(&dir.join("driver")),
         numa_node: attribute(&dir.join("numa_node")).and_then(|node| node.parse().ok()),
         iommu_group: link_name(&dir.join("iommu_group")).and_then(|group| group.parse().ok()),
+        link: link_of(dir),
         controller,
         namespaces,
         bdf,

@@ -1,6 +1,6 @@
 //! Identify Controller (Base 2.0, figure 275) and Identify Namespace (NVM Command Set 1.0, figure 97).
 
-use super::{bytes, text_at, u16_at, u32_at, u64_at};
+use super::{Admin, FEATURE_VOLATILE_WRITE_CACHE, bytes, text_at, u16_at, u32_at, u64_at};
 
 /// The unit of MDTS where the controller's smallest memory page is not known (CAP.MPSMIN 0).
 const PAGE_BYTES: u64 = 4096;
@@ -85,6 +85,17 @@ impl ControllerFacts {
             warning_kelvin: u16_at(raw, 266),
             critical_kelvin: u16_at(raw, 268),
         }
+    }
+
+    /// Whether the volatile write cache is on; one that there is not is off.
+    ///
+    /// # Errors
+    /// Why the controller did not answer.
+    pub fn ask_write_cache(&self, admin: &dyn Admin) -> Result<bool, String> {
+        if !self.write_cache_present {
+            return Ok(false);
+        }
+        admin.get_feature(FEATURE_VOLATILE_WRITE_CACHE).map(|value| value & 1 != 0)
     }
 
     /// The most that one command may transfer, in bytes, if there is a limit; `page_bytes` is the

@@ -108,13 +108,9 @@ impl DeviceFacts {
         let mut controller = ControllerFacts::parse(&admin.identify_controller()?);
         let namespace = NamespaceFacts::parse(nsid, &admin.identify_namespace(nsid)?);
         let mut notes = Vec::new();
-        if controller.write_cache_present {
-            match admin.get_feature(FEATURE_VOLATILE_WRITE_CACHE) {
-                Ok(value) => controller.write_cache_enabled = Some(value & 1 != 0),
-                Err(why) => notes.push(format!("whether the write cache is on is not known: {why}")),
-            }
-        } else {
-            controller.write_cache_enabled = Some(false);
+        match controller.ask_write_cache(admin) {
+            Ok(is_on) => controller.write_cache_enabled = Some(is_on),
+            Err(why) => notes.push(format!("whether the write cache is on is not known: {why}")),
         }
         let smart_before = Smart::read(admin).map_err(|why| notes.push(format!("no health log: {why}"))).ok();
         Ok(DeviceFacts { controller, namespace, link: None, smart_before, smart_after: None, notes })

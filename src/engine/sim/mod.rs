@@ -140,6 +140,7 @@ impl Engine for Sim {
                 is_block_device: false,
                 volatile_cache: Some(options.sim.cache),
                 atomic_bytes: options.sim.atomic_bytes(),
+                atomic_write_bytes: 0,
             });
         }
         Ok(Sim { seats: seats.into(), facts, options: options.clone() })

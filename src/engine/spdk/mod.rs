@@ -13,9 +13,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::base::Status;
+use crate::base::host::{Sysfs, nvme};
 use crate::base::nvme::{Admin, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE};
 use crate::base::spdk::WriteMode;
-use crate::base::transport_id::TransportId;
+use crate::base::transport_id::{Transport, TransportId};
 
 use super::{BufferArea, Engine, EngineError, EngineOptions, QueueConfig, Target, TargetFacts, Targets};
 
@@ -42,6 +43,20 @@ pub(crate) struct Namespace {
     lba_bytes: u32,
     /// As in the job.
     name: String,
+}
+
+impl Namespace {
+    /// What the device says; `None` if it does not answer any more.
+    fn facts(&self) -> Option<DeviceFacts> {
+        if self.held.is_gone() {
+            return None;
+        }
+        let mut facts = DeviceFacts::collect(&Channel(&self.held.controller), self.nsid).ok()?;
+        if let Ok(TransportId { trtype: Transport::Pcie, traddr, .. }) = TransportId::parse(&self.name) {
+            facts.link = nvme::pci_controller_at(&Sysfs::default(), &traddr).and_then(|found| found.link);
+        }
+        Some(facts)
+    }
 }
 
 /// A volatile write cache that was switched, and goes back to what it was.
@@ -89,6 +104,10 @@ impl Engine for Spdk {
                  (/proc/sys/vm/nr_hugepages), raise mem_size_mb, or lower iodepth, bs or numjobs"
             )
         })
+    }
+
+    fn device_facts(&self) -> Vec<Option<DeviceFacts>> {
+        self.namespaces.iter().map(Namespace::facts).collect()
     }
 
     fn take_notes(&self) -> Vec<String> {
@@ -141,7 +160,8 @@ impl Spdk {
             lba_bytes: geometry.lba_bytes,
             is_block_device: true,
             volatile_cache: device.volatile_cache(),
-            atomic_bytes: u32::try_from(device.atomic_write_bytes()).unwrap_or(u32::MAX),
+            atomic_bytes: 0,
+            atomic_write_bytes: u32::try_from(device.atomic_write_bytes()).unwrap_or(u32::MAX),
         });
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());
         self.namespaces.push(Namespace { held, nsid: id.ns, lba_bytes, name });
