@@ -11,6 +11,7 @@ use crate::{engine, job, report};
 
 use super::block::{MOST_BYTES, Request};
 use super::campaign;
+use super::devices::bind;
 
 /// What to do.
 pub enum Action {
@@ -18,6 +19,8 @@ pub enum Action {
     Run(Invocation),
     /// `fio-spdk devices`.
     Devices { json: bool },
+    /// `fio-spdk devices bind` and `unbind`.
+    Bind(bind::Request),
     /// `fio-spdk campaign`.
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
@@ -113,7 +116,9 @@ fn command() -> Command {
         .subcommand(
             Command::new("devices")
                 .about("List block devices and NVMe controllers, and who uses them")
-                .arg(flag("json", "As JSON")),
+                .args_conflicts_with_subcommands(true)
+                .arg(flag("json", "As JSON"))
+                .subcommands(bind::commands()),
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
@@ -255,7 +260,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
     let (own, overrides) = split(&command, arguments)?;
     let matches = command.try_get_matches_from_mut(own)?;
     match matches.subcommand() {
-        Some(("devices", sub)) => return Ok(Action::Devices { json: sub.get_flag("json") }),
+        Some(("devices", sub)) => {
+            return Ok(match bind::request(sub) {
+                Some(request) => Action::Bind(request),
+                None => Action::Devices { json: sub.get_flag("json") },
+            });
+        }
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("state", sub)) => return Ok(state_request(sub)),
