@@ -5,7 +5,8 @@
 //! its new driver does not take goes back to the old one.
 //!
 //! A controller is taken from the kernel only while every one of its namespaces is claimed by us
-//! (O_EXCL), from before the tables are read until the kernel has let go: nobody can mount in between.
+//! (O_EXCL), from before who uses it is looked at for the last time until the kernel has let go: nobody can
+//! mount in between.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -146,6 +147,12 @@ pub struct Plan {
     pub driver: UserDriver,
     /// What the user should know.
     pub notes: Vec<String>,
+}
+
+/// Namespaces that nobody else can begin to use.
+#[derive(Debug, Default)]
+pub struct Held {
+    files: Vec<(String, Option<File>)>,
 }
 
 /// Binds and unbinds on one machine.
@@ -328,20 +335,66 @@ impl Binder<'_> {
         })
     }
 
-    /// Binds a controller; gives what was done as a sentence.
+    /// Claims all namespaces of controllers that the kernel drives, so that nobody can begin to use them;
+    /// finds out who began unseen, in another mount namespace for instance.
+    ///
+    /// # Errors
+    /// If one cannot be claimed.
+    pub fn hold(&self, plans: &[Plan]) -> Result<Held, Trouble> {
+        let mut held = Held::default();
+        for plan in plans.iter().filter(|plan| plan.found.driver.as_deref() == Some(KERNEL_DRIVER)) {
+            self.hold_one(plan, &mut held)?;
+        }
+        Ok(held)
+    }
+
+    fn hold_one(&self, plan: &Plan, held: &mut Held) -> Result<(), Trouble> {
+        let refuse = |what: String, advice: &str| {
+            Trouble::unsafe_to_do(format!("refusing to bind {}: {what}", plan.title), advice)
+        };
+        // As they are now: a namespace may have come since the plan was made.
+        let now = pci_at(self.sysfs, &plan.found.bdf).filter(|now| *now == plan.found);
+        let now = now.ok_or_else(|| refuse("it is not as it was a moment ago".to_owned(), "Try again."))?;
+        let devices = userspace::namespaces(self.sysfs, &now)
+            .map_err(|error| refuse(format!("it cannot be told who uses it: {error}"), ""))?;
+        for device in devices {
+            // Two ports of one drive have the same.
+            if held.files.iter().any(|(name, _)| *name == device.name) {
+                continue;
+            }
+            let claim = self.kernel.claim(&self.sysfs.dev.join(&device.name), device.number);
+            let claim = claim.map_err(|error| {
+                if error.kind() != io::ErrorKind::ResourceBusy {
+                    return refuse(format!("{} cannot be claimed: {error}", device.name), "");
+                }
+                let who: Vec<String> =
+                    claims::openers(self.sysfs, &device).iter().map(ToString::to_string).collect();
+                let who = match who.as_slice() {
+                    [] => "another program or the kernel (mounted in a container, ZFS)".to_owned(),
+                    who => who.join(", "),
+                };
+                let what = format!("{} is open exclusively by {who}", device.name);
+                refuse(what, userspace::first_do(ClaimKind::OpenElsewhere))
+            })?;
+            held.files.push((device.name, claim));
+        }
+        Ok(())
+    }
+
+    /// Binds a controller of which `held` has the namespaces; gives what was done as a sentence.
     ///
     /// # Errors
     /// If somebody uses it by now, or the driver does not take it; then it is back where it was.
-    pub fn bind(&self, plan: &Plan) -> Result<String, Trouble> {
+    pub fn bind(&self, plan: &Plan, held: &mut Held) -> Result<String, Trouble> {
         let Plan { found, title, driver, .. } = plan;
         let (bdf, wanted) = (&found.bdf, driver.name());
         if found.driver.as_deref() == Some(wanted) {
             return Ok(format!("{title}: bound to {wanted} already"));
         }
-        let held = self.hold(plan)?;
         self.may_be_taken(plan)?;
         let taken = self.set_override(bdf, wanted).and_then(|()| self.detach(bdf));
-        drop(held);
+        // What has gone is let go of, so that its name is free if it comes back.
+        held.files.retain(|(name, _)| self.sysfs.sys.join("block").join(name).exists());
         let taken = taken.and_then(|()| self.probe(bdf)).and_then(|()| {
             if pci::driver(self.sysfs, bdf).as_deref() == Some(wanted) {
                 return Ok(());
@@ -359,39 +412,6 @@ impl Binder<'_> {
                 Err(Trouble::environment(format!("cannot bind {title}: {why}"), self.put_back(found)))
             }
         }
-    }
-
-    /// Claims all namespaces, so that nobody can begin to use them.
-    fn hold(&self, plan: &Plan) -> Result<Vec<File>, Trouble> {
-        let Plan { found, title, .. } = plan;
-        if found.driver.as_deref() != Some(KERNEL_DRIVER) {
-            return Ok(Vec::new());
-        }
-        let refuse = |what: String, advice: &str| {
-            Trouble::unsafe_to_do(format!("refusing to bind {title}: {what}"), advice)
-        };
-        // As they are now: a namespace may have come since the plan was made.
-        let now = pci_at(self.sysfs, &found.bdf).filter(|now| now == found);
-        let now = now.ok_or_else(|| refuse("it is not as it was a moment ago".to_owned(), "Try again."))?;
-        let devices = userspace::namespaces(self.sysfs, &now)
-            .map_err(|error| refuse(format!("it cannot be told who uses it: {error}"), ""))?;
-        let mut held = Vec::new();
-        for device in devices {
-            let node = self.sysfs.dev.join(&device.name);
-            let claim = self.kernel.claim(&node, device.number).map_err(|error| {
-                if error.kind() != io::ErrorKind::ResourceBusy {
-                    return refuse(format!("{} cannot be claimed: {error}", device.name), "");
-                }
-                let who: Vec<String> =
-                    claims::openers(self.sysfs, &device).iter().map(ToString::to_string).collect();
-                let who =
-                    if who.is_empty() { "another program or the kernel".to_owned() } else { who.join(", ") };
-                let what = format!("{} is open exclusively by {who}", device.name);
-                refuse(what, userspace::first_do(ClaimKind::OpenElsewhere))
-            })?;
-            held.extend(claim);
-        }
-        Ok(held)
     }
 
     fn put(&self, path: &Path, text: &str) -> Result<(), String> {

@@ -12,6 +12,12 @@ use crate::base::units::{format_size, parse_size};
 /// The page size that is asked for where the machine has it (x86, ARM with pages of 4 KiB).
 const USUAL_BYTES: u64 = 2 << 20;
 
+/// What is left to everybody else.
+const LEFT_BYTES: u64 = 256 << 20;
+/// What to do where memory is short.
+const FEWER: &str =
+    "End programs, ask for fewer (--hugepages MIB), or boot with hugepages=N on the kernel's command line.";
+
 /// What a machine has of hugepages, in all sizes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HugepageFacts {
@@ -201,9 +207,30 @@ fn no_mount(at: &Path, size: &str, error: &io::Error) -> Trouble {
 
 /// The kernel's own size: pages are larger where its ordinary ones are.
 fn default_page_bytes(sysfs: &Sysfs) -> Option<u64> {
+    meminfo_bytes(sysfs, "Hugepagesize:")
+}
+
+fn meminfo_bytes(sysfs: &Sysfs, name: &str) -> Option<u64> {
     let meminfo = attribute(&sysfs.proc.join("meminfo"))?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Whether the machine can go on without this much memory. The kernel does not ask: it hands out the last
+/// page as a hugepage, and then has none for itself.
+fn can_be_spared(sysfs: &Sysfs, bytes: u64) -> Result<(), Trouble> {
+    let Some(available) = meminfo_bytes(sysfs, "MemAvailable:") else { return Ok(()) };
+    if bytes.saturating_add(LEFT_BYTES) <= available {
+        return Ok(());
+    }
+    Err(Trouble::environment(
+        format!(
+            "{} more in hugepages would leave the machine too little: {} of memory are available",
+            format_size(bytes),
+            format_size(available)
+        ),
+        FEWER,
+    ))
 }
 
 fn count(sysfs: &Sysfs, page_bytes: u64, node: Option<u32>) -> NodePages {
@@ -225,34 +252,41 @@ fn raise(
 ) -> Result<NodePages, Trouble> {
     let dir = node.map_or_else(|| machine_dir(sysfs), |node| node_dir(sysfs, node));
     let file = dir.join(format!("hugepages-{}kB/nr_hugepages", page_bytes / 1024));
-    let mut now = count(sysfs, page_bytes, node);
+    let put = |text: &str| {
+        kernel.write(&file, text).map_err(|error| {
+            Trouble::environment(
+                format!("writing {text} to {} failed: {error}", file.display()),
+                "Without hugepages a controller can still be bound: --hugepages 0.",
+            )
+        })
+    };
+    let before = count(sysfs, page_bytes, node);
+    let mut now = before;
     for attempt in 0..2 {
         if now.free >= wanted {
             return Ok(now);
         }
-        if attempt > 0 {
+        if attempt == 0 {
+            can_be_spared(sysfs, (wanted - now.free).saturating_mul(page_bytes))?;
+        } else {
             // Memory in pieces: the kernel can move them together. Where it cannot, the count tells.
             let _ = kernel.write(&sysfs.proc.join("sys/vm/compact_memory"), "1");
         }
-        let target = now.total.saturating_add(wanted - now.free).to_string();
-        kernel.write(&file, &target).map_err(|error| {
-            Trouble::environment(
-                format!("writing {target} to {} failed: {error}", file.display()),
-                "Without hugepages a controller can still be bound: --hugepages 0.",
-            )
-        })?;
+        put(&now.total.saturating_add(wanted - now.free).to_string())?;
         now = count(sysfs, page_bytes, node);
     }
     if now.free >= wanted {
         return Ok(now);
     }
+    // Too few serve nobody.
+    put(&before.total.to_string())?;
     let place = node.map(|node| format!(" on node {node}")).unwrap_or_default();
     Err(Trouble::environment(
         format!(
-            "only {} of {wanted} hugepages of {} are free{place}: the memory is too small, or in too small pieces",
+            "only {} of {wanted} hugepages of {} could be had{place}: the memory is too small, or in too small pieces",
             now.free,
             format_size(page_bytes)
         ),
-        "End programs, ask for fewer (--hugepages MIB), or boot with hugepages=N on the kernel's command line.",
+        FEWER,
     ))
 }

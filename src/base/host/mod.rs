@@ -23,6 +23,8 @@ pub mod thread_use;
 pub mod userspace;
 
 #[cfg(test)]
+mod binding_machines;
+#[cfg(test)]
 mod machines;
 
 pub use block::{BlockDevice, DeviceNumber};

@@ -128,6 +128,7 @@ impl Session<'_> {
     fn bind(&self, addresses: &[String], driver: Option<UserDriver>, mib: u64) -> Result<(), Vec<Trouble>> {
         let plans = all(addresses, |address| self.binder.plan(address, driver, addresses))?;
         self.must_be_root("bind", addresses)?;
+        let mut held = self.binder.hold(&plans).map_err(|trouble| vec![trouble])?;
         for plan in &plans {
             for note in &plan.notes {
                 (self.say)(&format!("note: {}: {note}", plan.title));
@@ -137,7 +138,7 @@ impl Session<'_> {
         // A controller that fails keeps none of the others from being bound.
         let mut troubles = Vec::new();
         for plan in &plans {
-            match self.binder.bind(plan) {
+            match self.binder.bind(plan, &mut held) {
                 Ok(done) => (self.say)(&done),
                 Err(trouble) => troubles.push(trouble),
             }
