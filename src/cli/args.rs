@@ -397,6 +397,7 @@ fn completions(matches: &ArgMatches) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::host::userspace::UserDriver;
 
     fn parsed(arguments: &[&str]) -> Result<Action, clap::Error> {
         parse(std::iter::once("fio-spdk").chain(arguments.iter().copied()).map(OsString::from))
@@ -458,6 +459,24 @@ mod tests {
     #[test]
     fn a_subcommand_keeps_its_own_options() {
         assert!(matches!(parsed(&["devices", "--json"]), Ok(Action::Devices { json: true })));
+        assert!(matches!(parsed(&["devices"]), Ok(Action::Devices { json: false })));
+    }
+
+    #[test]
+    fn controllers_are_named_in_any_form_and_each_once() {
+        let addresses = vec!["0000:5e:00.0".to_owned(), "0000:5f:00.0".to_owned()];
+        let Ok(Action::Bind(request)) =
+            parsed(&["devices", "bind", "5e:00.0", "0000.5F.00.0", "0000:5e:00.0", "--driver", "vfio-pci"])
+        else {
+            panic!("nothing is bound")
+        };
+        let driver = Some(UserDriver::VfioPci);
+        let bind = bind::Request::Bind { addresses: addresses.clone(), driver, hugepages_mib: 512 };
+        assert_eq!(request, bind);
+        let Ok(Action::Bind(request)) = parsed(&["devices", "unbind", "5e:00.0", "5f:00.0"]) else {
+            panic!("nothing is given back")
+        };
+        assert_eq!(request, bind::Request::Unbind { addresses });
     }
 
     #[test]

@@ -255,7 +255,10 @@ fn nothing_that_is_in_use_is_touched_and_every_use_is_named() {
     let machine = with("");
     let md = machine.disk("virtual/block/md0", "9:0");
     machine.link(&format!("{HOME}/nvme/nvme0/nvme0n1/holders/md0"), &md);
-    refused(&machine, "nvme0n1: member of md0");
+    let lv = machine.disk("virtual/block/dm-0", "253:0");
+    machine.link(&format!("{md}/holders/dm-0"), &lv);
+    machine.write("proc/self/mountinfo", &mount("253:0", "/", "xfs", "/dev/mapper/root"));
+    refused(&machine, "nvme0n1: member of md0, which is a member of dm-0, which is mounted on / (xfs)");
     let machine = with("");
     opened(&machine, &format!("{HOME}/nvme/nvme0/dev"));
     refused(&machine, "nvme0: open in spdk_tgt (process 4242)");

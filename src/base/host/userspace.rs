@@ -9,9 +9,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::beneath::Beneath;
 use super::block::{self, BlockDevice, DeviceNumber};
-use super::claims::{self, Claim, ClaimKind, Claims, Opener, parse_mountinfo};
+use super::claims::{self, Claim, ClaimKind, Claims, Opener};
 use super::nvme::{self, PciController};
 use super::pci::{self, Bdf};
 use super::target::{Refusal, RefusalKind};
@@ -193,9 +192,6 @@ pub fn kernel_users(sysfs: &Sysfs, found: &PciController) -> io::Result<Vec<Clai
     let mut users = Vec::new();
     for device in namespaces(sysfs, found)? {
         let mut claims = tables.of_device(&device);
-        if claims.is_empty() {
-            claims.extend(root_on(sysfs, &device)?);
-        }
         let writers = claims::openers(sysfs, &device).into_iter().filter(|opener| opener.writes);
         claims.extend(writers.map(|opener| open_elsewhere(format!("open for writing in {opener}"))));
         let named = claims
@@ -234,22 +230,6 @@ pub fn namespaces(sysfs: &Sysfs, found: &PciController) -> io::Result<Vec<BlockD
                 .ok_or_else(|| io::Error::other(format!("sysfs does not tell what {name} is")))
         })
         .collect()
-}
-
-/// Whether the root file system lies on a device in a way that its claims do not show.
-fn root_on(sysfs: &Sysfs, device: &BlockDevice) -> io::Result<Option<Claim>> {
-    let mounts = parse_mountinfo(&sysfs.mountinfo()?);
-    for point in ["/", "/boot", "/usr"] {
-        // The last one is what is seen.
-        let Some(mount) = mounts.iter().rfind(|mount| mount.mount_point == point) else { continue };
-        let below = Beneath::file_system(sysfs, mount.number)?;
-        let same_drive = device.wwid.as_ref().is_some_and(|wwid| below.wwids.contains(wwid));
-        if same_drive || below.devices.contains_key(&device.number) {
-            let sentence = format!("{point} lies on it");
-            return Ok(Some(Claim { kind: ClaimKind::Mounted, sentence }));
-        }
-    }
-    Ok(None)
 }
 
 /// `/dev/nvme0` and the `/dev/ng0n1` of each namespace.
