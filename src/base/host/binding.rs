@@ -178,7 +178,7 @@ impl Binder<'_> {
             (None, None) if found.iommu_group.is_some() => UserDriver::VfioPci,
             (None, None) => UserDriver::UioPciGeneric,
         };
-        let plan = Plan { notes: self.notes(&found, driver), title, driver, found };
+        let plan = Plan { notes: self.notes(&found, driver, all), title, driver, found };
         self.may_be_taken(&plan)?;
         if plan.driver == UserDriver::VfioPci {
             self.iommu_allows(&plan, all)?;
@@ -195,11 +195,12 @@ impl Binder<'_> {
         })
     }
 
-    fn notes(&self, found: &PciController, driver: UserDriver) -> Vec<String> {
+    fn notes(&self, found: &PciController, driver: UserDriver, all: &[String]) -> Vec<String> {
         let mut notes = Vec::new();
         let twins: Vec<String> = nvme::controllers(self.sysfs)
             .into_iter()
             .filter(|other| Some(&other.name) != found.controller.as_ref())
+            .filter(|other| other.address.as_ref().is_none_or(|address| !all.contains(address)))
             .filter(|other| other.namespaces.iter().any(|name| found.namespaces.contains(name)))
             .map(|other| other.name)
             .collect();

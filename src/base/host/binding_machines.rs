@@ -320,7 +320,14 @@ fn a_use_of_a_multipath_device_counts_for_each_of_its_paths() {
     let trouble = fake.binder().plan("0000:05:00.0", None, &[]).unwrap_err();
     assert!(trouble.is_unsafe && trouble.text.contains("nvme3n1: mounted on /data (xfs)"), "{trouble}");
     machine.write("proc/self/mountinfo", "");
-    assert!(fake.binder().plan("0000:05:00.0", None, &[]).is_ok());
+    machine.link(&format!("{home}/iommu_group"), "sys/kernel/iommu_groups/5");
+    let other = "sys/devices/pci0000:00/0000:06:00.0/nvme/nvme8";
+    fs::create_dir_all(machine.path(&format!("{other}/nvme3c8n1"))).unwrap();
+    machine.write(&format!("{other}/address"), "0000:06:00.0\n");
+    machine.link("sys/class/nvme/nvme8", other);
+    let notes = |all: &[String]| fake.binder().plan("0000:05:00.0", None, all).unwrap().notes;
+    assert!(notes(&[])[0].contains("the same namespaces through nvme8"), "{:?}", notes(&[]));
+    assert_eq!(notes(&["0000:06:00.0".to_owned()]), [""; 0]);
 }
 
 #[test]
