@@ -29,9 +29,7 @@ fn a_controller_that_is_not_there_is_answered_with_those_that_are() {
     for verb in ["bind", "unbind"] {
         for address in [NOWHERE, "fffe.ff.1f.7"] {
             let done = lab.run(&["devices", verb, address]).expect(4);
-            assert!(
-                done.stderr.contains(&format!("cannot {verb} {address_in_full}", address_in_full = NOWHERE))
-            );
+            assert!(done.stderr.contains(&format!("cannot {verb} {NOWHERE}: ")), "{done:?}");
             assert!(done.stderr.contains("no such PCI device"), "{done:?}");
             assert!(done.stderr.contains("NVMe controller"), "{done:?}");
         }
