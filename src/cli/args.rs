@@ -11,6 +11,7 @@ use crate::{engine, job, report};
 
 use super::block::{MOST_BYTES, Request};
 use super::campaign;
+use super::devices::bind;
 
 /// What to do.
 pub enum Action {
@@ -18,6 +19,8 @@ pub enum Action {
     Run(Invocation),
     /// `fio-spdk devices`.
     Devices { json: bool },
+    /// `fio-spdk devices bind` and `unbind`.
+    Bind(bind::Request),
     /// `fio-spdk campaign`.
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
@@ -113,7 +116,9 @@ fn command() -> Command {
         .subcommand(
             Command::new("devices")
                 .about("List block devices and NVMe controllers, and who uses them")
-                .arg(flag("json", "As JSON")),
+                .args_conflicts_with_subcommands(true)
+                .arg(flag("json", "As JSON"))
+                .subcommands(bind::commands()),
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
@@ -256,7 +261,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
     let (own, overrides) = split(&command, arguments)?;
     let matches = command.try_get_matches_from_mut(own)?;
     match matches.subcommand() {
-        Some(("devices", sub)) => return Ok(Action::Devices { json: sub.get_flag("json") }),
+        Some(("devices", sub)) => {
+            return Ok(match bind::request(sub) {
+                Some(request) => Action::Bind(request),
+                None => Action::Devices { json: sub.get_flag("json") },
+            });
+        }
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("state", sub)) => return Ok(state_request(sub)),
@@ -388,6 +398,7 @@ fn completions(matches: &ArgMatches) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::host::userspace::UserDriver;
 
     fn parsed(arguments: &[&str]) -> Result<Action, clap::Error> {
         parse(std::iter::once("fio-spdk").chain(arguments.iter().copied()).map(OsString::from))
@@ -449,6 +460,24 @@ mod tests {
     #[test]
     fn a_subcommand_keeps_its_own_options() {
         assert!(matches!(parsed(&["devices", "--json"]), Ok(Action::Devices { json: true })));
+        assert!(matches!(parsed(&["devices"]), Ok(Action::Devices { json: false })));
+    }
+
+    #[test]
+    fn controllers_are_named_in_any_form_and_each_once() {
+        let addresses = vec!["0000:5e:00.0".to_owned(), "0000:5f:00.0".to_owned()];
+        let Ok(Action::Bind(request)) =
+            parsed(&["devices", "bind", "5e:00.0", "0000.5F.00.0", "0000:5e:00.0", "--driver", "vfio-pci"])
+        else {
+            panic!("nothing is bound")
+        };
+        let driver = Some(UserDriver::VfioPci);
+        let bind = bind::Request::Bind { addresses: addresses.clone(), driver, hugepages_mib: 512 };
+        assert_eq!(request, bind);
+        let Ok(Action::Bind(request)) = parsed(&["devices", "unbind", "5e:00.0", "5f:00.0"]) else {
+            panic!("nothing is given back")
+        };
+        assert_eq!(request, bind::Request::Unbind { addresses });
     }
 
     #[test]

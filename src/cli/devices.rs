@@ -1,6 +1,7 @@
 //! `fio-spdk devices`: what there is to test, and who uses it. Reads only, and claims nothing: a
 //! listing must not get in the way of somebody who mounts a device this very moment.
 
+pub mod bind;
 mod told;
 
 use std::fs::File;

@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
     let code = match args::parse(std::env::args_os()) {
         Ok(Action::Run(invocation)) => run_jobs(&invocation),
         Ok(Action::Devices { json }) => print_devices(json),
+        Ok(Action::Bind(request)) => devices::bind::run(&request),
         Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::ShowState(request)) => state::show(&request),

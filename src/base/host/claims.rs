@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::block::{self, BlockDevice, DeviceNumber};
@@ -432,14 +432,31 @@ impl fmt::Display for Opener {
 #[must_use]
 pub fn openers(sysfs: &Sysfs, device: &BlockDevice) -> Vec<Opener> {
     let numbers: Vec<DeviceNumber> = overlapping(device).iter().map(|(part, _)| part.number).collect();
+    openers_of(sysfs, |path| {
+        DeviceNumber::of_block_path(path).is_some_and(|number| numbers.contains(&number))
+    })
+}
+
+/// The other programs that have one of these character devices open, as far as this user may see.
+#[must_use]
+pub fn character_openers(sysfs: &Sysfs, numbers: &[DeviceNumber]) -> Vec<Opener> {
+    openers_of(sysfs, |path| {
+        fs::metadata(path).is_ok_and(|metadata| {
+            metadata.file_type().is_char_device()
+                && numbers.contains(&DeviceNumber::from_raw(metadata.rdev()))
+        })
+    })
+}
+
+fn openers_of(sysfs: &Sysfs, is_meant: impl Fn(&Path) -> bool) -> Vec<Opener> {
     let own = std::process::id();
     let pids = names(&sysfs.proc).into_iter().filter_map(|name| name.parse::<u32>().ok());
     pids.filter(|pid| *pid != own)
-        .filter_map(|pid| opener(&sysfs.proc.join(pid.to_string()), pid, &numbers))
+        .filter_map(|pid| opener(&sysfs.proc.join(pid.to_string()), pid, &is_meant))
         .collect()
 }
 
-fn opener(dir: &Path, pid: u32, numbers: &[DeviceNumber]) -> Option<Opener> {
+fn opener(dir: &Path, pid: u32, is_meant: impl Fn(&Path) -> bool) -> Option<Opener> {
     let mut found: Option<Opener> = None;
     for fd in names(&dir.join("fd")) {
         let link = dir.join("fd").join(&fd);
@@ -447,7 +464,7 @@ fn opener(dir: &Path, pid: u32, numbers: &[DeviceNumber]) -> Option<Opener> {
         if !fs::read_link(&link).is_ok_and(|target| target.starts_with("/dev")) {
             continue;
         }
-        if !DeviceNumber::of_block_path(&link).is_some_and(|number| numbers.contains(&number)) {
+        if !is_meant(&link) {
             continue;
         }
         let info = attribute(&dir.join("fdinfo").join(&fd)).unwrap_or_default();

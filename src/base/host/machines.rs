@@ -11,13 +11,13 @@ use super::claims::{Claims, parse_mountinfo, parse_swaps, unescape};
 use super::nvme_admin::Namespace;
 use super::{Sysfs, nvme};
 
-struct Machine {
+pub(super) struct Machine {
     root: tempfile::TempDir,
-    sysfs: Sysfs,
+    pub(super) sysfs: Sysfs,
 }
 
 impl Machine {
-    fn new(mountinfo: &str, swaps: &str) -> Machine {
+    pub(super) fn new(mountinfo: &str, swaps: &str) -> Machine {
         let root = tempfile::tempdir().unwrap();
         let sysfs = Sysfs::under(root.path());
         let machine = Machine { root, sysfs };
@@ -29,24 +29,24 @@ impl Machine {
         machine
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
         self.root.path().join(path)
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn link(&self, path: &str, to: &str) {
+    pub(super) fn link(&self, path: &str, to: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(self.path(to), path).unwrap();
     }
 
     /// A disk at `home` below sys/devices.
-    fn disk(&self, home: &str, number: &str) -> String {
+    pub(super) fn disk(&self, home: &str, number: &str) -> String {
         let dir = format!("sys/devices/{home}");
         let name = Path::new(home).file_name().unwrap().to_str().unwrap().to_owned();
         for (file, text) in [
@@ -70,7 +70,7 @@ impl Machine {
         dir
     }
 
-    fn partition(&self, disk: &str, name: &str, number: &str) -> String {
+    pub(super) fn partition(&self, disk: &str, name: &str, number: &str) -> String {
         let dir = format!("{disk}/{name}");
         self.write(&format!("{dir}/dev"), number);
         self.write(&format!("{dir}/size"), "1024");
@@ -95,13 +95,13 @@ impl Machine {
     }
 }
 
-const NO_SWAP: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+pub(super) const NO_SWAP: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
 
-fn mount(number: &str, point: &str, kind: &str, source: &str) -> String {
+pub(super) fn mount(number: &str, point: &str, kind: &str, source: &str) -> String {
     format!("25 1 {number} / {point} rw,relatime shared:1 - {kind} {source} rw\n")
 }
 
-fn nvme_machine(mountinfo: &str) -> Machine {
+pub(super) fn nvme_machine(mountinfo: &str) -> Machine {
     let machine = Machine::new(mountinfo, NO_SWAP);
     let pci = "sys/devices/pci0000:00/0000:01:00.0";
     let disk = machine.disk("pci0000:00/0000:01:00.0/nvme/nvme0/nvme0n1", "259:0");

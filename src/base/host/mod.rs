@@ -9,16 +9,22 @@ use std::path::{Path, PathBuf};
 
 pub mod affinity;
 pub mod beneath;
+pub mod binding;
 pub mod block;
 pub mod claims;
+pub mod hugepages;
 pub mod identity;
 pub mod memory;
 pub mod nvme;
 pub mod nvme_admin;
+pub mod pci;
 pub mod signature;
 pub mod target;
 pub mod thread_use;
+pub mod userspace;
 
+#[cfg(test)]
+mod binding_machines;
 #[cfg(test)]
 mod machines;
 

@@ -40,6 +40,8 @@ pub enum RefusalKind {
     NotATarget,
     /// It cannot be told whether writing is safe: permission, errors of the machine.
     CannotTell,
+    /// A controller that is not bound to a driver for user space.
+    NotBound,
 }
 
 /// Why a target is refused, who uses it and what to do.
@@ -60,7 +62,8 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons = printable(&self.reasons.join("; "));
-        write!(f, "refusing to write to {}: {reasons}", printable(&self.target))?;
+        let verb = if self.kind == RefusalKind::NotBound { "cannot drive" } else { "refusing to write to" };
+        write!(f, "{verb} {}: {reasons}", printable(&self.target))?;
         if self.advice.is_empty() { Ok(()) } else { write!(f, "\n  {}", printable(&self.advice)) }
     }
 }
