@@ -96,6 +96,7 @@ impl KernelFile {
             volatile_cache,
             atomic_bytes: 0,
             atomic_write_bytes,
+            known: None,
         };
         Ok((KernelFile { file, is_block_device }, facts))
     }

@@ -299,6 +299,17 @@ pub struct TargetFacts {
     /// AWUPF, as long as nothing splits or joins them on the way); longer ones promise nothing. 0
     /// where that is not known.
     pub atomic_write_bytes: u32,
+    /// What it is known by, where its path does not lead to it: targets that the kernel does not know.
+    pub known: Option<Known>,
+}
+
+/// What a device is known by, whoever drives it and wherever it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its world-wide name, as the kernel spells it.
+    pub wwid: String,
+    /// Model and serial number.
+    pub name: String,
 }
 
 /// The size of a queue.

@@ -34,6 +34,7 @@ impl Engine for Null {
             volatile_cache: None,
             atomic_bytes: 0,
             atomic_write_bytes: 0,
+            known: None,
         });
         Ok(Null { facts: facts.collect() })
     }

@@ -71,7 +71,7 @@ mod tests {
     use crate::base::verify::RunId;
     use crate::engine::{EngineError, TargetFacts};
     use crate::reactor::Turning;
-    use crate::run::open_job::WorkerRequest;
+    use crate::run::open_job::{Reader, WorkerRequest};
     use crate::run::{RunOptions, verification};
 
     /// An engine that knows its two targets, the second without an answer; every look is worth a unit.
@@ -101,6 +101,14 @@ mod tests {
             Ok(())
         }
 
+        fn reader(&self) -> Result<Box<dyn Reader>, EngineError> {
+            Err(EngineError { message: "this one only talks".to_owned(), errno: None })
+        }
+
+        fn take_notes(&self) -> Vec<String> {
+            Vec::new()
+        }
+
         fn worker(&self, _: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
             Err("this one only talks".to_owned())
         }
@@ -115,6 +123,7 @@ mod tests {
             volatile_cache: None,
             atomic_bytes: 0,
             atomic_write_bytes: 0,
+            known: None,
         }
     }
 

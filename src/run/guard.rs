@@ -3,11 +3,13 @@
 
 use std::path::PathBuf;
 
-use crate::base::host::target::{RefusalKind, TargetKind};
-use crate::base::host::{Consent, Guard, WriteOptions};
+use crate::base::host::target::{Namespace, RefusalKind, TargetKind, check_namespace};
+use crate::base::host::{Consent, Guard, Refusal, Sysfs, WriteOptions, userspace};
+use crate::base::transport_id::{Transport, TransportId};
+use crate::engine::EngineError;
 
 use super::plan::JobPlan;
-use super::{ErrorKind, RunError, RunOptions};
+use super::{ErrorKind, RunError, RunOptions, open_job};
 
 /// What the guard holds on to for the run.
 pub struct Consents {
@@ -24,6 +26,17 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     let mut refused = Vec::new();
     let mut is_unsafe = false;
     let mut seen: Vec<PathBuf> = Vec::new();
+    // Whoever reads takes the controller from the kernel too.
+    for plan in plans.iter().filter(|plan| plan.uses_namespaces()) {
+        refused.extend(controllers(plan).map(|refusal| {
+            is_unsafe |= refusal.kind != RefusalKind::CannotTell;
+            format!("job `{}`: {refusal}", plan.spec.name)
+        }));
+    }
+    refused.dedup();
+    if !refused.is_empty() {
+        return Err(refuse(is_unsafe, &refused));
+    }
     for plan in plans.iter().filter(|plan| plan.modifies()) {
         if options.readonly || plan.spec.readonly {
             is_unsafe = true;
@@ -33,6 +46,19 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
                 if options.readonly { "--readonly" } else { "readonly = true" }
             ));
             continue;
+        }
+        let options =
+            WriteOptions { allow_mounted_write: plan.spec.allow_mounted_write, destroy: &options.destroy };
+        if plan.uses_namespaces() {
+            for answer in namespaces(plan, &options, &mut seen)? {
+                match answer {
+                    Ok(consent) => held.push(consent),
+                    Err(refusal) => {
+                        is_unsafe = true;
+                        refused.push(format!("job `{}`: {refusal}", plan.spec.name));
+                    }
+                }
+            }
         }
         if !plan.uses_files() {
             continue;
@@ -44,10 +70,6 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
                 continue;
             }
             seen.push(canonical);
-            let options = WriteOptions {
-                allow_mounted_write: plan.spec.allow_mounted_write,
-                destroy: &options.destroy,
-            };
             match guard.check_writable(path, &options) {
                 Ok(consent) => held.push(consent),
                 Err(refusal) => {
@@ -58,8 +80,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
         }
     }
     if !refused.is_empty() {
-        let kind = if is_unsafe { ErrorKind::Unsafe } else { ErrorKind::Environment };
-        return Err(RunError { kind, message: refused.join("\n") });
+        return Err(refuse(is_unsafe, &refused));
     }
     let sentences = held
         .iter()
@@ -67,6 +88,50 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
         .map(|consent| consent.sentence.clone())
         .collect();
     Ok(Consents { sentences, _held: (guard, held) })
+}
+
+fn refuse(is_unsafe: bool, refused: &[String]) -> RunError {
+    let kind = if is_unsafe { ErrorKind::Unsafe } else { ErrorKind::Environment };
+    RunError { kind, message: refused.join("\n") }
+}
+
+/// Why user space may not drive the PCIe controllers that a job names.
+fn controllers(plan: &JobPlan) -> impl Iterator<Item = Refusal> {
+    let ids = plan.targets.iter().filter_map(|path| TransportId::parse(&path.to_string_lossy()).ok());
+    let pcie = ids.filter(|id| id.trtype == Transport::Pcie);
+    pcie.filter_map(|id| userspace::check_controller(&Sysfs::default(), &id.traddr).err())
+}
+
+type Answers = Vec<Result<Consent, Refusal>>;
+
+/// Looks at what stands on the namespaces that a job writes to, those that were not looked at yet.
+fn namespaces(
+    plan: &JobPlan,
+    options: &WriteOptions<'_>,
+    seen: &mut Vec<PathBuf>,
+) -> Result<Answers, RunError> {
+    let failed = |error: EngineError| RunError::environment(&plan.spec, error);
+    let opened = open_job::probe(plan).map_err(failed)?;
+    let mut reader = opened.reader().map_err(failed)?;
+    let told = opened.device_facts();
+    let mut answers = Vec::new();
+    for (target, fact) in (0..).zip(opened.facts()) {
+        if seen.contains(&fact.path) {
+            continue;
+        }
+        seen.push(fact.path.clone());
+        let controller =
+            told.get(usize::from(target)).and_then(Option::as_ref).map(|facts| &facts.controller);
+        let namespace = Namespace {
+            name: &fact.path.to_string_lossy(),
+            model: controller.map_or("", |controller| &controller.model),
+            serial: controller.map_or("", |controller| &controller.serial),
+            size_bytes: fact.size_bytes,
+        };
+        let mut read_at = |offset: u64, into: &mut [u8]| reader.read_at(target, offset, into);
+        answers.push(check_namespace(&namespace, options, &mut read_at));
+    }
+    Ok(answers)
 }
 
 /// A file that is empty or new, and a sink such as /dev/null, lose nothing.

@@ -1,8 +1,6 @@
 //! Judging by a snapshot: finding it, making sure that it is of this job and this target, and going
 //! back to what the earlier run was: its seeds, its numbers, its name.
 
-use std::path::Path;
-
 use crate::base::clock::unix_time_ns;
 use crate::base::host::identity;
 use crate::base::units::SECOND_NS;
@@ -150,7 +148,7 @@ pub fn worker<'a>(
         return Err(refuse(format!("it is of {} targets, here are {}", job.targets.len(), facts.len())));
     }
     for (fact, target) in facts.iter().zip(&job.targets) {
-        if identity::of(&fact.path) != target.identity {
+        if identity_of(fact) != target.identity {
             let known =
                 if target.known_as.is_empty() { String::new() } else { format!(" ({})", target.known_as) };
             return Err(refuse(format!(
@@ -188,8 +186,8 @@ pub fn regions(regions: &[Region]) -> Vec<RegionState> {
 pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
     let target = |fact: &TargetFacts| TargetState {
         path: fact.path.display().to_string(),
-        identity: identity::of(&fact.path),
-        known_as: known_as(&fact.path),
+        identity: identity_of(fact),
+        known_as: known_as(fact),
         size_bytes: fact.size_bytes,
         lba_bytes: fact.lba_bytes,
         atomic_bytes: super::verification::atomic_bytes_now(plan.largest_io(), fact),
@@ -210,9 +208,17 @@ pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
     }
 }
 
+/// What tells a target from all others.
+pub fn identity_of(fact: &TargetFacts) -> u64 {
+    fact.known.as_ref().map_or_else(|| identity::of(&fact.path), |known| identity::of_wwid(&known.wwid))
+}
+
 /// What a person knows a device by.
-fn known_as(path: &Path) -> String {
-    crate::base::host::block::lookup(&crate::base::host::Sysfs::default(), path)
+fn known_as(fact: &TargetFacts) -> String {
+    if let Some(known) = &fact.known {
+        return known.name.clone();
+    }
+    crate::base::host::block::lookup(&crate::base::host::Sysfs::default(), &fact.path)
         .ok()
         .flatten()
         .map(|device| device.summary())

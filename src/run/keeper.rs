@@ -17,7 +17,6 @@ use rustix::fs::MemfdFlags;
 
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::cut::{StateSpec, TriggerMode, TriggerSpec};
-use crate::base::host::identity;
 use crate::base::random;
 use crate::base::verify::RunId;
 use crate::engine::TargetFacts;
@@ -93,7 +92,7 @@ impl StageState {
         if plan.modifies() {
             let place = |region: &Region| {
                 let fact = &facts[usize::from(region.target)];
-                (identity::of(&fact.path), region.start, region.bytes)
+                (judged::identity_of(fact), region.start, region.bytes)
             };
             self.written.extend(workload.regions.iter().map(place));
         }

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::base::Op;
+use crate::base::clock::Clock;
 use crate::base::nvme::DeviceFacts;
 use crate::base::spdk::SpdkOptions;
+use crate::base::units::SECOND_NS;
+use crate::base::{Op, Status};
 use crate::engine::{
-    Engine, EngineError, EngineOptions, EngineVisitor, Queue, QueueConfig, Target, TargetFacts, Targets,
-    missing, with_engine,
+    Buffer, BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Io, Queue, QueueConfig, Target,
+    TargetFacts, Targets, Wait, missing, with_engine,
 };
 use crate::job::spec::SyncMode;
 use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
@@ -39,6 +41,8 @@ pub trait OpenJob: Send + Sync {
     fn invalidate(&self) -> Result<(), EngineError>;
     /// Writes back what is dirty of the targets, then drops their cached pages.
     fn drop_cached(&self) -> Result<(), EngineError>;
+    /// A way to read a target before the run, whatever the engine.
+    fn reader(&self) -> Result<Box<dyn Reader>, EngineError>;
     /// What has happened to the targets since the last call.
     fn take_notes(&self) -> Vec<String>;
     /// Makes a worker on the calling thread, with sentences about what it does without.
@@ -46,6 +50,78 @@ pub trait OpenJob: Send + Sync {
 }
 
 struct Opened<E>(E);
+
+/// Reads at any offset, one command at a time.
+pub trait Reader {
+    /// Fills `into` from `offset`, as far as the target goes; returns how much that was.
+    fn read_at(&mut self, target: u16, offset: u64, into: &mut [u8]) -> std::io::Result<usize>;
+}
+
+/// One buffer and a queue of depth 1.
+struct ReadQueue<Q> {
+    // Dropped before its buffer's area.
+    queue: Q,
+    area: BufferArea,
+    buffer: Option<Buffer>,
+    facts: Vec<TargetFacts>,
+}
+
+/// What it reads at once.
+const READ_BYTES: u32 = 64 * 1024;
+/// How long a read may take.
+const READ_NS: u64 = 10 * SECOND_NS;
+
+impl<Q: Queue> ReadQueue<Q> {
+    fn command(&mut self, target: u16, offset: u64, len: u32) -> std::io::Result<()> {
+        let failed = |status: Status| std::io::Error::from_raw_os_error(status.errno());
+        let Some(buffer) = self.buffer.take() else { return Err(failed(Status::from_errno(libc::EIO))) };
+        let (op, data_only) = (Op::Read, false);
+        let io = Io { buffer, offset, sequence: 0, submit_ns: 0, len, moved: 0, target, op, data_only };
+        let mut done = Vec::with_capacity(1);
+        self.queue.submit(&mut vec![io]);
+        let mut alive = self.queue.commit();
+        let clock = Clock::get();
+        let end_ns = clock.now_ns() + READ_NS;
+        while done.is_empty() && alive.is_ok() && clock.now_ns() < end_ns {
+            alive = self.queue.poll(Wait { min: 1, timeout_ns: READ_NS }, 1, &mut done);
+        }
+        if done.is_empty() {
+            self.queue.stop(SECOND_NS, &mut done);
+        }
+        let Some(completion) = done.pop() else { return Err(failed(Status::from_errno(libc::ETIMEDOUT))) };
+        self.buffer = Some(completion.io.buffer);
+        if completion.status.is_ok() { Ok(()) } else { Err(failed(completion.status)) }
+    }
+}
+
+impl<Q: Queue> Reader for ReadQueue<Q> {
+    fn read_at(&mut self, target: u16, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        let fact = &self.facts[usize::from(target)];
+        let (lba, size) = (u64::from(fact.lba_bytes.max(1)), fact.size_bytes);
+        let end = size.min(offset.saturating_add(into.len() as u64));
+        let mut at = offset;
+        while at < end {
+            let start = at / lba * lba;
+            let len = u64::from(READ_BYTES).min((end - start).next_multiple_of(lba)).min(size - start);
+            self.command(target, start, u32::try_from(len).unwrap_or(READ_BYTES))?;
+            let Some(buffer) = &self.buffer else { break };
+            let stop = end.min(start + len);
+            let seen = &buffer[(at - start) as usize..(stop - start) as usize];
+            into[(at - offset) as usize..][..seen.len()].copy_from_slice(seen);
+            at = stop;
+        }
+        Ok(at.saturating_sub(offset) as usize)
+    }
+}
+
+impl<Q> Drop for ReadQueue<Q> {
+    fn drop(&mut self) {
+        // What did not come back stays with the device.
+        if let Some(buffer) = self.buffer.take() {
+            self.area.give_back(buffer);
+        }
+    }
+}
 
 impl<E: Engine> OpenJob for Opened<E> {
     fn facts(&self) -> &[TargetFacts] {
@@ -74,6 +150,13 @@ impl<E: Engine> OpenJob for Opened<E> {
             }
         }
         self.0.invalidate()
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>, EngineError> {
+        let mut area = self.0.buffers(1, READ_BYTES).map_err(EngineError::new)?;
+        let (queue, _) = self.0.queue(&QueueConfig { depth: 1 }, &area)?;
+        let buffer = area.take();
+        Ok(Box::new(ReadQueue { queue, area, buffer, facts: self.0.facts().to_vec() }))
     }
 
     fn take_notes(&self) -> Vec<String> {

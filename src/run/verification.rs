@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::clock::{Clock, unix_time_ns};
-use crate::base::host::identity;
 use crate::base::verify::{BadInterval, Method, RunId, lengths};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
@@ -91,7 +90,7 @@ pub fn parts(
         None => Ledger::new(depth),
     };
     let targets = facts.iter().enumerate().map(|(at, fact)| TargetIdentity {
-        id: identity::of(&fact.path),
+        id: super::judged::identity_of(fact),
         lba_bytes: fact.lba_bytes,
         atomic_bytes: atomic_bytes(plan, at, fact),
     });
@@ -270,6 +269,7 @@ mod tests {
             volatile_cache: None,
             atomic_bytes: 0,
             atomic_write_bytes: 32 << 10,
+            known: None,
         };
         assert_eq!(atomic_bytes_now(32 << 10, &fact), 32 << 10);
         assert_eq!(atomic_bytes_now((32 << 10) + 1, &fact), 0);

@@ -38,6 +38,12 @@ pub fn of(path: &Path) -> u64 {
     of_words(&["number", &format!("{major}:{minor}")])
 }
 
+/// The identity of a whole device of that world-wide name.
+#[must_use]
+pub fn of_wwid(wwid: &str) -> u64 {
+    of_words(&["device", wwid, ""])
+}
+
 fn of_file(metadata: &fs::Metadata) -> u64 {
     of_words(&["file", &metadata.dev().to_string(), &metadata.ino().to_string()])
 }

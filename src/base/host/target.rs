@@ -3,6 +3,8 @@
 //! A benchmark destroys what it writes to. In doubt the answer is no, with the reason and with what
 //! to do about it.
 
+mod namespace;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -16,6 +18,8 @@ use super::claims::{self, Claim, ClaimKind, Claims};
 use super::signature::{self, Found};
 use super::{DeviceSummary, Sysfs, printable};
 use crate::base::units::format_size;
+
+pub use namespace::{Namespace, check_namespace};
 
 /// What the user allowed.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,9 +8,11 @@ mod identify;
 mod smart;
 #[cfg(test)]
 mod tests;
+mod wwid;
 
 pub use identify::{ControllerFacts, LbaFormat, NamespaceFacts, Protection};
 pub use smart::{Smart, SmartDifference};
+pub use wwid::{uuid_of, wwid};
 
 /// Identify, log pages and features of one controller.
 pub trait Admin {

@@ -141,6 +141,7 @@ impl Engine for Sim {
                 volatile_cache: Some(options.sim.cache),
                 atomic_bytes: options.sim.atomic_bytes(),
                 atomic_write_bytes: 0,
+                known: None,
             });
         }
         Ok(Sim { seats: seats.into(), facts, options: options.clone() })

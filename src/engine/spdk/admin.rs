@@ -3,11 +3,12 @@
 use spdk_sys::{AdminCommand, AdminError, Controller, Direction};
 
 use crate::base::Status;
-use crate::base::nvme::Admin;
+use crate::base::nvme::{Admin, uuid_of};
 
 /// How long an admin command may take.
 const TIMEOUT_US: u64 = 5_000_000;
 const GET_LOG_PAGE: u8 = 0x02;
+const IDENTIFY: u8 = 0x06;
 const SET_FEATURES: u8 = 0x09;
 const GET_FEATURES: u8 = 0x0a;
 
@@ -22,6 +23,17 @@ impl Channel<'_> {
                 Status::from_nvme((field >> 8) as u8 & 7, field as u8, field & 0x4000 != 0).to_string()
             }
         })
+    }
+}
+
+impl Channel<'_> {
+    /// The UUID of a namespace, from its identification descriptors (Identify, CNS 03h); `None` where it
+    /// has none, or the controller does not know of such things (before NVMe 1.3).
+    pub(super) fn namespace_uuid(&self, nsid: u32) -> Option<[u8; 16]> {
+        let mut list = vec![0; 4096];
+        let cdw = [3, 0, 0, 0, 0, 0];
+        self.run(&AdminCommand { opcode: IDENTIFY, nsid, cdw }, Direction::From(&mut list)).ok()?;
+        uuid_of(&list)
     }
 }
 

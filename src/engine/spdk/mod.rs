@@ -13,12 +13,14 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::base::Status;
-use crate::base::host::{Sysfs, nvme};
-use crate::base::nvme::{Admin, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE};
+use crate::base::host::{self, Sysfs};
+use crate::base::nvme::{self, Admin, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE};
 use crate::base::spdk::WriteMode;
 use crate::base::transport_id::{Transport, TransportId};
 
-use super::{BufferArea, Engine, EngineError, EngineOptions, QueueConfig, Target, TargetFacts, Targets};
+use super::{
+    BufferArea, Engine, EngineError, EngineOptions, Known, QueueConfig, Target, TargetFacts, Targets,
+};
 
 pub use queue::SpdkQueue;
 pub use session::shut_down;
@@ -53,7 +55,8 @@ impl Namespace {
         }
         let mut facts = DeviceFacts::collect(&Channel(&self.held.controller), self.nsid).ok()?;
         if let Ok(TransportId { trtype: Transport::Pcie, traddr, .. }) = TransportId::parse(&self.name) {
-            facts.link = nvme::pci_controller_at(&Sysfs::default(), &traddr).and_then(|found| found.link);
+            facts.link =
+                host::nvme::pci_controller_at(&Sysfs::default(), &traddr).and_then(|found| found.link);
         }
         Some(facts)
     }
@@ -162,6 +165,7 @@ impl Spdk {
             volatile_cache: device.volatile_cache(),
             atomic_bytes: 0,
             atomic_write_bytes: u32::try_from(device.atomic_write_bytes()).unwrap_or(u32::MAX),
+            known: Some(known(&held, &device)),
         });
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());
         self.namespaces.push(Namespace { held, nsid: id.ns, lba_bytes, name });
@@ -209,6 +213,14 @@ impl Spdk {
             errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
         })
     }
+}
+
+/// What the namespace is known by.
+fn known(held: &Held, device: &DeviceFacts) -> Known {
+    let uuid = Channel(&held.controller).namespace_uuid(device.namespace.nsid);
+    let wwid = nvme::wwid(&*held.controller.identify(), &device.namespace, uuid);
+    let (model, serial) = (&device.controller.model, &device.controller.serial);
+    Known { wwid, name: format!("{model} {serial}").trim().to_owned() }
 }
 
 /// Gives device memory back, unless a controller that was given up might still write to it.
