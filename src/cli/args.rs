@@ -247,11 +247,12 @@ fn block_request(matches: &ArgMatches) -> Action {
 
 fn version() -> String {
     format!(
-        "{} ({})\nengines: {}{}",
+        "{} ({})\nengines: {}{}{}",
         env!("CARGO_PKG_VERSION"),
         env!("FIO_SPDK_COMMIT"),
         engine::NAMES.join(", "),
-        if engine::missing(engine::SPDK).is_some() { " (without spdk: see --cmdhelp=ioengine)" } else { "" }
+        if engine::missing(engine::SPDK).is_some() { " (without spdk: see --cmdhelp=ioengine)" } else { "" },
+        engine::libraries().iter().map(|library| format!("\n{library}")).collect::<String>()
     )
 }
 

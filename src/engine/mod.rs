@@ -81,6 +81,15 @@ pub fn with_engine<V: EngineVisitor>(name: &str, visitor: V) -> Option<V::Output
     }
 }
 
+/// The libraries that engines are made of, with the versions found when this was built.
+#[must_use]
+pub fn libraries() -> Vec<String> {
+    vec![
+        #[cfg(feature = "spdk")]
+        spdk_sys::version().to_owned(),
+    ]
+}
+
 /// The run is over: engines let go of what they hold beyond their targets' time. `quietly`: devices are
 /// not told, because their power has been cut, or is about to be.
 pub fn shut_down(quietly: bool) {
