@@ -370,8 +370,8 @@ fs_ctrlr_health(struct fs_ctrlr *ctrlr, struct fs_ctrlr_health *health)
 	health->timeouts = atomic_load(&ctrlr->timeouts);
 	health->aborts = atomic_load(&ctrlr->aborts);
 	health->failed_aborts = atomic_load(&ctrlr->failed_aborts);
-	health->wants_reset = atomic_exchange(&ctrlr->wants_reset, false);
-	health->wants_fail = atomic_exchange(&ctrlr->wants_fail, false);
+	health->wants_reset = atomic_load(&ctrlr->wants_reset);
+	health->wants_fail = atomic_load(&ctrlr->wants_fail);
 }
 
 uint32_t
@@ -399,10 +399,12 @@ fs_ctrlr_fail(struct fs_ctrlr *ctrlr)
 int
 fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 {
+	unsigned int epoch;
 	uint64_t end;
 	int rc;
 
-	if (atomic_exchange(&ctrlr->resetting, true)) {
+	epoch = atomic_load(&ctrlr->epoch);
+	if ((epoch & 1) != 0 || !atomic_compare_exchange_strong(&ctrlr->epoch, &epoch, epoch + 1)) {
 		return -EBUSY;
 	}
 	/* SPDK resets while nobody uses the controller. A queue that nobody polls does not answer, and is
@@ -416,6 +418,7 @@ fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 		fs_ctrlr_fail(ctrlr);
 	}
 	atomic_store(&ctrlr->parked, 0);
-	atomic_store(&ctrlr->resetting, false);
+	atomic_store(&ctrlr->wants_reset, false);
+	atomic_fetch_add(&ctrlr->epoch, 1);
 	return rc;
 }

@@ -235,8 +235,8 @@ int fs_queue_submit(struct fs_queue *queue, uint32_t op, uint32_t target, void *
 		    uint32_t blocks, uint32_t tag);
 /* Rings the doorbells and takes completions: about `max` a queue pair, which may be exceeded; the array
  * has room for all. Returns how many are in the array, or a negative errno where a queue pair is dead
- * (the array is valid then too). A queue pair whose controller is reset is none: it is connected again
- * when that is over. */
+ * (the array is valid then too). A queue pair whose controller is reset is not dead: it is made again
+ * when that is over, and what it had in flight comes back as aborted. */
 int32_t fs_queue_poll(struct fs_queue *queue, uint32_t max);
 /* The completions that have not been consumed, oldest first. */
 const struct fs_done *fs_queue_done(const struct fs_queue *queue, uint32_t *count);

@@ -25,8 +25,8 @@ struct fs_ctrlr {
 	atomic_uint_fast64_t failed_aborts;
 	atomic_bool wants_reset;
 	atomic_bool wants_fail;
-	/* Between the beginning of a reset and its end: queue pairs are left alone. */
-	atomic_bool resetting;
+	/* Counts the beginnings and the ends of resets: while it is odd, queue pairs are left alone. */
+	atomic_uint epoch;
 	/* Queue pairs, and those whose threads have seen that they are to be left alone. */
 	atomic_uint pairs;
 	atomic_uint parked;

@@ -1,10 +1,12 @@
 /* Queues: the hot path. */
+#include <unistd.h>
+
 #include "internal.h"
 #include "metadata.h"
 #include "spdk/likely.h"
 
 /* SPDK's own default. */
-enum { DEFAULT_REQUESTS = 512 };
+enum { DEFAULT_REQUESTS = 512, RESET_POLL_US = 100 };
 
 struct fs_slot {
 	struct fs_queue *queue;
@@ -34,9 +36,11 @@ struct fs_path {
 	size_t metadata_bytes;
 	uint8_t *metadata;
 	struct fs_layout layout;
-	/* Left alone for the reset that is under way. */
-	bool parked;
-	/* Disconnected by a reset. */
+	/* With which the queue pair was made. */
+	struct spdk_nvme_io_qpair_opts opts;
+	/* The controller's, as far as the queue pair has followed. */
+	unsigned int epoch;
+	/* Left alone for a reset, or of the time before one. */
 	bool broken;
 	bool dead;
 	/* Any of these, metadata of the host's, or an application tag: the usual way is not for it. */
@@ -245,6 +249,8 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 		opts.qprio = (enum spdk_nvme_qprio)queue->options.priority;
 	}
 	path->entries = opts.io_queue_size;
+	path->opts = opts;
+	path->epoch = atomic_load(&ctrlr->epoch);
 	path->qpair = spdk_nvme_ctrlr_alloc_io_qpair(ctrlr->spdk, &opts, sizeof(opts));
 	if (path->qpair == NULL) {
 		return spdk_nvme_ctrlr_is_failed(ctrlr->spdk) ? -ENXIO : -EAGAIN;
@@ -378,39 +384,37 @@ fs_queue_submit(struct fs_queue *queue, uint32_t op, uint32_t target, void *buff
 	return spdk_likely(rc == 0) ? 0 : refused(queue, slot, rc);
 }
 
-/* A reset is under way: the queue pair is not touched until it is over. */
+/* The controller has been reset: what was in flight comes back, and a new queue pair takes over. */
 static void
-park(struct fs_path *path)
+renew(struct fs_path *path)
 {
-	path->broken = true;
-	path->unusual = true;
-	if (!path->parked) {
-		path->parked = true;
-		atomic_fetch_add(&path->ctrlr->parked, 1);
+	/* For PCIe SPDK brings the old one up again; for the rest it forgets what was in flight. */
+	spdk_nvme_ctrlr_free_io_qpair(path->qpair);
+	path->qpair = NULL;
+	if (!atomic_load(&path->ctrlr->failed)) {
+		path->qpair = spdk_nvme_ctrlr_alloc_io_qpair(path->ctrlr->spdk, &path->opts, sizeof(path->opts));
 	}
+	path->dead = path->qpair == NULL;
+	if (path->dead) {
+		atomic_fetch_sub(&path->ctrlr->pairs, 1);
+	}
+	path->broken = false;
+	path->unusual = is_unusual(path);
 }
 
-/* A queue pair that is not usable: connected again after a reset, or dead. */
-static int
-mend(struct fs_path *path, int rc)
+/* The controller's epoch is another one. */
+static void
+follow(struct fs_path *path, unsigned int epoch)
 {
-	path->parked = false;
-	path->broken = true;
-	path->unusual = true;
-	if (path->dead || atomic_load(&path->ctrlr->failed)) {
-		path->dead = true;
-		return -ENXIO;
+	if (path->dead) {
+		return;
 	}
-	switch (spdk_nvme_ctrlr_reconnect_io_qpair(path->qpair)) {
-	case 0:
-		path->broken = false;
-		path->unusual = is_unusual(path);
-		return 0;
-	case -EAGAIN:
-		return 0;
-	default:
-		path->dead = true;
-		return rc < 0 ? rc : -ENXIO;
+	if ((epoch & 1) != 0) {
+		/* A reset is under way: the queue pair is not touched until it is over. */
+		path->broken = true;
+		atomic_fetch_add(&path->ctrlr->parked, 1);
+	} else {
+		renew(path);
 	}
 }
 
@@ -418,14 +422,23 @@ mend(struct fs_path *path, int rc)
 static inline int
 poll_path(struct fs_path *path, uint32_t max)
 {
+	unsigned int epoch = atomic_load_explicit(&path->ctrlr->epoch, memory_order_acquire);
 	int32_t rc;
 
-	if (spdk_unlikely(atomic_load_explicit(&path->ctrlr->resetting, memory_order_acquire))) {
-		park(path);
-		return 0;
+	if (spdk_unlikely(epoch != path->epoch)) {
+		path->epoch = epoch;
+		follow(path, epoch);
 	}
-	rc = spdk_unlikely(path->dead) ? -ENXIO : spdk_nvme_qpair_process_completions(path->qpair, max);
-	return spdk_unlikely(rc < 0 || path->broken) ? mend(path, rc) : 0;
+	if (spdk_unlikely(path->broken || path->dead)) {
+		return path->dead ? -ENXIO : 0;
+	}
+	rc = spdk_nvme_qpair_process_completions(path->qpair, max);
+	if (spdk_unlikely(rc < 0)) {
+		/* Of a reset that begins this very moment the next poll knows. */
+		path->dead = atomic_load(&path->ctrlr->epoch) == epoch;
+		return path->dead ? rc : 0;
+	}
+	return 0;
 }
 
 int32_t
@@ -472,6 +485,21 @@ fs_queue_strays(const struct fs_queue *queue)
 	return queue->strays;
 }
 
+/* Nobody but the thread that resets uses the controller meanwhile. */
+static void
+await_reset(struct fs_path *path)
+{
+	unsigned int epoch;
+
+	while (((epoch = atomic_load(&path->ctrlr->epoch)) & 1) != 0) {
+		if (epoch != path->epoch) {
+			path->epoch = epoch;
+			follow(path, epoch);
+		}
+		usleep(RESET_POLL_US);
+	}
+}
+
 void
 fs_queue_close(struct fs_queue *queue)
 {
@@ -482,6 +510,7 @@ fs_queue_close(struct fs_queue *queue)
 	for (uint32_t target = 0; target < queue->path_count; target++) {
 		struct fs_path *path = &queue->paths[target];
 
+		await_reset(path);
 		path->dead = true;
 		if (path->qpair == NULL) {
 			continue;

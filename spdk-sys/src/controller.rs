@@ -174,7 +174,7 @@ impl Controller {
         }
     }
 
-    /// Registers and counters. What it says of wishes it says once.
+    /// Registers and counters.
     #[must_use]
     pub fn health(&self) -> fs_ctrlr_health {
         let mut health = MaybeUninit::uninit();

@@ -30,7 +30,8 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     for plan in plans.iter().filter(|plan| plan.uses_namespaces()) {
         refused.extend(controllers(plan).map(|refusal| {
             is_unsafe |= refusal.kind != RefusalKind::CannotTell;
-            format!("job `{}`: {refusal}", plan.spec.name)
+            let why = refusal.reasons.join("; ");
+            format!("job `{}`: cannot drive {}: {why}\n  {}", plan.spec.name, refusal.target, refusal.advice)
         }));
     }
     refused.dedup();

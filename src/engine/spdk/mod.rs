@@ -5,6 +5,7 @@
 
 mod admin;
 mod events;
+mod leftovers;
 mod queue;
 mod session;
 
@@ -50,10 +51,15 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// What the device says; `None` if it does not answer any more.
     fn facts(&self) -> Option<DeviceFacts> {
-        if self.held.is_gone() {
+        let answers = || !self.held.is_gone() && !self.held.controller.health().failed;
+        if !answers() {
             return None;
         }
         let mut facts = DeviceFacts::collect(&Channel(&self.held.controller), self.nsid).ok()?;
+        if !answers() {
+            // Half of it is from before it died.
+            return None;
+        }
         if let Ok(TransportId { trtype: Transport::Pcie, traddr, .. }) = TransportId::parse(&self.name) {
             facts.link =
                 host::nvme::pci_controller_at(&Sysfs::default(), &traddr).and_then(|found| found.link);

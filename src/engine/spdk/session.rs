@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use spdk_sys::bindings::{self, fs_ctrlr_options};
@@ -16,7 +17,7 @@ use crate::base::spdk::{Digest, IovaMode, Priority, SpdkOptions, TimeoutAction};
 use crate::base::transport_id::{Transport, TransportId};
 use crate::engine::EngineError;
 
-use super::events;
+use super::{events, leftovers};
 
 /// How often admin queues are polled.
 const TICK: Duration = Duration::from_millis(10);
@@ -146,6 +147,9 @@ struct Session {
 }
 
 static SESSION: OnceLock<Result<Session, String>> = OnceLock::new();
+/// The thread of the admin queues, and the wish that it ends SPDK.
+static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+static STOP: AtomicBool = AtomicBool::new(false);
 /// A controller has been given up: it may still write to memory.
 static TAINTED: AtomicBool = AtomicBool::new(false);
 
@@ -259,6 +263,7 @@ fn start(first: &TransportId, options: &SpdkOptions) -> Result<Session, String> 
         no_pci: !std::path::Path::new("/sys/bus/pci/devices").exists(),
     };
     let pinned = options.admin_cpu.is_some();
+    leftovers::remove();
     let (answer, started) = mpsc::channel();
     let thread = std::thread::Builder::new().name("spdk-admin".to_owned());
     let spawned = thread.spawn(move || {
@@ -271,9 +276,12 @@ fn start(first: &TransportId, options: &SpdkOptions) -> Result<Session, String> 
         let _ = answer.send(result);
         if !failed {
             tend_all();
+            // SAFETY: the thread is stopped when controllers, queues and memory have been given back.
+            unsafe { Environment::fini() }
         }
     });
-    spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+    let spawned = spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+    *lock(&THREAD) = Some(spawned);
     match started.recv() {
         Ok(Ok(())) => check_version().map(|()| Session { controllers: Mutex::default() }),
         Ok(Err(errno)) => Err(format!(
@@ -301,7 +309,7 @@ fn check_version() -> Result<(), String> {
 
 fn tend_all() {
     let mut tick = 0_u32;
-    loop {
+    while !STOP.load(Ordering::Acquire) {
         std::thread::sleep(TICK);
         tick = tick.wrapping_add(1);
         let Some(Ok(session)) = SESSION.get() else { continue };
@@ -317,9 +325,18 @@ fn tend_all() {
 /// be a lie about the cut.
 pub fn shut_down(quietly: bool) {
     let Some(Ok(session)) = SESSION.get() else { return };
+    leftovers::remove_own();
+    let mut left = quietly || !may_free();
     for held in lock(&session.controllers).drain(..) {
         if quietly || held.users.load(Ordering::Acquire) > 0 {
+            left = true;
             std::mem::forget(held);
+        }
+    }
+    if !left {
+        STOP.store(true, Ordering::Release);
+        if let Some(thread) = lock(&THREAD).take() {
+            let _ = thread.join();
         }
     }
 }
