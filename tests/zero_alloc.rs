@@ -12,7 +12,7 @@ use std::sync::Arc;
 use fio_spdk::base::PerOp;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
 use fio_spdk::engine::{
-    BufferArea, Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, Sim, Target, with_engine,
+    Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, Sim, Target, with_engine,
 };
 use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
 use fio_spdk::stats::WorkerStats;
@@ -185,7 +185,7 @@ impl EngineVisitor for Loop {
             ..EngineOptions::default()
         };
         let engine = E::open(&[Target { path, size_hint: REGION }], &options).unwrap();
-        let buffers = BufferArea::new(DEPTH, shape.sizes.max()).unwrap();
+        let buffers = engine.buffers(DEPTH, shape.sizes.max()).unwrap();
         let (queue, _) = engine.queue(&QueueConfig { depth: DEPTH }, &buffers).unwrap();
         let (tap, asker) = tap();
         let mut worker = Worker::new(WorkerParts {

@@ -408,14 +408,15 @@ fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 	/* SPDK resets while nobody uses the controller. A queue that nobody polls does not answer, and is
 	 * not used either. */
 	end = now_us() + PARK_US;
-	while (atomic_load(&ctrlr->parked) < atomic_load(&ctrlr->pairs) && now_us() < end) {
+	/* Nobody counts yet for the next number; who saw an older reset does not count for this one. */
+	atomic_store(&ctrlr->parked, ((atomic_load(&ctrlr->parked) >> 32) + 1) << 32);
+	while ((uint32_t)atomic_load(&ctrlr->parked) < atomic_load(&ctrlr->pairs) && now_us() < end) {
 		usleep(ADMIN_POLL_US);
 	}
 	rc = spdk_nvme_ctrlr_reset(ctrlr->spdk);
 	if (rc != 0) {
 		fs_ctrlr_fail(ctrlr);
 	}
-	atomic_store(&ctrlr->parked, 0);
 	atomic_store(&ctrlr->resetting, false);
 	return rc;
 }

@@ -27,9 +27,10 @@ struct fs_ctrlr {
 	atomic_bool wants_fail;
 	/* Between the beginning of a reset and its end: queue pairs are left alone. */
 	atomic_bool resetting;
-	/* Queue pairs, and those whose threads have seen that they are to be left alone. */
+	/* Queue pairs, and those whose threads have seen that they are to be left alone: the latter in the
+	 * lower half, with the number of the reset that they have seen in the upper. */
 	atomic_uint pairs;
-	atomic_uint parked;
+	atomic_uint_fast64_t parked;
 	atomic_bool failed;
 	pthread_mutex_t events_lock;
 	uint32_t events[FS_MAX_EVENTS];

@@ -1,10 +1,15 @@
 /* Queues: the hot path. */
+#include <unistd.h>
+
 #include "internal.h"
 #include "metadata.h"
 #include "spdk/likely.h"
 
-/* SPDK's own default. */
-enum { DEFAULT_REQUESTS = 512 };
+enum {
+	/* SPDK's own default. */
+	DEFAULT_REQUESTS = 512,
+	RESET_POLL_US = 20,
+};
 
 struct fs_slot {
 	struct fs_queue *queue;
@@ -34,8 +39,8 @@ struct fs_path {
 	size_t metadata_bytes;
 	uint8_t *metadata;
 	struct fs_layout layout;
-	/* Left alone for the reset that is under way. */
-	bool parked;
+	/* The last reset that it was left alone for; 0 for none. */
+	uint64_t parked_for;
 	/* Disconnected by a reset. */
 	bool broken;
 	bool dead;
@@ -212,7 +217,6 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	queue->paths = paths;
 	path = &paths[queue->path_count];
 	memset(path, 0, sizeof(*path));
-	queue->path_count++;
 	path->ctrlr = ctrlr;
 	path->nsid = nsid;
 	path->ns = spdk_nvme_ctrlr_get_ns(ctrlr->spdk, nsid);
@@ -225,6 +229,7 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	path->layout.pi_first = info.pi_first;
 	rc = add_metadata(queue, path);
 	if (rc != 0) {
+		spdk_dma_free(path->metadata);
 		return rc;
 	}
 	spdk_nvme_ctrlr_get_default_io_qpair_opts(ctrlr->spdk, &opts, sizeof(opts));
@@ -236,8 +241,11 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	path->entries = opts.io_queue_size;
 	path->qpair = spdk_nvme_ctrlr_alloc_io_qpair(ctrlr->spdk, &opts, sizeof(opts));
 	if (path->qpair == NULL) {
+		spdk_dma_free(path->metadata);
 		return spdk_nvme_ctrlr_is_failed(ctrlr->spdk) ? -ENXIO : -EAGAIN;
 	}
+	/* What could not be added is no target: nobody polls it. */
+	queue->path_count++;
 	atomic_fetch_add(&ctrlr->pairs, 1);
 	return 0;
 }
@@ -355,14 +363,17 @@ fs_queue_submit(struct fs_queue *queue, uint32_t op, uint32_t target, void *buff
 	return 0;
 }
 
-/* A reset is under way: the queue pair is not touched until it is over. */
+/* A reset is under way: the queue pair is not touched until it is over. Each reset counts it once. */
 static void
 park(struct fs_path *path)
 {
+	uint_fast64_t parked = atomic_load(&path->ctrlr->parked);
+
 	path->broken = true;
-	if (!path->parked) {
-		path->parked = true;
-		atomic_fetch_add(&path->ctrlr->parked, 1);
+	while (path->parked_for != parked >> 32) {
+		if (atomic_compare_exchange_weak(&path->ctrlr->parked, &parked, parked + 1)) {
+			path->parked_for = parked >> 32;
+		}
 	}
 }
 
@@ -370,7 +381,6 @@ park(struct fs_path *path)
 static int
 mend(struct fs_path *path, int rc)
 {
-	path->parked = false;
 	if (path->dead || atomic_load(&path->ctrlr->failed)) {
 		path->dead = true;
 		return -ENXIO;
@@ -396,7 +406,8 @@ fs_queue_poll(struct fs_queue *queue, uint32_t max)
 		struct fs_path *path = &queue->paths[target];
 		int32_t rc;
 
-		if (spdk_unlikely(atomic_load_explicit(&path->ctrlr->resetting, memory_order_acquire))) {
+		if (spdk_unlikely(atomic_load_explicit(&path->ctrlr->resetting, memory_order_acquire))
+		    && path->qpair != NULL) {
 			park(path);
 			continue;
 		}
@@ -452,6 +463,10 @@ fs_queue_close(struct fs_queue *queue)
 		path->dead = true;
 		if (path->qpair == NULL) {
 			continue;
+		}
+		while (atomic_load(&path->ctrlr->resetting)) {
+			park(path);
+			usleep(RESET_POLL_US);
 		}
 		/* SPDK deletes queues by admin commands, and waits for them without a limit. */
 		if (!atomic_load(&path->ctrlr->failed) && !fs_ctrlr_answers(path->ctrlr)) {

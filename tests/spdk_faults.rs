@@ -1,0 +1,1 @@
+//! Faults of drives behind the spdk engine.
