@@ -53,7 +53,8 @@ fn targets<E: Engine>(dir: &Path, count: usize, blocks: u64) -> Vec<PathBuf> {
     static CONTROLLERS: AtomicU32 = AtomicU32::new(0);
     if E::TARGETS == Targets::Namespaces {
         let number = CONTROLLERS.fetch_add(1, Ordering::Relaxed);
-        let shape = ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"][number as usize % 4];
+        let shape =
+            ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"][number as usize % 4];
         let controller = format!("trtype=VFIOUSER traddr=/conformance/{number},ns{count},mb1{shape}");
         return (1..=count).map(|nsid| PathBuf::from(format!("{controller} ns={nsid}"))).collect();
     }
@@ -480,8 +481,7 @@ fn drop_in_flight<E: Engine>(rig: &Rig<E>, options: &EngineOptions) -> Outcome {
         let count = hand.area.count();
         drop(hand);
         // Memory that was freed would be handed out again: areas of this size are mappings.
-        let mut areas: Vec<BufferArea> =
-            (0..20).map(|_| engine.buffers(count, 4 * BLOCK).unwrap()).collect();
+        let mut areas: Vec<BufferArea> = (0..20).map(|_| engine.buffers(count, 4 * BLOCK).unwrap()).collect();
         for area in &mut areas {
             while let Some(buffer) = area.take() {
                 assert!(!places.contains(&buffer.as_ptr().addr()), "memory in flight was freed");

@@ -251,10 +251,12 @@ void
 fake_set(struct fake_drive *drive, uint32_t knob, uint64_t value)
 {
 	pthread_mutex_lock(&drive->lock);
-	drive->knobs[knob] = value;
+	if (knob < FAKE_KNOBS) {
+		drive->knobs[knob] = value;
+	}
 	if (knob == FAKE_EVENT) {
 		raise_event(drive, (uint32_t)value);
-	} else if (knob == FAKE_REMOVE_NAMESPACE) {
+	} else if (knob == FAKE_REMOVE_NAMESPACE && value >= 1 && value <= MOST_NAMESPACES) {
 		drive->stores[value - 1].removed = true;
 		/* A notice: the list of namespaces has changed (NVMe Base 2.0, figure 150). */
 		raise_event(drive, 0x40002);
@@ -268,7 +270,7 @@ fake_get(struct fake_drive *drive, uint32_t knob)
 	uint64_t value;
 
 	pthread_mutex_lock(&drive->lock);
-	value = drive->knobs[knob];
+	value = knob < FAKE_KNOBS ? drive->knobs[knob] : 0;
 	if (knob == FAKE_OUTSTANDING || knob == FAKE_QUEUE_PAIRS) {
 		value = 0;
 		for (struct spdk_nvme_ctrlr *ctrlr = drive->ctrlrs; ctrlr != NULL; ctrlr = ctrlr->next) {
@@ -291,6 +293,16 @@ uint8_t *
 fake_metadata(struct fake_drive *drive, uint32_t nsid)
 {
 	return drive->stores[nsid - 1].metadata;
+}
+
+void
+fake_spoil(struct fake_drive *drive, uint32_t nsid, uint64_t byte)
+{
+	pthread_mutex_lock(&drive->lock);
+	if (nsid >= 1 && nsid <= drive->shape.namespaces && byte < drive->shape.blocks * drive->shape.lba_bytes) {
+		drive->stores[nsid - 1].data[byte] ^= 1;
+	}
+	pthread_mutex_unlock(&drive->lock);
 }
 
 void

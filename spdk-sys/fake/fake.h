@@ -81,6 +81,8 @@ void fake_set(struct fake_drive *drive, uint32_t knob, uint64_t value);
 uint64_t fake_get(struct fake_drive *drive, uint32_t knob);
 /* Says something in SPDK's log: 0 an error, 1 a warning, 2 a notice. */
 void fake_log(int level, const char *text);
+/* Turns a bit of a byte that a namespace stores. */
+void fake_spoil(struct fake_drive *drive, uint32_t nsid, uint64_t byte);
 /* The bytes that a namespace stores as data and as metadata, to look at and to spoil. */
 uint8_t *fake_data(struct fake_drive *drive, uint32_t nsid);
 uint8_t *fake_metadata(struct fake_drive *drive, uint32_t nsid);

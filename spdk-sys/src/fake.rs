@@ -12,6 +12,7 @@ struct FakeDrive {
 unsafe extern "C" {
     fn fake_drive(transport_id: *const c_char) -> *mut FakeDrive;
     fn fake_set(drive: *mut FakeDrive, knob: u32, value: u64);
+    fn fake_spoil(drive: *mut FakeDrive, nsid: u32, byte: u64);
     fn fake_get(drive: *mut FakeDrive, knob: u32) -> u64;
 }
 
@@ -107,6 +108,12 @@ impl Drive {
     pub fn get(self, knob: Knob) -> u64 {
         // SAFETY: drives live as long as the process.
         unsafe { fake_get(self.0.as_ptr(), knob as u32) }
+    }
+
+    /// Turns a bit of a byte that a namespace stores: one of its namespaces, and within it.
+    pub fn spoil(self, nsid: u32, byte: u64) {
+        // SAFETY: drives live as long as the process, and what is not there is not touched.
+        unsafe { fake_spoil(self.0.as_ptr(), nsid, byte) }
     }
 
     /// Kills it.

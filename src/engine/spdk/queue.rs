@@ -90,7 +90,8 @@ impl SpdkQueue {
     #[inline]
     fn hand_over(&mut self, io: &mut Io, tag: u32) -> Result<bool, Status> {
         let command = self.commands[io.op as usize];
-        let broken = io.moved > io.len || (matches!(io.op, Op::Read | Op::Write) && io.len as usize > io.buffer.len());
+        let broken =
+            io.moved > io.len || (matches!(io.op, Op::Read | Op::Write) && io.len as usize > io.buffer.len());
         let shift = match self.lba_shifts.get(usize::from(io.target)) {
             Some(&shift) if !broken => shift,
             // A caller that breaks the rules. No panic: what is before it in the batch is submitted already.
