@@ -295,7 +295,8 @@ fn a_failed_reset_is_the_end_of_the_queue() {
     bench.drive.set(Knob::StuckAt, 1);
     assert!(bench.submit(Op::Read, 8).is_empty());
     let (errno, mut names) = bench.until_dead();
-    assert_eq!(errno, libc::ENODEV);
+    // The queue may see the end of its queue pair before the controller is known to be given up.
+    assert!([libc::ENODEV, libc::ENXIO].contains(&errno), "{errno}");
     names.extend(bench.stop());
     assert_eq!(names.len(), 8);
     bench.finish(Vec::new());

@@ -235,7 +235,7 @@ fn the_loop_allocates_nothing() {
             let what = format!("{name}, {}", shape.name);
             // A drive of the made-up SPDK; no other is here where tests run.
             let path =
-                if name == SPDK { "trtype=VFIOUSER traddr=/zero-alloc ns=1".into() } else { path.clone() };
+                if *name == SPDK { "trtype=VFIOUSER traddr=/zero-alloc ns=1".into() } else { path.clone() };
             let (calls, stats) = with_engine(name, Loop { shape, path }).unwrap();
             assert_eq!(calls, 0, "{what}: calls of the allocator in the loop");
             assert!(stats.errors().next().is_none(), "{what}");
