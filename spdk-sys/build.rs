@@ -94,7 +94,7 @@ fn link() {
     for dir in &dirs {
         println!("cargo::rustc-link-search=native={dir}");
     }
-    let shared = std::env::var("FIO_SPDK_LINK").is_ok_and(|kind| kind == "shared");
+    let shared = std::env::var_os("FIO_SPDK_LINK").is_some_and(|kind| kind == "shared");
     let mut linked: Vec<&str> = Vec::new();
     for word in &words {
         if let Some(name) = word.strip_prefix("-l") {

@@ -2,8 +2,8 @@
 //! Beside these, `tests/conformance.rs` runs the contract of all engines over it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "a limit of time, and nothing measured")]
 
-#[allow(dead_code, reason = "the other tests use more of it")]
 mod common;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,6 +3,7 @@
 //! compiled against its headers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![allow(clippy::disallowed_methods, reason = "a limit of time, and nothing measured")]
 #![allow(clippy::print_stderr, reason = "why a test was skipped")]
 
 use std::path::{Path, PathBuf};
