@@ -19,6 +19,9 @@ const NOT_NEEDED: &[&str] = &["vfio-user", "json-c"];
 
 const SHIM: &[&str] = &["env.c", "ctrlr.c", "queue.c", "metadata.c"];
 
+/// The made-up SPDK of the feature `fake`.
+const FAKE: &[&str] = &["fake/spdk.c", "fake/drive.c", "fake/store.c", "fake/ctrlr.c", "fake/queue.c"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=shim");
@@ -26,7 +29,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=FIO_SPDK_LINK");
     if std::env::var_os("CARGO_FEATURE_FAKE").is_some() {
         println!("cargo::rerun-if-changed=fake");
-        compile(&[PathBuf::from("fake/include")], &["fake/spdk.c"]);
+        compile(&[PathBuf::from("fake/include")], FAKE);
         return;
     }
     if std::env::var_os("CARGO_FEATURE_LINK").is_none() {
@@ -91,7 +94,7 @@ fn link() {
     for dir in &dirs {
         println!("cargo::rustc-link-search=native={dir}");
     }
-    let shared = std::env::var("FIO_SPDK_LINK").is_ok_and(|kind| kind == "shared");
+    let shared = std::env::var_os("FIO_SPDK_LINK").is_some_and(|kind| kind == "shared");
     let mut linked: Vec<&str> = Vec::new();
     for word in &words {
         if let Some(name) = word.strip_prefix("-l") {

@@ -9,6 +9,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use fio_spdk::base::Op;
 use fio_spdk::base::clock::Clock;
 use fio_spdk::engine::{
     Buffer, BufferArea, Completion, Engine, EngineOptions, EngineVisitor, Io, NAMES, Null, Psync, Queue,
-    QueueConfig, Sim, Target, Wait, with_engine,
+    QueueConfig, SPDK, Sim, Target, Targets, Wait, with_engine,
 };
 use libtest_mimic::{Arguments, Completion as Verdict, Failed, Trial};
 
@@ -46,6 +47,24 @@ fn errno(error: rustix::io::Errno) -> i32 {
     error.raw_os_error()
 }
 
+/// Names for `count` targets of `blocks` blocks that hold zeros: files in `dir`, or namespaces of a
+/// controller that nobody has used before.
+fn targets<E: Engine>(dir: &Path, count: usize, blocks: u64) -> Vec<PathBuf> {
+    static CONTROLLERS: AtomicU32 = AtomicU32::new(0);
+    if E::TARGETS == Targets::Namespaces {
+        let number = CONTROLLERS.fetch_add(1, Ordering::Relaxed);
+        let shape =
+            ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"][number as usize % 4];
+        let controller = format!("trtype=VFIOUSER traddr=/conformance/{number},ns{count},mb1{shape}");
+        return (1..=count).map(|nsid| PathBuf::from(format!("{controller} ns={nsid}"))).collect();
+    }
+    let paths: Vec<PathBuf> = ["a", "b"][..count].iter().map(|name| dir.join(name)).collect();
+    for path in &paths {
+        std::fs::write(path, vec![0_u8; (blocks * u64::from(BLOCK)).try_into().unwrap()]).unwrap();
+    }
+    paths
+}
+
 /// A directory with two targets of `blocks` blocks, and the engine that has opened them.
 struct Rig<E> {
     engine: E,
@@ -54,13 +73,10 @@ struct Rig<E> {
 }
 
 /// A rig, or why this machine has none.
-fn rig<E: Engine>(options: EngineOptions, blocks: u64) -> Result<Rig<E>, String> {
+fn rig<E: Engine>(options: &EngineOptions, blocks: u64) -> Result<Rig<E>, String> {
     // Not in /tmp, which is often a tmpfs: there would be no O_DIRECT and no holes to see.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let paths: Vec<PathBuf> = ["a", "b"].iter().map(|name| dir.path().join(name)).collect();
-    for path in &paths {
-        std::fs::write(path, vec![0_u8; (blocks * u64::from(BLOCK)).try_into().unwrap()]).unwrap();
-    }
+    let paths = targets::<E>(dir.path(), 2, blocks);
     let engine = open::<E>(&paths, options)?;
     if options.iopoll {
         let mut hand = Hand::new(&engine, 1, 1)?;
@@ -72,10 +88,10 @@ fn rig<E: Engine>(options: EngineOptions, blocks: u64) -> Result<Rig<E>, String>
     Ok(Rig { engine, _dir: dir, paths })
 }
 
-fn open<E: Engine>(paths: &[PathBuf], options: EngineOptions) -> Result<E, String> {
+fn open<E: Engine>(paths: &[PathBuf], options: &EngineOptions) -> Result<E, String> {
     let targets: Vec<Target> =
         paths.iter().map(|path| Target { path: path.clone(), size_hint: 1 << 30 }).collect();
-    E::open(&targets, &options).map_err(|error| error.to_string())
+    E::open(&targets, options).map_err(|error| error.to_string())
 }
 
 fn moves_data<E: Engine>() -> bool {
@@ -93,7 +109,7 @@ struct Hand<Q> {
 
 impl<Q: Queue> Hand<Q> {
     fn new<E: Engine<Queue = Q>>(engine: &E, depth: u32, buffers: u32) -> Result<Hand<Q>, String> {
-        let mut area = BufferArea::new(buffers, 4 * BLOCK).unwrap();
+        let mut area = engine.buffers(buffers, 4 * BLOCK)?;
         let (queue, _notes) =
             engine.queue(&QueueConfig { depth }, &area).map_err(|error| error.to_string())?;
         let free = std::iter::from_fn(|| area.take()).collect();
@@ -189,7 +205,7 @@ impl EngineVisitor for Run {
         let Run { check, options } = self;
         let (sender, answer) = mpsc::channel();
         let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| run::<E>(check, options)));
+            let result = catch_unwind(AssertUnwindSafe(|| run::<E>(check, &options)));
             let _ = sender.send(result.unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
                 Err(text
@@ -204,7 +220,7 @@ impl EngineVisitor for Run {
     }
 }
 
-fn run<E: Engine>(check: Check, options: EngineOptions) -> Outcome {
+fn run<E: Engine>(check: Check, options: &EngineOptions) -> Outcome {
     let rig = match rig::<E>(options, 256) {
         Ok(rig) => rig,
         Err(why) => return skipped(&why),
@@ -244,11 +260,14 @@ fn run<E: Engine>(check: Check, options: EngineOptions) -> Outcome {
     Ok(Verdict::Completed)
 }
 
-fn short<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
+fn short<E: Engine>(rig: &Rig<E>, options: &EngineOptions) -> Outcome {
     if !moves_data::<E>() {
         let mut hand = Hand::new(&rig.engine, 1, 1)?;
         assert_eq!(hand.with_byte(Op::Read, 1 << 40, 4 * BLOCK, 1).1, 4 * BLOCK, "null completes all");
         return Ok(Verdict::Completed);
+    }
+    if E::TARGETS == Targets::Namespaces {
+        return skipped("a namespace moves all of a transfer or nothing");
     }
     if E::NAME == Sim::NAME {
         return drive::short::<E>(&rig.paths, options);
@@ -272,7 +291,7 @@ fn short<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
     Ok(Verdict::Completed)
 }
 
-fn errors<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
+fn errors<E: Engine>(rig: &Rig<E>, options: &EngineOptions) -> Outcome {
     if !moves_data::<E>() {
         return skipped("null has no errors");
     }
@@ -284,10 +303,10 @@ fn errors<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
     if rig.engine.facts()[0].lba_bytes > 1 {
         assert_eq!(hand.with_byte(Op::Read, 1, BLOCK, 7).0, invalid, "O_DIRECT off the block");
     }
-    let read_only = open::<E>(&rig.paths, EngineOptions { writes: false, ..options })?;
+    let read_only = open::<E>(&rig.paths, &EngineOptions { writes: false, ..options.clone() })?;
     let mut reader = Hand::new(&read_only, 4, 8)?;
     assert_eq!(reader.with_byte(Op::Write, 0, BLOCK, 7).0, bad_file);
-    let write_only = open::<E>(&rig.paths, EngineOptions { reads: false, ..options })?;
+    let write_only = open::<E>(&rig.paths, &EngineOptions { reads: false, ..options.clone() })?;
     let mut writer = Hand::new(&write_only, 4, 8)?;
     // A polling ring reads to find out whether the target can be polled.
     let expected = if options.iopoll { 0 } else { bad_file };
@@ -296,7 +315,14 @@ fn errors<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
     assert_eq!(reader.with_byte(Op::Read, 0, BLOCK, 7), (0, BLOCK, vec![0; BLOCK as usize]));
     assert_eq!(writer.with_byte(Op::Write, 0, BLOCK, 9).0, 0);
     assert_eq!(hand.with_byte(Op::Read, 0, BLOCK, 7), (0, BLOCK, vec![9; BLOCK as usize]));
-    if !E::USES_FILES {
+    if E::TARGETS == Targets::MadeUp {
+        return Ok(Verdict::Completed);
+    }
+    if E::TARGETS == Targets::Namespaces {
+        for missing in ["trtype=VFIOUSER traddr=/missing ns=1", "trtype=VFIOUSER traddr=/there ns=2"] {
+            let message = open::<E>(&[PathBuf::from(missing)], options).err().unwrap_or_default();
+            assert!(message.contains(missing.split(" ns=").next().unwrap()), "{message}");
+        }
         return Ok(Verdict::Completed);
     }
     let missing = open::<E>(&[PathBuf::from("/nowhere/at/all")], options).err().unwrap_or_default();
@@ -327,12 +353,12 @@ impl Drop for SmallDisk {
     }
 }
 
-fn full_disk<E: Engine>(options: EngineOptions) -> Outcome {
+fn full_disk<E: Engine>(options: &EngineOptions) -> Outcome {
     if !moves_data::<E>() {
         return skipped("null has no disk");
     }
-    if !E::USES_FILES {
-        return skipped("a simulated drive is never full");
+    if E::TARGETS != Targets::Files {
+        return skipped("drives are never full");
     }
     if options.direct {
         return skipped("neither /dev/full nor every tmpfs has O_DIRECT");
@@ -374,7 +400,7 @@ fn flush_and_deallocate<E: Engine>(rig: &Rig<E>) {
         assert_eq!(hand.with_byte(Op::Write, block * u64::from(BLOCK), BLOCK, 5).0, 0);
     }
     hand.one(Op::Flush, 0, 0);
-    let blocks = |path: &Path| std::fs::metadata(path).unwrap().blocks();
+    let blocks = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.blocks());
     let before = blocks(&rig.paths[0]);
     assert_eq!(
         hand.with_byte(Op::Deallocate, u64::from(BLOCK), 4 * BLOCK, 3),
@@ -385,7 +411,7 @@ fn flush_and_deallocate<E: Engine>(rig: &Rig<E>) {
             hand.with_byte(Op::Read, 0, 2 * BLOCK, 1).2,
             [[5; BLOCK as usize], [0; BLOCK as usize]].concat()
         );
-        if !E::USES_FILES {
+        if E::TARGETS != Targets::Files {
             return;
         }
         assert_eq!(blocks(&rig.paths[0]) + 4 * u64::from(BLOCK) / 512, before, "a hole");
@@ -402,18 +428,15 @@ fn pipe(dir: &Path) -> PathBuf {
 }
 
 /// Whether reads of a pipe stay in flight in this engine with these options.
-fn reads_hang<E: Engine>(options: EngineOptions) -> bool {
-    E::USES_FILES && !E::Queue::BLOCKING && !options.direct
+fn reads_hang<E: Engine>(options: &EngineOptions) -> bool {
+    E::TARGETS == Targets::Files && !E::Queue::BLOCKING && !options.direct
 }
 
-fn stop_in_flight<E: Engine>(options: EngineOptions) -> Outcome {
+fn stop_in_flight<E: Engine>(options: &EngineOptions) -> Outcome {
     let hangs = reads_hang::<E>(options);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = if hangs { pipe(dir.path()) } else { dir.path().join("file") };
-    if !hangs {
-        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
-    }
-    let engine = open::<E>(&[path], options)?;
+    let paths = if hangs { vec![pipe(dir.path())] } else { targets::<E>(dir.path(), 1, 256) };
+    let engine = open::<E>(&paths, options)?;
     for (committed, repeat) in [(true, 0), (false, 0), (true, 1)] {
         let mut hand = Hand::new(&engine, 8, 8)?;
         for _ in 0..=repeat {
@@ -442,7 +465,7 @@ fn stop_in_flight<E: Engine>(options: EngineOptions) -> Outcome {
     Ok(Verdict::Completed)
 }
 
-fn drop_in_flight<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
+fn drop_in_flight<E: Engine>(rig: &Rig<E>, options: &EngineOptions) -> Outcome {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let pipe_engine =
         reads_hang::<E>(options).then(|| open::<E>(&[pipe(dir.path())], options)).transpose()?;
@@ -458,8 +481,7 @@ fn drop_in_flight<E: Engine>(rig: &Rig<E>, options: EngineOptions) -> Outcome {
         let count = hand.area.count();
         drop(hand);
         // Memory that was freed would be handed out again: areas of this size are mappings.
-        let mut areas: Vec<BufferArea> =
-            (0..20).map(|_| BufferArea::new(count, 4 * BLOCK).unwrap()).collect();
+        let mut areas: Vec<BufferArea> = (0..20).map(|_| engine.buffers(count, 4 * BLOCK).unwrap()).collect();
         for area in &mut areas {
             while let Some(buffer) = area.take() {
                 assert!(!places.contains(&buffer.as_ptr().addr()), "memory in flight was freed");
@@ -478,6 +500,14 @@ fn foreign_buffers<E: Engine>(rig: &Rig<E>) {
     hand.free.iter_mut().for_each(|buffer| buffer.fill(0xaa));
     let own = std::mem::take(&mut hand.free);
     hand.free = strangers;
+    if E::TARGETS == Targets::Namespaces {
+        // A device cannot reach them, and they stay as they are.
+        for op in [Op::Write, Op::Read] {
+            let (status, bytes, seen) = hand.with_byte(op, 0, BLOCK, 7);
+            assert_eq!((status, bytes, seen), (errno(rustix::io::Errno::INVAL), 0, vec![7; BLOCK as usize]));
+        }
+        return;
+    }
     for byte in 1..=20 {
         assert_eq!(hand.with_byte(Op::Write, 0, 2 * BLOCK, byte).0, 0);
         hand.free.rotate_left(1);
@@ -533,27 +563,36 @@ fn panic_in_submit<E: Engine>(rig: &Rig<E>) {
 /// The ways in which an engine is opened.
 fn variants(name: &str) -> Vec<(&'static str, EngineOptions)> {
     let plain = EngineOptions { reads: true, writes: true, ..EngineOptions::default() };
-    let direct = EngineOptions { direct: true, ..plain };
-    let both = EngineOptions { fixed_buffers: true, registered_files: true, ..plain };
+    let direct = EngineOptions { direct: true, ..plain.clone() };
+    let both = EngineOptions { fixed_buffers: true, registered_files: true, ..plain.clone() };
     match name {
         Null::NAME => vec![("plain", plain)],
         Sim::NAME => {
-            let mut big = EngineOptions { dsync: true, ..plain };
+            let mut big = EngineOptions { dsync: true, ..plain.clone() };
             (big.sim.lba, big.sim.atomic_unit) = (4096, Some(16384));
-            let mut slow = plain;
+            let mut slow = plain.clone();
             (slow.sim.cache, slow.sim.latency_ns) = (false, 20_000);
             vec![("plain", plain), ("dsync_4k", big), ("slow", slow)]
         }
         Psync::NAME => vec![("plain", plain), ("direct", direct)],
+        SPDK => {
+            let mut eager = EngineOptions { dsync: true, ..plain.clone() };
+            eager.spdk.delay_cmd_submit = false;
+            let mut narrow = plain.clone();
+            (narrow.spdk.io_queue_size, narrow.spdk.io_queue_requests) = (Some(4), Some(512));
+            let mut checked = plain.clone();
+            checked.spdk.command_timeout_ns = 1_000_000_000;
+            vec![("plain", plain), ("eager", eager), ("narrow", narrow), ("timeouts", checked)]
+        }
         _ => vec![
-            ("plain", plain),
-            ("direct", direct),
-            ("fixed_buffers", EngineOptions { fixed_buffers: true, ..plain }),
-            ("registered_files", EngineOptions { registered_files: true, ..plain }),
-            ("registered", both),
-            ("registered_direct", EngineOptions { direct: true, ..both }),
-            ("sqpoll", EngineOptions { sqpoll: true, ..plain }),
-            ("sqpoll_registered", EngineOptions { sqpoll: true, ..both }),
+            ("plain", plain.clone()),
+            ("direct", direct.clone()),
+            ("fixed_buffers", EngineOptions { fixed_buffers: true, ..plain.clone() }),
+            ("registered_files", EngineOptions { registered_files: true, ..plain.clone() }),
+            ("registered", both.clone()),
+            ("registered_direct", EngineOptions { direct: true, ..both.clone() }),
+            ("sqpoll", EngineOptions { sqpoll: true, ..plain.clone() }),
+            ("sqpoll_registered", EngineOptions { sqpoll: true, ..both.clone() }),
             ("iopoll", EngineOptions { iopoll: true, ..direct }),
         ],
     }
@@ -566,6 +605,7 @@ fn main() {
     for &engine in NAMES {
         for (variant, options) in variants(engine) {
             for &(name, check) in CHECKS {
+                let options = options.clone();
                 let run =
                     move || with_engine(engine, Run { check, options }).expect("every name has an engine");
                 trials.push(Trial::ignorable_test(format!("{engine}::{variant}::{name}"), run));

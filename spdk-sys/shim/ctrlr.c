@@ -403,22 +403,25 @@ fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 	uint64_t end;
 	int rc;
 
-	epoch = atomic_load(&ctrlr->epoch);
-	if ((epoch & 1) != 0 || !atomic_compare_exchange_strong(&ctrlr->epoch, &epoch, epoch + 1)) {
+	if (atomic_exchange(&ctrlr->resetting, true)) {
 		return -EBUSY;
 	}
+	/* Nobody has seen this epoch yet; who saw an older one does not count for it. */
+	epoch = atomic_load(&ctrlr->epoch) + 1;
+	atomic_store(&ctrlr->parked, (uint64_t)epoch << 32);
+	atomic_store(&ctrlr->epoch, epoch);
 	/* SPDK resets while nobody uses the controller. A queue that nobody polls does not answer, and is
 	 * not used either. */
 	end = now_us() + PARK_US;
-	while (atomic_load(&ctrlr->parked) < atomic_load(&ctrlr->pairs) && now_us() < end) {
+	while ((uint32_t)atomic_load(&ctrlr->parked) < atomic_load(&ctrlr->pairs) && now_us() < end) {
 		usleep(ADMIN_POLL_US);
 	}
 	rc = spdk_nvme_ctrlr_reset(ctrlr->spdk);
 	if (rc != 0) {
 		fs_ctrlr_fail(ctrlr);
 	}
-	atomic_store(&ctrlr->parked, 0);
 	atomic_store(&ctrlr->wants_reset, false);
-	atomic_fetch_add(&ctrlr->epoch, 1);
+	atomic_store(&ctrlr->epoch, epoch + 1);
+	atomic_store(&ctrlr->resetting, false);
 	return rc;
 }

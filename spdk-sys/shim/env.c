@@ -31,7 +31,7 @@ log_line(int level, const char *file, const int line, const char *func, const ch
 	(void)file;
 	(void)line;
 	(void)func;
-	if (level > SPDK_LOG_WARN) {
+	if (level > SPDK_LOG_NOTICE) {
 		return;
 	}
 	len = vsnprintf(text, sizeof(text) - 1, format, args);
@@ -46,13 +46,11 @@ log_line(int level, const char *file, const int line, const char *func, const ch
 	}
 	text[len] = '\0';
 	pthread_mutex_lock(&g_log_lock);
-	if (level == SPDK_LOG_DISABLED) {
-		/* Not of any level: what SPDK says of itself at its start. */
-		if (strncmp(text, "Starting ", 9) == 0) {
-			memcpy(g_running, text, (size_t)len);
-			g_running[len - 1] = '\0';
-		}
-	} else {
+	if (strncmp(text, "Starting ", 9) == 0) {
+		/* What SPDK says of itself at its start, as a notice. */
+		memcpy(g_running, text, (size_t)len);
+		g_running[len - 1] = '\0';
+	} else if (level <= SPDK_LOG_WARN) {
 		keep(text, (size_t)len);
 	}
 	pthread_mutex_unlock(&g_log_lock);

@@ -27,9 +27,12 @@ struct fs_ctrlr {
 	atomic_bool wants_fail;
 	/* Counts the beginnings and the ends of resets: while it is odd, queue pairs are left alone. */
 	atomic_uint epoch;
-	/* Queue pairs, and those whose threads have seen that they are to be left alone. */
+	/* One reset at a time. */
+	atomic_bool resetting;
+	/* Queue pairs, and those whose threads have seen that they are to be left alone: the latter in the
+	 * lower half, with the epoch that they have seen in the upper. */
 	atomic_uint pairs;
-	atomic_uint parked;
+	atomic_uint_fast64_t parked;
 	atomic_bool failed;
 	pthread_mutex_t events_lock;
 	uint32_t events[FS_MAX_EVENTS];

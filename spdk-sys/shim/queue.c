@@ -227,7 +227,6 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	queue->paths = paths;
 	path = &paths[queue->path_count];
 	memset(path, 0, sizeof(*path));
-	queue->path_count++;
 	path->ctrlr = ctrlr;
 	path->nsid = nsid;
 	path->ns = spdk_nvme_ctrlr_get_ns(ctrlr->spdk, nsid);
@@ -240,6 +239,7 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	path->layout.pi_first = info.pi_first;
 	rc = add_metadata(queue, path);
 	if (rc != 0) {
+		spdk_dma_free(path->metadata);
 		return rc;
 	}
 	spdk_nvme_ctrlr_get_default_io_qpair_opts(ctrlr->spdk, &opts, sizeof(opts));
@@ -253,8 +253,11 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	path->epoch = atomic_load(&ctrlr->epoch);
 	path->qpair = spdk_nvme_ctrlr_alloc_io_qpair(ctrlr->spdk, &opts, sizeof(opts));
 	if (path->qpair == NULL) {
+		spdk_dma_free(path->metadata);
 		return spdk_nvme_ctrlr_is_failed(ctrlr->spdk) ? -ENXIO : -EAGAIN;
 	}
+	/* What could not be added is no target: nobody polls it. */
+	queue->path_count++;
 	atomic_fetch_add(&ctrlr->pairs, 1);
 	path->unusual = is_unusual(path);
 	return 0;
@@ -402,6 +405,16 @@ renew(struct fs_path *path)
 	path->unusual = is_unusual(path);
 }
 
+/* Counts the queue pair among those that are left alone, if that reset is still under way. */
+static void
+park(struct fs_ctrlr *ctrlr, unsigned int epoch)
+{
+	uint_fast64_t parked = atomic_load(&ctrlr->parked);
+
+	while (parked >> 32 == epoch && !atomic_compare_exchange_weak(&ctrlr->parked, &parked, parked + 1)) {
+	}
+}
+
 /* The controller's epoch is another one. */
 static void
 follow(struct fs_path *path, unsigned int epoch)
@@ -412,7 +425,7 @@ follow(struct fs_path *path, unsigned int epoch)
 	if ((epoch & 1) != 0) {
 		/* A reset is under way: the queue pair is not touched until it is over. */
 		path->broken = true;
-		atomic_fetch_add(&path->ctrlr->parked, 1);
+		park(path->ctrlr, epoch);
 	} else {
 		renew(path);
 	}

@@ -68,8 +68,10 @@ impl Environment {
 /// The version that the shim was compiled for, `SPDK v24.01` for instance.
 #[must_use]
 pub fn version() -> &'static str {
+    // SAFETY: no arguments.
+    let text = unsafe { bindings::fs_version() };
     // SAFETY: the shim returns a string literal.
-    let text = unsafe { CStr::from_ptr(bindings::fs_version()) };
+    let text = unsafe { CStr::from_ptr(text) };
     text.to_str().unwrap_or("SPDK of an unknown version")
 }
 
@@ -77,8 +79,10 @@ pub fn version() -> &'static str {
 /// Empty before [`Environment::init`].
 #[must_use]
 pub fn version_running() -> String {
-    // SAFETY: the shim returns a static array that is written once, in `fs_env_init`, and ends with NUL.
-    let text = unsafe { CStr::from_ptr(bindings::fs_version_running()) };
+    // SAFETY: no arguments.
+    let text = unsafe { bindings::fs_version_running() };
+    // SAFETY: a static array that is written once, in `fs_env_init`, and ends with NUL.
+    let text = unsafe { CStr::from_ptr(text) };
     text.to_string_lossy().into_owned()
 }
 

@@ -11,6 +11,8 @@
 pub mod bindings;
 mod controller;
 mod environment;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod queue;
 
 pub use controller::{AdminCommand, AdminError, Controller, Direction};

@@ -63,6 +63,7 @@ impl fmt::Debug for Buffer {
 /// Where an area's memory came from, and how it goes back.
 enum Origin {
     Heap(Layout),
+    #[cfg(feature = "spdk")]
     Device(fn(NonNull<u8>)),
 }
 
@@ -168,6 +169,7 @@ impl Drop for BufferArea {
             _ if self.out > 0 => {}
             // SAFETY: allocated in `new` with this layout, and no handle to it is left.
             Origin::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+            #[cfg(feature = "spdk")]
             Origin::Device(free) => free(self.start),
         }
     }

@@ -10,13 +10,14 @@ use libtest_mimic::Completion as Verdict;
 use super::{BLOCK, Hand, Outcome, open};
 
 /// A drive has no end to read up to; it gives less than was asked for when it is told to.
-pub fn short<E: Engine>(paths: &[PathBuf], mut options: EngineOptions) -> Outcome {
+pub fn short<E: Engine>(paths: &[PathBuf], options: &EngineOptions) -> Outcome {
+    let mut options = options.clone();
     options.sim.faults.set(Fault::Short, FaultRates::WHOLE);
     // What is written whole or not at all never comes back short.
     options.sim.atomic_unit = None;
     // A drive keeps its geometry for life: this is a new one.
     paths.iter().for_each(fio_spdk::engine::sim::forget);
-    let engine = open::<E>(paths, options)?;
+    let engine = open::<E>(paths, &options)?;
     let mut hand = Hand::new(&engine, 4, 4)?;
     for op in [Op::Write, Op::Read] {
         let mut io = hand.io(op, 0, 4 * BLOCK);

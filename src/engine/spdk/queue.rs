@@ -98,8 +98,14 @@ impl SpdkQueue {
     #[inline]
     fn hand_over(&mut self, io: &mut Io) -> Result<bool, Status> {
         let command = self.commands[io.op as usize];
-        let shift = self.lba_shifts[usize::from(io.target)];
-        let (offset, len) = (io.offset + u64::from(io.moved), io.len - io.moved);
+        let broken =
+            io.moved > io.len || (matches!(io.op, Op::Read | Op::Write) && io.len as usize > io.buffer.len());
+        let shift = match self.lba_shifts.get(usize::from(io.target)) {
+            Some(&shift) if !broken => shift,
+            // A caller that breaks the rules. No panic: what is before it in the batch is submitted already.
+            _ => return Err(Status::from_errno(libc::EINVAL)),
+        };
+        let (offset, len) = (io.offset.saturating_add(u64::from(io.moved)), io.len - io.moved);
         let start = io.buffer.as_mut_ptr();
         let ours = self.memory.contains(&start.addr());
         let whole = (offset | u64::from(len)) & ((1 << shift) - 1) == 0;
