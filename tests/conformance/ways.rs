@@ -1,5 +1,6 @@
 //! What engines open, and how.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,14 +8,19 @@ use fio_spdk::engine::{Engine, EngineOptions, Null, Psync, SPDK, Sim, Targets};
 
 use super::BLOCK;
 
+thread_local! {
+    /// A check has a thread of its own, and comes by all shapes in the same order each time.
+    static TURN: Cell<usize> = const { Cell::new(0) };
+}
+
 /// Names for `count` targets of `blocks` blocks that hold zeros: files in `dir`, or namespaces of a
 /// controller that nobody has used before.
 pub fn targets<E: Engine>(dir: &Path, count: usize, blocks: u64) -> Vec<PathBuf> {
     static CONTROLLERS: AtomicU32 = AtomicU32::new(0);
     if E::TARGETS == Targets::Namespaces {
         let number = CONTROLLERS.fetch_add(1, Ordering::Relaxed);
-        let shape =
-            ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"][number as usize % 4];
+        let shapes = ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"];
+        let shape = shapes[TURN.replace(TURN.get() + 1) % shapes.len()];
         let controller = format!("trtype=VFIOUSER traddr=/conformance/{number},ns{count},mb1{shape}");
         return (1..=count).map(|nsid| PathBuf::from(format!("{controller} ns={nsid}"))).collect();
     }
