@@ -9,15 +9,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use fio_spdk::base::Op;
 use fio_spdk::base::clock::Clock;
 use fio_spdk::engine::{
-    Buffer, BufferArea, Completion, Engine, EngineOptions, EngineVisitor, Io, NAMES, Null, Psync, Queue,
-    QueueConfig, SPDK, Sim, Target, Targets, Wait, with_engine,
+    Buffer, BufferArea, Completion, Engine, EngineOptions, EngineVisitor, Io, NAMES, Null, Queue,
+    QueueConfig, Sim, Target, Targets, Wait, with_engine,
 };
 use libtest_mimic::{Arguments, Completion as Verdict, Failed, Trial};
 
@@ -33,8 +32,11 @@ const SECOND: Wait = Wait { min: 1, timeout_ns: 1_000_000_000 };
 mod drive;
 #[path = "conformance/player.rs"]
 mod player;
+#[path = "conformance/ways.rs"]
+mod ways;
 
 use player::Player;
+use ways::{targets, variants};
 
 type Outcome = Result<Verdict, Failed>;
 
@@ -45,24 +47,6 @@ fn skipped(why: &str) -> Outcome {
 
 fn errno(error: rustix::io::Errno) -> i32 {
     error.raw_os_error()
-}
-
-/// Names for `count` targets of `blocks` blocks that hold zeros: files in `dir`, or namespaces of a
-/// controller that nobody has used before.
-fn targets<E: Engine>(dir: &Path, count: usize, blocks: u64) -> Vec<PathBuf> {
-    static CONTROLLERS: AtomicU32 = AtomicU32::new(0);
-    if E::TARGETS == Targets::Namespaces {
-        let number = CONTROLLERS.fetch_add(1, Ordering::Relaxed);
-        let shape =
-            ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"][number as usize % 4];
-        let controller = format!("trtype=VFIOUSER traddr=/conformance/{number},ns{count},mb1{shape}");
-        return (1..=count).map(|nsid| PathBuf::from(format!("{controller} ns={nsid}"))).collect();
-    }
-    let paths: Vec<PathBuf> = ["a", "b"][..count].iter().map(|name| dir.join(name)).collect();
-    for path in &paths {
-        std::fs::write(path, vec![0_u8; (blocks * u64::from(BLOCK)).try_into().unwrap()]).unwrap();
-    }
-    paths
 }
 
 /// A directory with two targets of `blocks` blocks, and the engine that has opened them.
@@ -557,44 +541,6 @@ fn panic_in_submit<E: Engine>(rig: &Rig<E>) {
         }))
         .map_err(|panic| assert!(E::NAME == Null::NAME, "{:?}", panic.downcast_ref::<String>()));
         assert!(batch.iter().all(|io| io.buffer.iter().all(|&byte| byte == 0xaa)), "written by the kernel");
-    }
-}
-
-/// The ways in which an engine is opened.
-fn variants(name: &str) -> Vec<(&'static str, EngineOptions)> {
-    let plain = EngineOptions { reads: true, writes: true, ..EngineOptions::default() };
-    let direct = EngineOptions { direct: true, ..plain.clone() };
-    let both = EngineOptions { fixed_buffers: true, registered_files: true, ..plain.clone() };
-    match name {
-        Null::NAME => vec![("plain", plain)],
-        Sim::NAME => {
-            let mut big = EngineOptions { dsync: true, ..plain.clone() };
-            (big.sim.lba, big.sim.atomic_unit) = (4096, Some(16384));
-            let mut slow = plain.clone();
-            (slow.sim.cache, slow.sim.latency_ns) = (false, 20_000);
-            vec![("plain", plain), ("dsync_4k", big), ("slow", slow)]
-        }
-        Psync::NAME => vec![("plain", plain), ("direct", direct)],
-        SPDK => {
-            let mut eager = EngineOptions { dsync: true, ..plain.clone() };
-            eager.spdk.delay_cmd_submit = false;
-            let mut narrow = plain.clone();
-            (narrow.spdk.io_queue_size, narrow.spdk.io_queue_requests) = (Some(4), Some(512));
-            let mut checked = plain.clone();
-            checked.spdk.command_timeout_ns = 1_000_000_000;
-            vec![("plain", plain), ("eager", eager), ("narrow", narrow), ("timeouts", checked)]
-        }
-        _ => vec![
-            ("plain", plain.clone()),
-            ("direct", direct.clone()),
-            ("fixed_buffers", EngineOptions { fixed_buffers: true, ..plain.clone() }),
-            ("registered_files", EngineOptions { registered_files: true, ..plain.clone() }),
-            ("registered", both.clone()),
-            ("registered_direct", EngineOptions { direct: true, ..both.clone() }),
-            ("sqpoll", EngineOptions { sqpoll: true, ..plain.clone() }),
-            ("sqpoll_registered", EngineOptions { sqpoll: true, ..both.clone() }),
-            ("iopoll", EngineOptions { iopoll: true, ..direct }),
-        ],
     }
 }
 

@@ -368,7 +368,8 @@ fn a_bit_that_the_drive_turned_is_a_violation() {
     let report = execute(&toml);
     assert_eq!((report.violations(), report.inconclusive()), (0, false), "{:?}", report.notes);
     let drive = Drive::at(controller(id)).unwrap();
-    assert_eq!(drive.get(Knob::Commands), 2048, "written and read");
+    let commands = drive.get(Knob::Commands);
+    assert!((2049..2100).contains(&commands), "{commands}: looked at before, written and read");
     drive.spoil(1, 123_456);
     let report = execute(&format!("{toml}verify_only = true\n"));
     assert_eq!((report.violations(), report.inconclusive()), (1, false), "{:?}", report.notes);

@@ -369,7 +369,9 @@ fs_queue_submit(struct fs_queue *queue, uint32_t op, uint32_t target, void *buff
 	struct fs_slot *slot = &queue->slots[tag];
 	int rc;
 
-	if (spdk_unlikely(path->broken | path->dead)) {
+	if (spdk_unlikely(path->broken | path->dead
+			  | (atomic_load_explicit(&path->ctrlr->epoch, memory_order_acquire) != path->epoch))) {
+		/* After a reset the next poll has a new queue pair. */
 		return path->dead ? -ENXIO : -EAGAIN;
 	}
 	/* The completion may come before the function returns. */

@@ -14,6 +14,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::engine;
 use crate::job::{self, JobSpec};
 use crate::report::Report;
 use crate::run::{self, Ended, ErrorKind, RunError, RunOptions};
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
             u8::try_from(failure.exit_code()).unwrap_or(EXIT_USAGE)
         }
     };
+    engine::finish();
     ExitCode::from(code)
 }
 

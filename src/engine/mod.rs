@@ -99,6 +99,12 @@ pub fn shut_down(quietly: bool) {
     let _ = quietly;
 }
 
+/// The process is about to end: engines give back what they have of the machine.
+pub fn finish() {
+    #[cfg(feature = "spdk")]
+    spdk::finish();
+}
+
 /// Code that works for any engine; see [`with_engine`].
 pub trait EngineVisitor {
     /// What it returns.

@@ -182,6 +182,28 @@ an_abort_that_fails_is_counted(void)
 }
 
 static void
+an_abort_that_is_never_answered_outlives_nothing(void)
+{
+	struct bench bench = { .options.depth = 4 };
+	struct fs_ctrlr_options options = { .command_timeout_us = 1000, .timeout_action = FS_TIMEOUT_ABORT };
+	struct fs_ctrlr_health health;
+
+	bench_open_with(&bench, "trtype:PCIe traddr:0000:00:03.7", &options);
+	fake_set(bench.drive, FAKE_STUCK_AT, 1);
+	CHECK_EQ(bench_submit(&bench, FS_OP_READ, 0, 0), 0);
+	usleep(3000);
+	fake_set(bench.drive, FAKE_ADMIN_SILENT, 1);
+	CHECK_EQ(fs_queue_poll(bench.queue, 0), 0);
+	fs_ctrlr_health(bench.ctrlr, &health);
+	CHECK(health.timeouts == 1 && health.aborts == 0 && health.failed_aborts == 0);
+	fs_queue_close(bench.queue);
+	CHECK_EQ(bench_take(&bench), 1);
+	fs_ctrlr_health(bench.ctrlr, &health);
+	CHECK(health.failed && health.failed_aborts == 1);
+	bench_close(&bench);
+}
+
+static void
 timeouts_ask_for_resets_and_ends(void)
 {
 	static const uint32_t actions[] = { FS_TIMEOUT_NONE, FS_TIMEOUT_RESET, FS_TIMEOUT_FAIL };
@@ -260,6 +282,7 @@ static const struct test_case cases[] = {
 	{ "an_answer_after_the_timeout_finds_no_freed_memory", an_answer_after_the_timeout_finds_no_freed_memory },
 	{ "a_timeout_is_told_once_a_command_and_can_abort", a_timeout_is_told_once_a_command_and_can_abort },
 	{ "an_abort_that_fails_is_counted", an_abort_that_fails_is_counted },
+	{ "an_abort_that_is_never_answered_outlives_nothing", an_abort_that_is_never_answered_outlives_nothing },
 	{ "timeouts_ask_for_resets_and_ends", timeouts_ask_for_resets_and_ends },
 	{ "events_are_kept_in_order_and_an_overflow_loses_the_newest",
 	  events_are_kept_in_order_and_an_overflow_loses_the_newest },

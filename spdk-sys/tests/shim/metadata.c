@@ -10,11 +10,10 @@ guards_are_those_of_t10(void)
 {
 	uint8_t bytes[32];
 
-	/* CRC-16/T10-DIF's check value, and the vectors of the Linux kernel's crc-t10dif test for zeros. */
+	/* The check value of CRC-16/T10-DIF, then zeros, ones, and counting bytes. */
 	CHECK_EQ(spdk_crc16_t10dif(0, "123456789", 9), 0xd0db);
 	memset(bytes, 0, sizeof(bytes));
 	CHECK_EQ(spdk_crc16_t10dif(0, bytes, 32), 0);
-	/* 32 bytes of ones (SBC-4, table of sample CRCs). */
 	memset(bytes, 0xff, sizeof(bytes));
 	CHECK_EQ(spdk_crc16_t10dif(0, bytes, 32), 0xa293);
 	for (uint32_t at = 0; at < 32; at++) {

@@ -24,7 +24,7 @@ use super::{
 };
 
 pub use queue::SpdkQueue;
-pub use session::shut_down;
+pub use session::{finish, shut_down};
 
 use admin::Channel;
 use session::{Held, Lease};

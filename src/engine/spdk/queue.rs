@@ -17,6 +17,8 @@ use super::session::Held;
 
 /// No command: the target is not open for it.
 const FORBIDDEN: u32 = u32::MAX;
+/// Of commands without data, which SPDK does not split (NLB has 16 bits, NVM Command Set 1.0, 3.2).
+const MOST_BLOCKS: u32 = 65_536;
 
 /// The queue of [`super::Spdk`].
 pub struct SpdkQueue {
@@ -56,9 +58,15 @@ impl SpdkQueue {
         let depth = config.depth;
         let mut pairs = Pairs::new(&pair_options(options, depth.max(buffers.count()), buffers.len()))
             .map_err(|errno| trouble("make a queue", errno, ""))?;
+        let few = [WriteMode::Zeroes, WriteMode::Uncorrectable, WriteMode::Verify];
         let mut notes = Vec::new();
         for (target, namespace) in (0..).zip(namespaces) {
             let name = &namespace.name;
+            if few.contains(&options.spdk.write_mode) && buffers.len() / namespace.lba_bytes > MOST_BLOCKS {
+                return Err(EngineError::new(format!(
+                    "{name}: a command of this write_mode takes at most {MOST_BLOCKS} blocks: lower bs"
+                )));
+            }
             pairs.add(Arc::clone(&namespace.held.controller), namespace.nsid).map_err(|errno| {
                 let advice = match errno {
                     libc::EAGAIN => ": the controller has no queue left; lower numjobs, or ask for more with num_io_queues",
@@ -175,12 +183,11 @@ impl SpdkQueue {
         }
     }
 
-    /// What the death of a queue pair is called: a controller that is gone, rather than the driver's
-    /// errno.
+    /// What the death of a queue pair is called: its controller is gone, whatever the driver's errno.
     #[cold]
     fn death(&mut self, errno: i32) -> QueueError {
         self.ready = self.pairs.done().len() as u32;
-        let gone = self.controllers.iter().any(|held| held.is_gone());
+        let gone = errno == libc::ENXIO || self.controllers.iter().any(|held| held.is_gone());
         QueueError { status: Status::from_errno(if gone { libc::ENODEV } else { errno }) }
     }
 }

@@ -55,6 +55,10 @@ impl Held {
     /// What has happened since the last call.
     pub(super) fn take_notes(&self) -> Vec<String> {
         let health = self.controller.health();
+        if health.failed {
+            // A job may end before the admin thread looks.
+            self.give_up("the controller does not answer any more; it is given up");
+        }
         let before = self.timeouts_told.swap(health.timeouts, Ordering::AcqRel);
         let mut notes = std::mem::take(&mut *lock(&self.notes));
         if health.timeouts > before {
@@ -125,6 +129,8 @@ impl Held {
     fn reset(&self, why: &str) {
         match self.controller.reset() {
             Ok(()) => self.note(&format!("{why}: the controller was reset, and what was in flight is lost")),
+            // Somebody is at it.
+            Err(libc::EBUSY) => {}
             Err(errno) => {
                 let status = Status::from_errno(errno);
                 self.give_up(&format!("{why}: the reset failed ({status}); the controller is given up"));
@@ -150,6 +156,8 @@ static SESSION: OnceLock<Result<Session, String>> = OnceLock::new();
 /// The thread of the admin queues, and the wish that it ends SPDK.
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 static STOP: AtomicBool = AtomicBool::new(false);
+/// A controller has been left behind attached.
+static LEFT: AtomicBool = AtomicBool::new(false);
 /// A controller has been given up: it may still write to memory.
 static TAINTED: AtomicBool = AtomicBool::new(false);
 
@@ -325,19 +333,26 @@ fn tend_all() {
 /// be a lie about the cut.
 pub fn shut_down(quietly: bool) {
     let Some(Ok(session)) = SESSION.get() else { return };
-    leftovers::remove_own();
-    let mut left = quietly || !may_free();
     for held in lock(&session.controllers).drain(..) {
         if quietly || held.users.load(Ordering::Acquire) > 0 {
-            left = true;
+            LEFT.store(true, Ordering::Release);
             std::mem::forget(held);
         }
     }
-    if !left {
-        STOP.store(true, Ordering::Release);
-        if let Some(thread) = lock(&THREAD).take() {
-            let _ = thread.join();
-        }
+}
+
+/// The process ends: SPDK gives back what it has of the machine.
+pub fn finish() {
+    let Some(Ok(session)) = SESSION.get() else { return };
+    leftovers::remove_own();
+    let in_use = LEFT.load(Ordering::Acquire) || !may_free() || !lock(&session.controllers).is_empty();
+    if in_use {
+        // The kernel takes it all back.
+        return;
+    }
+    STOP.store(true, Ordering::Release);
+    if let Some(thread) = lock(&THREAD).take() {
+        let _ = thread.join();
     }
 }
 

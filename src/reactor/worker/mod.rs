@@ -309,6 +309,12 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
+    /// The command of which there were the most.
+    fn busiest(&self) -> Op {
+        let busiest = self.stats.ops.iter().max_by_key(|(_, op)| op.ios).filter(|(_, op)| op.ios > 0);
+        busiest.map_or(Op::Read, |(op, _)| op)
+    }
+
     fn must_stay(&self) -> bool {
         self.verification.as_ref().is_some_and(|verification| verification.must_stay())
     }
@@ -432,8 +438,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.looks += 1;
         if self.looks >= P99_EVERY {
             self.looks = 0;
-            let busiest = self.stats.ops.iter().max_by_key(|(_, op)| op.ios).map(|(op, _)| op);
-            let clat = &self.stats.ops.get(busiest.unwrap_or(Op::Read)).latency.clat;
+            let clat = &self.stats.ops.get(self.busiest()).latency.clat;
             self.live.p99_ns.store(clat.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
         }
     }

@@ -237,8 +237,10 @@ impl<Q: Queue> Worker<Q> {
 
     #[cold]
     pub(super) fn queue_died(&mut self, error: QueueError) {
-        self.stats.record_error(Op::Flush, error.status, 0);
-        self.fail(Op::Flush, error.status);
+        // It took all commands with it; the error is told of the kind that was the most.
+        let op = self.busiest();
+        self.stats.record_error(op, error.status, 0);
+        self.fail(op, error.status);
         let mut done = std::mem::take(&mut self.done);
         self.queue.stop(STOP_WAIT_NS, &mut done);
         // What ended well before the queue died counts; what was cancelled for it is no error of its own.
