@@ -44,6 +44,8 @@ pub(super) struct Held {
     gone: AtomicBool,
     timeouts_told: AtomicU64,
     notes: Mutex<Vec<String>>,
+    /// Held by whoever looks after it.
+    tending: Mutex<()>,
 }
 
 impl Held {
@@ -54,11 +56,9 @@ impl Held {
 
     /// What has happened since the last call.
     pub(super) fn take_notes(&self) -> Vec<String> {
+        // A job may end before the admin thread looks.
+        self.tend(true);
         let health = self.controller.health();
-        if health.failed {
-            // A job may end before the admin thread looks.
-            self.give_up("the controller does not answer any more; it is given up");
-        }
         let before = self.timeouts_told.swap(health.timeouts, Ordering::AcqRel);
         let mut notes = std::mem::take(&mut *lock(&self.notes));
         if health.timeouts > before {
@@ -92,6 +92,8 @@ impl Held {
 
     /// A turn of the admin thread.
     fn tend(&self, looks: bool) {
+        // Whoever comes second while it is reset waits.
+        let _one = lock(&self.tending);
         if self.is_gone() {
             return;
         }
@@ -218,6 +220,7 @@ fn attach(id: &TransportId, name: String, options: SpdkOptions) -> Result<Held, 
         gone: AtomicBool::new(false),
         timeouts_told: AtomicU64::new(0),
         notes: Mutex::default(),
+        tending: Mutex::default(),
     })
 }
 
