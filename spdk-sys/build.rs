@@ -13,6 +13,10 @@ const HELP: &str = "the `spdk` feature needs SPDK's libraries, headers and pkg-c
      PKG_CONFIG_PATH=<prefix>/lib/pkgconfig cargo build --release --features spdk\n\
      Without the feature every other engine works.";
 
+/// Where the linker looks without being told.
+const SYSTEM: &[&str] =
+    &["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+
 /// What SPDK's libraries need of the system, and an initiator does not: the target's side of vfio-user
 /// is in them, and pkg-config does not say where it is.
 const NOT_NEEDED: &[&str] = &["vfio-user", "json-c"];
@@ -90,7 +94,10 @@ fn link() {
     let listed = pkg_config(&["--static", "--libs", "spdk_nvme", "spdk_env_dpdk", "spdk_syslibs"]);
     let listed = listed.unwrap_or_else(|why| fail(&format!("SPDK is incomplete: {why}\n{HELP}")));
     let words: Vec<&str> = listed.split_whitespace().collect();
-    let dirs: Vec<&str> = words.iter().filter_map(|word| word.strip_prefix("-L")).collect();
+    // An SPDK that was built with a DPDK of its own does not say where that is.
+    let dpdk = pkg_config(&["--static", "--libs-only-L", "libdpdk"]).unwrap_or_default();
+    let all = words.iter().copied().chain(dpdk.split_whitespace());
+    let dirs: Vec<&str> = all.filter_map(|word| word.strip_prefix("-L")).collect();
     for dir in &dirs {
         println!("cargo::rustc-link-search=native={dir}");
     }
@@ -124,11 +131,16 @@ fn link_one(name: &str, dirs: &[&str], shared: bool) {
         println!("cargo::rustc-link-lib=dylib={name}");
         return;
     }
-    let archive = dirs.iter().any(|dir| Path::new(dir).join(format!("lib{name}.a")).exists());
-    if archive && !shared {
+    let has = |dirs: &[&str], end: &str| {
+        dirs.iter().any(|dir| Path::new(dir).join(format!("lib{name}.{end}")).exists())
+    };
+    if has(dirs, "a") && !shared {
         println!("cargo::rustc-link-lib=static:+whole-archive,-bundle={name}");
-    } else {
+    } else if has(dirs, "so") || has(SYSTEM, "so") || has(SYSTEM, "a") {
         println!("cargo::rustc-link-lib=dylib={name}");
+    } else {
+        // Newer releases list libraries that an older DPDK does not have, and does not need.
+        println!("cargo::warning=lib{name} is in none of {}: left out", dirs.join(", "));
     }
 }
 

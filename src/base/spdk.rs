@@ -68,16 +68,6 @@ pub enum TimeoutAction {
     Fail,
 }
 
-/// What a controller that disappears means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HotRemove {
-    /// Its I/O fails, and the worker ends.
-    #[default]
-    Fail,
-    /// The worker waits until the same controller, known by its serial number, is back.
-    Wait,
-}
-
 /// End-to-end protection information that is checked (fio's `pi_chk`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PiCheck {
@@ -136,8 +126,6 @@ pub struct SpdkOptions {
     pub apptag: u16,
     /// `apptag_mask`: which of its bits are checked.
     pub apptag_mask: u16,
-    /// `hot_remove`.
-    pub hot_remove: HotRemove,
     /// `command_timeout` in nanoseconds; 0 for none.
     pub command_timeout_ns: u64,
     /// `timeout_action`.
@@ -177,7 +165,6 @@ impl Default for SpdkOptions {
             pi_chk: PiCheck::default(),
             apptag: 0,
             apptag_mask: 0xffff,
-            hot_remove: HotRemove::default(),
             command_timeout_ns: 0,
             timeout_action: TimeoutAction::default(),
             keep_alive_timeout_ns: 10_000_000_000,

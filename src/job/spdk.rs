@@ -163,7 +163,7 @@ pub(crate) fn show_pi_chk(job: &JobSpec) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::spdk::{Digest, HotRemove, IovaMode, Priority, SpdkOptions, TimeoutAction, WriteMode};
+    use crate::base::spdk::{Digest, IovaMode, Priority, SpdkOptions, TimeoutAction, WriteMode};
     use crate::job::{parse, print};
 
     const DISK: &str = "trtype=PCIe traddr=0000:5e:00.0 ns=1";
@@ -330,7 +330,7 @@ mod tests {
              wrr_priority = 0\nmem_size_mb = 512\nmem_single_seg = true\nhuge_dir = \"/dev/hugepages\"\n\
              iova_mode = \"va\"\nadmin_cpu = 3\nhostnqn = \"nqn.2014-08.org.example:me\"\n\
              digest_enable = \"BOTH\"\npi_act = true\npi_chk = \"apptag|GUARD\"\napptag = 0x1234\n\
-             apptag_mask = \"0xff\"\nhot_remove = \"wait\"\ncommand_timeout = \"5s\"\ntimeout_action = \"reset\"\n\
+             apptag_mask = \"0xff\"\ncommand_timeout = \"5s\"\ntimeout_action = \"reset\"\n\
              keep_alive_timeout = 0\nvolatile_write_cache = false\nwrite_mode = \"compare\"\nreadfua = true"
         );
         let expected = SpdkOptions {
@@ -356,7 +356,6 @@ mod tests {
             pi_chk: PiCheck { guard: true, reference: false, application: true },
             apptag: 0x1234,
             apptag_mask: 0xff,
-            hot_remove: HotRemove::Wait,
             command_timeout_ns: 5_000_000_000,
             timeout_action: TimeoutAction::Reset,
             keep_alive_timeout_ns: 0,

@@ -226,6 +226,10 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
     ("log_flags", "the debug log of SPDK cannot be asked for"),
     ("spdk_tracing", "SPDK's tracing cannot be asked for"),
     ("enable_interrupts", "completions are polled for, never waited for by interrupt"),
+    (
+        "hot_remove",
+        "a controller that disappears ends its workers; start the job again when it is back, or use a campaign",
+    ),
     ("enable_sgl", "SPDK decides: SGLs where the controller has them, PRPs elsewhere"),
     ("sge_size", "buffers here are always one contiguous segment"),
     ("disable_pcie_sgl_merge", "buffers here are always one contiguous segment, there is nothing to merge"),

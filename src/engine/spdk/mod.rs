@@ -136,7 +136,13 @@ impl Engine for Spdk {
         config: &QueueConfig,
         buffers: &BufferArea,
     ) -> Result<(SpdkQueue, Vec<String>), EngineError> {
-        SpdkQueue::new(&self.namespaces, &self.options, config, buffers)
+        let (queue, mut notes) = SpdkQueue::new(&self.namespaces, &self.options, config, buffers)?;
+        let asks = self.options.spdk.use_cmb_sqs;
+        let without = self.namespaces.iter().filter(|one| asks && !one.held.controller.info().cmb_sqs);
+        notes.extend(without.map(|one| {
+            format!("{}: no controller memory buffer for queues: use_cmb_sqs does nothing here", one.name)
+        }));
+        Ok((queue, notes))
     }
 }
 

@@ -186,7 +186,7 @@ fn ids(job: &JobSpec) -> impl Iterator<Item = TransportId> + '_ {
 const OF_THE_PROCESS: [&str; 5] = ["mem_size_mb", "mem_single_seg", "huge_dir", "iova_mode", "admin_cpu"];
 
 /// What a controller is told when it is attached, or that has one value for all its queues.
-const OF_A_CONTROLLER: [&str; 14] = [
+const OF_A_CONTROLLER: [&str; 13] = [
     "num_io_queues",
     "use_cmb_sqs",
     "enable_wrr",
@@ -196,7 +196,6 @@ const OF_A_CONTROLLER: [&str; 14] = [
     "high_weight",
     "hostnqn",
     "digest_enable",
-    "hot_remove",
     "command_timeout",
     "timeout_action",
     "keep_alive_timeout",

@@ -1,7 +1,7 @@
 //! The options of engine `spdk`. fio's SPDK plugin and `io_uring_cmd` have those that say "as in fio".
 
 use super::{SPDK, choice, entry};
-use crate::base::spdk::{Digest, HotRemove, IovaMode, Priority, TimeoutAction, WriteMode};
+use crate::base::spdk::{Digest, IovaMode, Priority, TimeoutAction, WriteMode};
 use crate::job::kind::{Kind, Number};
 use crate::job::spdk::{CHECKS, set_hostnqn, set_huge_dir, set_pi_chk, show_pi_chk};
 use crate::job::table::OptionDef;
@@ -268,24 +268,6 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "65535",
         Kind::Integer { min: 0, max: 0xffff, field: Number::U16(|job| &mut job.spdk.apptag_mask) },
         "Which bits of the application tag are checked, as in fio. Needs `pi_chk` with `APPTAG`.",
-    ),
-    entry(
-        SPDK,
-        "hot_remove",
-        &[],
-        "\"fail\"",
-        Kind::Choice {
-            choices: &[choice("fail", &[]), choice("wait", &[])],
-            set: |job, word| {
-                job.spdk.hot_remove = if word == "wait" { HotRemove::Wait } else { HotRemove::Fail }
-            },
-            get: |job| match job.spdk.hot_remove {
-                HotRemove::Fail => "fail",
-                HotRemove::Wait => "wait",
-            },
-        },
-        "What a controller that disappears means: with `fail` its I/O fails and the worker ends, with \
-         `wait` the worker waits until the same controller, known by its serial number, is back.",
     ),
     entry(
         SPDK,
