@@ -14,6 +14,7 @@ use crate::base::host::claims::{self, Claims};
 use crate::base::host::nvme::{self, Controller, PciController};
 use crate::base::host::{Sysfs, printable, target};
 use crate::base::units::format_size;
+use crate::engine;
 use crate::report::device;
 
 use told::Told;
@@ -80,7 +81,7 @@ fn contents(sysfs: &Sysfs, device: &BlockDevice) -> (Option<String>, Option<Stri
 /// # Errors
 /// If sysfs or the mount table cannot be read.
 pub fn table() -> io::Result<String> {
-    Ok(gather(&Sysfs::default())?.table())
+    Ok(look()?.table())
 }
 
 /// The devices of this machine as JSON, for programs.
@@ -88,7 +89,18 @@ pub fn table() -> io::Result<String> {
 /// # Errors
 /// If sysfs or the mount table cannot be read.
 pub fn json() -> io::Result<Value> {
-    Ok(gather(&Sysfs::default())?.json())
+    Ok(look()?.json())
+}
+
+/// This machine, with what controllers say that user space drives.
+fn look() -> io::Result<Inventory> {
+    let sysfs = Sysfs::default();
+    let mut found = gather(&sysfs)?;
+    let told = found.pci.iter().filter_map(|pci| Told::by_user_space(&sysfs, pci));
+    let told: Vec<Told> = told.collect();
+    found.told.extend(told);
+    engine::shut_down(false);
+    Ok(found)
 }
 
 impl Inventory {
@@ -165,7 +177,12 @@ impl Inventory {
                 table.note(&identity(controller));
             }
             pci.link.iter().for_each(|link| table.note(&device::link(link)));
-            self.told_by(pci.controller.as_deref()).iter().for_each(|note| table.note(note));
+            let name = pci.controller.as_deref().unwrap_or(&pci.bdf);
+            if pci.controller.is_none() {
+                let told = self.told.iter().find(|told| told.name == pci.bdf);
+                told.and_then(Told::identity).iter().for_each(|identity| table.note(identity));
+            }
+            self.told_by(Some(name)).iter().for_each(|note| table.note(note));
         }
         table.text()
     }
@@ -218,13 +235,18 @@ impl Inventory {
             .pci
             .iter()
             .map(|p| {
-                json!({
+                let mut value = json!({
                     "address": p.bdf, "vendor_id": format!("{:04x}", p.vendor),
                     "device_id": format!("{:04x}", p.device), "driver": p.driver,
                     "numa_node": p.numa_node, "iommu_group": p.iommu_group,
                     "controller": p.controller, "namespaces": p.namespaces,
                     "pcie_link": p.link.as_ref().map(device::link_object),
-                })
+                });
+                let told = self.told.iter().find(|told| told.name == p.bdf);
+                if let (Some(told), Value::Object(object)) = (told, &mut value) {
+                    told.add_to(object);
+                }
+                value
             })
             .collect();
         json!({ "block_devices": devices, "nvme_controllers": controllers, "nvme_pci_devices": pci })

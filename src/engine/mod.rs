@@ -23,7 +23,7 @@ pub mod spdk;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::base::nvme::DeviceFacts;
+use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
 use crate::base::sim::SimOptions;
 use crate::base::spdk::SpdkOptions;
 use crate::base::{Op, Status};
@@ -88,6 +88,22 @@ pub fn libraries() -> Vec<String> {
         #[cfg(feature = "spdk")]
         spdk_sys::version().to_owned(),
     ]
+}
+
+/// What a PCIe controller that user space drives says of itself, with its active namespaces; `None` in a
+/// build that drives none.
+///
+/// # Errors
+/// Why it could not be asked.
+#[must_use]
+pub fn ask_controller(bdf: &str) -> Option<Result<(ControllerFacts, Vec<NamespaceFacts>), String>> {
+    #[cfg(feature = "spdk")]
+    return Some(spdk::ask_controller(bdf).map_err(|error| error.to_string()));
+    #[cfg(not(feature = "spdk"))]
+    {
+        let _ = bdf;
+        None
+    }
 }
 
 /// The run is over: engines let go of what they hold beyond their targets' time. `quietly`: devices are

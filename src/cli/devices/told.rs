@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::base::host::nvme::Controller;
+use crate::base::host::nvme::{Controller, PciController};
+use crate::base::host::userspace::{self, UserDriver};
 use crate::base::host::{Sysfs, nvme_admin};
 use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
 use crate::base::units::format_size;
+use crate::engine;
 use crate::report::device;
 
 /// What one controller said when it was asked.
@@ -24,6 +26,29 @@ impl Told {
     /// Asks it; a controller that does not answer is not waited for.
     pub(super) fn by(sysfs: &Sysfs, controller: &Controller) -> Told {
         Told { name: controller.name.clone(), answer: nvme_admin::inventory(sysfs, controller) }
+    }
+
+    /// Asks a controller that user space drives: by the engine that can, unless another program has it.
+    /// `None` where this build has no such engine, or the kernel or nobody drives it.
+    pub(super) fn by_user_space(sysfs: &Sysfs, pci: &PciController) -> Option<Told> {
+        UserDriver::from_name(pci.driver.as_deref()?)?;
+        let name = pci.bdf.clone();
+        let others = userspace::users(sysfs, pci);
+        if let Some(other) = others.first() {
+            return Some(Told { name, answer: Err(format!("another program drives it: {other}")) });
+        }
+        let named = |namespaces: Vec<NamespaceFacts>| {
+            namespaces.into_iter().map(|one| (format!("ns={}", one.nsid), one)).collect()
+        };
+        let answer = engine::ask_controller(&name)?;
+        Some(Told { name, answer: answer.map(|(controller, all)| (controller, named(all))) })
+    }
+
+    /// Model, serial number and firmware, where the kernel does not say them.
+    pub(super) fn identity(&self) -> Option<String> {
+        let (controller, _) = self.answer.as_ref().ok()?;
+        let firmware = format!("firmware {}", controller.firmware);
+        Some(format!("{}, serial {}, {firmware}", controller.model, controller.serial))
     }
 
     /// For people: a line for the controller, one for each namespace.

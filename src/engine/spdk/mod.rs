@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use crate::base::Status;
 use crate::base::host::{self, Sysfs};
-use crate::base::nvme::{self, Admin, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE};
-use crate::base::spdk::WriteMode;
+use crate::base::nvme::{
+    self, Admin, ControllerFacts, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE, NamespaceFacts,
+};
+use crate::base::spdk::{SpdkOptions, WriteMode};
 use crate::base::transport_id::{Transport, TransportId};
 
 use super::{
@@ -225,6 +227,26 @@ impl Spdk {
             errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
         })
     }
+}
+
+/// What a PCIe controller says of itself, and its active namespaces.
+///
+/// # Errors
+/// If it cannot be attached or does not answer.
+pub fn ask_controller(bdf: &str) -> Result<(ControllerFacts, Vec<NamespaceFacts>), EngineError> {
+    let id = TransportId::parse(bdf).map_err(EngineError::new)?;
+    let lease = session::lease(&id, &SpdkOptions::default())?;
+    let channel = Channel(&lease.0.controller);
+    let count = lease.0.controller.info().namespaces;
+    let mut namespaces = Vec::new();
+    let mut facts = ControllerFacts::parse(&channel.identify_controller().map_err(EngineError::new)?);
+    facts.write_cache_enabled =
+        channel.get_feature(FEATURE_VOLATILE_WRITE_CACHE).ok().map(|value| value & 1 == 1);
+    for nsid in (1..=count).filter(|&nsid| lease.0.controller.namespace(nsid).is_some()) {
+        let raw = channel.identify_namespace(nsid).map_err(EngineError::new)?;
+        namespaces.push(NamespaceFacts::parse(nsid, &raw));
+    }
+    Ok((facts, namespaces))
 }
 
 /// What the namespace is known by.

@@ -19,10 +19,10 @@ use crate::engine::EngineError;
 
 use super::{events, leftovers};
 
-/// How often admin queues are polled.
-const TICK: Duration = Duration::from_millis(10);
+/// How often admin queues are polled: seldom, as each time may take a processor from a reactor.
+const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two looks at a controller's registers.
-const LOOK_EVERY: u32 = 10;
+const LOOK_EVERY: u32 = 2;
 /// CSTS of a controller that is not there any more.
 const NOBODY: u32 = u32::MAX;
 /// CSTS.CFS (NVMe Base 2.0, 3.1.3.6).
