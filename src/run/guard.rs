@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
+use crate::base::host::claims::Claim;
 use crate::base::host::target::{Namespace, RefusalKind, TargetKind, check_namespace};
-use crate::base::host::{Consent, Guard, Refusal, Sysfs, WriteOptions, userspace};
+use crate::base::host::{Consent, Guard, Refusal, Sysfs, WriteOptions, nvme, userspace};
+use crate::base::nvme::ControllerFacts;
 use crate::base::transport_id::{Transport, TransportId};
 use crate::engine::EngineError;
 
@@ -130,10 +132,38 @@ fn namespaces(
             serial: controller.map_or("", |controller| &controller.serial),
             size_bytes: fact.size_bytes,
         };
+        if let Some(refusal) = controller.and_then(|controller| other_ports(controller, namespace.name)) {
+            answers.push(Err(refusal));
+            continue;
+        }
         let mut read_at = |offset: u64, into: &mut [u8]| reader.read_at(target, offset, into);
         answers.push(check_namespace(&namespace, options, &mut read_at));
     }
     Ok(answers)
+}
+
+/// The kernel may have another port of the same drive, and somebody may use it there.
+fn other_ports(controller: &ControllerFacts, name: &str) -> Option<Refusal> {
+    let sysfs = Sysfs::default();
+    let same = |found: &nvme::Controller| {
+        found.serial.as_deref() == Some(&*controller.serial)
+            && found.model.as_deref() == Some(&*controller.model)
+    };
+    let ports: Vec<String> =
+        nvme::controllers(&sysfs).into_iter().filter(same).map(|found| found.name).collect();
+    let of_kernel = nvme::pci_controllers(&sysfs);
+    let used =
+        of_kernel.iter().filter(|pci| pci.controller.as_ref().is_some_and(|name| ports.contains(name)));
+    let claims: Vec<Claim> =
+        used.flat_map(|pci| userspace::kernel_users(&sysfs, pci).unwrap_or_default()).collect();
+    (!claims.is_empty()).then(|| Refusal {
+        kind: RefusalKind::InUse,
+        target: name.to_owned(),
+        reasons: claims.iter().map(|claim| claim.sentence.clone()).collect(),
+        advice: "The kernel has another port of the same drive. End that use, or choose another drive."
+            .to_owned(),
+        claims,
+    })
 }
 
 /// A file that is empty or new, and a sink such as /dev/null, lose nothing.
