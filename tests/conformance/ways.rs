@@ -95,11 +95,6 @@ pub fn variants(name: &str) -> Vec<(&'static str, EngineOptions)> {
         }
         Psync::NAME => vec![("plain", plain), ("direct", direct)],
         SPDK => {
-            let mut plain = plain;
-            if !MADE_UP {
-                // In one piece from the start: a target of vfio-user takes 16 pieces, and checks leak on purpose.
-                plain.spdk.mem_size_mb = Some(256);
-            }
             let mut eager = EngineOptions { dsync: true, ..plain.clone() };
             eager.spdk.delay_cmd_submit = false;
             let mut narrow = plain.clone();
