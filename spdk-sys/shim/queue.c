@@ -183,7 +183,8 @@ fill_sizes(const struct fs_queue_options *options, const struct fs_path *path,
 			entries = opts->io_queue_size;
 		}
 	}
-	if (!fs_is_fabric(path->ctrlr) && entries > limit) {
+	/* A controller on a fabric refuses to connect a queue that is longer. */
+	if (entries > limit) {
 		entries = limit;
 	}
 	opts->io_queue_size = (uint32_t)entries;

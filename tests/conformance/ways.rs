@@ -4,19 +4,67 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use fio_spdk::base::Op;
 use fio_spdk::engine::{Engine, EngineOptions, Null, Psync, SPDK, Sim, Targets};
 
-use super::BLOCK;
+use super::{BLOCK, Hand, open};
+
+/// Where a program with the real SPDK finds two namespaces of at least 256 blocks of 4096 bytes, whose
+/// beginning is overwritten: transport ids with a `;` in between.
+pub const REAL: &str = "FIO_SPDK_TEST_TARGETS";
 
 thread_local! {
     /// A check has a thread of its own, and comes by all shapes in the same order each time.
     static TURN: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Whether SPDK is the one in memory.
+pub const MADE_UP: bool = cfg!(feature = "spdk-fake");
+
+fn real() -> Vec<PathBuf> {
+    let text = std::env::var(REAL).unwrap_or_default();
+    text.split(';').map(str::trim).filter(|id| !id.is_empty()).map(PathBuf::from).collect()
+}
+
+/// Why the engine has nothing to be tried on.
+pub fn missing<E: Engine>() -> Option<String> {
+    let wanting = E::TARGETS == Targets::Namespaces && !MADE_UP && real().len() < 2;
+    wanting.then(|| format!("two namespaces in {REAL} are missing"))
+}
+
+/// The real namespaces, with zeros in their first `blocks` blocks.
+fn zeroed<E: Engine>(count: usize, blocks: u64, options: &EngineOptions) -> Vec<PathBuf> {
+    let mut paths = real();
+    paths.truncate(count);
+    let at_once = 4 * BLOCK;
+    for path in &paths {
+        let engine = open::<E>(std::slice::from_ref(path), options).unwrap();
+        let mut hand = Hand::new(&engine, 1, 1).unwrap();
+        for offset in (0..blocks * u64::from(BLOCK)).step_by(at_once as usize) {
+            assert_eq!(hand.with_byte(Op::Write, offset, at_once, 0).0, 0, "{}", path.display());
+        }
+    }
+    paths
+}
+
+/// A namespace that a controller at `path` does not have, and a controller that is not there.
+pub fn absent(path: &Path) -> [String; 2] {
+    if MADE_UP {
+        return ["trtype=VFIOUSER traddr=/missing ns=1", "trtype=VFIOUSER traddr=/there ns=2"]
+            .map(str::to_owned);
+    }
+    let path = path.to_string_lossy();
+    let controller = path.split(" ns=").next().unwrap_or_default();
+    ["trtype=VFIOUSER traddr=/missing ns=1".to_owned(), format!("{controller} ns=99")]
+}
+
 /// Names for `count` targets of `blocks` blocks that hold zeros: files in `dir`, or namespaces of a
 /// controller that nobody has used before.
-pub fn targets<E: Engine>(dir: &Path, count: usize, blocks: u64) -> Vec<PathBuf> {
+pub fn targets<E: Engine>(dir: &Path, count: usize, blocks: u64, options: &EngineOptions) -> Vec<PathBuf> {
     static CONTROLLERS: AtomicU32 = AtomicU32::new(0);
+    if E::TARGETS == Targets::Namespaces && !MADE_UP {
+        return zeroed::<E>(count, blocks, options);
+    }
     if E::TARGETS == Targets::Namespaces {
         let number = CONTROLLERS.fetch_add(1, Ordering::Relaxed);
         let shapes = ["", ",lba4096,xfer8192", ",lba4096,md8,pi1", ",md16,ext,pi1,pifirst"];

@@ -27,6 +27,9 @@ const LOOK_EVERY: u32 = 2;
 const NOBODY: u32 = u32::MAX;
 /// CSTS.CFS (NVMe Base 2.0, 3.1.3.6).
 const FATAL: u32 = 2;
+/// What is taken at once for vfio-user. A target maps 16 pieces of memory at most, and while SPDK tells it of
+/// a new one, nobody else may talk to it (24.01 has no lock there): memory had better not grow.
+const VFIO_USER_MB: u32 = 256;
 /// Lines of SPDK's log that an error quotes at most.
 const MOST_LINES: usize = 6;
 
@@ -260,7 +263,8 @@ fn start(first: &TransportId, options: &SpdkOptions) -> Result<Session, String> 
         Some(cpu) => cpu,
         None => usable.first().copied().unwrap_or(0),
     };
-    let no_huge = first.trtype == Transport::Tcp && !has_hugepages();
+    let no_huge = first.trtype == Transport::Tcp && free_hugepages_mb() == 0;
+    let vfio_user = first.trtype == Transport::VfioUser;
     let environment = Environment {
         core,
         huge_dir: options.huge_dir.as_deref().and_then(|dir| CString::new(dir).ok()),
@@ -268,8 +272,10 @@ fn start(first: &TransportId, options: &SpdkOptions) -> Result<Session, String> 
             IovaMode::Pa => c"pa".to_owned(),
             IovaMode::Va => c"va".to_owned(),
         }),
-        mem_size_mb: options.mem_size_mb,
-        single_segment: options.mem_single_seg || first.trtype == Transport::VfioUser,
+        mem_size_mb: options
+            .mem_size_mb
+            .or((vfio_user && free_hugepages_mb() >= VFIO_USER_MB).then_some(VFIO_USER_MB)),
+        single_segment: options.mem_single_seg || vfio_user,
         no_huge,
         no_pci: !std::path::Path::new("/sys/bus/pci/devices").exists(),
     };
@@ -402,9 +408,15 @@ fn raw_options(options: &SpdkOptions, hostnqn: Option<&CString>) -> fs_ctrlr_opt
     }
 }
 
-fn has_hugepages() -> bool {
+/// Free memory in hugepages of the default size.
+fn free_hugepages_mb() -> u32 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    text.lines().any(|line| line.starts_with("HugePages_Free:") && !line.ends_with(" 0"))
+    let number = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse::<u32>().ok()
+    };
+    let (pages, kib) = (number("HugePages_Free:").unwrap_or(0), number("Hugepagesize:").unwrap_or(0));
+    pages.saturating_mul(kib) / 1024
 }
 
 /// What the kernel says of them, for an error.
