@@ -21,6 +21,7 @@ thread_local! {
 /// Whether SPDK is the one in memory.
 pub const MADE_UP: bool = cfg!(feature = "spdk-fake");
 
+#[allow(clippy::disallowed_methods, reason = "a test's own command line is for the names of tests")]
 fn real() -> Vec<PathBuf> {
     let text = std::env::var(REAL).unwrap_or_default();
     text.split(';').map(str::trim).filter(|id| !id.is_empty()).map(PathBuf::from).collect()
