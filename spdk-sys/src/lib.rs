@@ -1,7 +1,7 @@
 //! SPDK's NVMe driver for fio-spdk, behind a small C header of our own (`shim/fio_spdk.h`).
 //!
-//! No type and no callback of SPDK's is seen here. [`bindings`] is what bindgen makes of our header;
-//! around it stand three handles: [`Environment`], [`Controller`] and [`Queue`]. Without the feature
+//! No type and no callback of SPDK's is seen here. `bindings` is what bindgen makes of our header;
+//! around it stand three handles: `Environment`, `Controller` and `Queue`. Without the feature
 //! `link` the crate is empty.
 
 #![cfg(feature = "link")]

@@ -53,12 +53,11 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// What the device says; `None` if it does not answer any more.
     fn facts(&self) -> Option<DeviceFacts> {
-        let answers = || !self.held.is_gone() && !self.held.controller.health().failed;
-        if !answers() {
+        if !self.held.answers() {
             return None;
         }
         let mut facts = DeviceFacts::collect(&Channel(&self.held.controller), self.nsid).ok()?;
-        if !answers() {
+        if !self.held.answers() {
             // Half of it is from before it died.
             return None;
         }

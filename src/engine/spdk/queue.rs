@@ -13,7 +13,7 @@ use crate::engine::{
 };
 
 use super::Namespace;
-use super::session::Held;
+use super::session::{self, Held};
 
 /// No command: the target is not open for it.
 const FORBIDDEN: u32 = u32::MAX;
@@ -74,11 +74,19 @@ impl SpdkQueue {
             }
             pairs.add(Arc::clone(&namespace.held.controller), namespace.nsid).map_err(|errno| {
                 let advice = match errno {
-                    libc::EAGAIN => ": the controller has no queue left; lower numjobs, or ask for more with num_io_queues",
-                    libc::ENOMEM => ": not enough hugepage memory; lower iodepth, bs or numjobs, or reserve more",
+                    libc::EAGAIN => {
+                        ": has the controller a queue left? Lower numjobs, or ask for more with num_io_queues"
+                    }
+                    libc::ENOMEM => {
+                        ": not enough hugepage memory; lower iodepth, bs or numjobs, or reserve more"
+                    }
                     _ => "",
                 };
-                trouble(&format!("make a queue pair on {name}"), errno, advice)
+                trouble(
+                    &format!("make a queue pair on {name}"),
+                    errno,
+                    &format!("{}{advice}", session::said()),
+                )
             })?;
             let entries = pairs.entries(target);
             // A full ring holds one less than it has entries (NVMe Base 2.0, 3.3.1.5).
@@ -192,6 +200,10 @@ impl SpdkQueue {
     #[cold]
     fn death(&mut self, errno: i32) -> QueueError {
         self.ready = self.pairs.done().len() as u32;
+        // Of several nobody knows here which one it was.
+        if let [held] = &*self.controllers {
+            held.lost_queue();
+        }
         let gone = errno == libc::ENXIO || self.controllers.iter().any(|held| held.is_gone());
         QueueError { status: Status::from_errno(if gone { libc::ENODEV } else { errno }) }
     }

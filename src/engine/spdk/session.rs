@@ -45,6 +45,8 @@ pub(super) struct Held {
     /// Engines that use it.
     users: AtomicUsize,
     gone: AtomicBool,
+    /// A queue pair of it has died.
+    has_lost: AtomicBool,
     timeouts_told: AtomicU64,
     notes: Mutex<Vec<String>>,
     /// Held by whoever looks after it.
@@ -76,6 +78,22 @@ impl Held {
             ));
         }
         notes
+    }
+
+    /// One of its queue pairs has died: told once, and what the controller says from now on is no
+    /// measure of the run.
+    #[cold]
+    pub(super) fn lost_queue(&self) {
+        if !self.has_lost.swap(true, Ordering::AcqRel) {
+            self.note(
+                "a queue pair has died: the controller does not answer any more, or the connection ended",
+            );
+        }
+    }
+
+    /// Whether it can still be asked.
+    pub(super) fn answers(&self) -> bool {
+        !self.is_gone() && !self.has_lost.load(Ordering::Acquire) && !self.controller.health().failed
     }
 
     fn note(&self, text: &str) {
@@ -184,7 +202,7 @@ pub(super) fn lease(id: &TransportId, options: &SpdkOptions) -> Result<Lease, En
     let mut controllers = lock(&session.controllers);
     if let Some(at) = controllers.iter().position(|held| held.id == name) {
         let held = &controllers[at];
-        let same = held.options == wanted && !held.is_gone();
+        let same = held.options == wanted && held.answers();
         if !same && held.users.load(Ordering::Acquire) > 0 {
             return Err(EngineError::new(format!(
                 "{name} is in use with other options: jobs that run together on one controller say the same of \
@@ -221,6 +239,7 @@ fn attach(id: &TransportId, name: String, options: SpdkOptions) -> Result<Held, 
         reaches_memory: !id.trtype.is_fabric(),
         users: AtomicUsize::new(1),
         gone: AtomicBool::new(false),
+        has_lost: AtomicBool::new(false),
         timeouts_told: AtomicU64::new(0),
         notes: Mutex::default(),
         tending: Mutex::default(),
@@ -228,7 +247,7 @@ fn attach(id: &TransportId, name: String, options: SpdkOptions) -> Result<Held, 
 }
 
 /// What SPDK has logged, for the end of a sentence.
-fn said() -> String {
+pub(super) fn said() -> String {
     let log = spdk_sys::take_log();
     let mut seen = BTreeSet::new();
     let lines = log.lines().map(str::trim).filter(|line| !line.is_empty() && seen.insert(line.to_owned()));
@@ -304,7 +323,7 @@ fn start(first: &TransportId, options: &SpdkOptions) -> Result<Session, String> 
         Ok(Err(errno)) => Err(format!(
             "cannot start SPDK: {}{}\n  it needs root, and hugepages on a mounted hugetlbfs (now: {}): \
              `sudo fio-spdk devices bind` reserves them, or `echo 1024 > /proc/sys/vm/nr_hugepages`",
-            Status::from_errno(errno),
+            std::io::Error::from_raw_os_error(errno),
             said(),
             hugepages()
         )),
