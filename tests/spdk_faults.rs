@@ -394,3 +394,26 @@ fn the_program_writes_and_verifies_through_spdk() {
     let absent = "--filename=trtype=VFIOUSER traddr=/missing ns=1";
     lab.run(&["verify.toml", absent]).expect(4).says("there is no such controller");
 }
+
+#[test]
+fn after_a_trigger_the_drive_is_not_told_to_shut_down() {
+    // The notification makes a drive store its cache: the cut would lose less than it may.
+    let id = |number: u32| format!("trtype=PCIe traddr=0000:0b:0{number}.0 ns=1");
+    let folder = tempfile::tempdir().unwrap();
+    let toml = |id: &str, more: &str| {
+        format!(
+            "[[job]]\nioengine = \"spdk\"\nfilename = \"{id}\"\nrw = \"randwrite\"\nbs = \"4k\"\nsize = \"1m\"\n\
+             iodepth = 8\nverify = \"crc32c\"\nstate_dir = \"{}\"\n{more}",
+            folder.path().display()
+        )
+    };
+    for (number, more, shutdowns) in
+        [(1, "", 1), (2, "runtime = \"60s\"\ntime_based = true\ntrigger = \"true\"\ntrigger_ios = 500\n", 0)]
+    {
+        let _alone = alone();
+        let report = execute(&toml(&id(number), more));
+        assert_eq!(report.trigger.is_some(), shutdowns == 0, "{:?}", report.notes);
+        let drive = Drive::at(controller(&id(number))).unwrap();
+        assert_eq!(drive.get(Knob::Shutdowns), shutdowns, "{more}");
+    }
+}
