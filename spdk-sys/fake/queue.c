@@ -137,28 +137,6 @@ spdk_nvme_ctrlr_free_io_qpair(struct spdk_nvme_qpair *qpair)
 	return 0;
 }
 
-int
-spdk_nvme_ctrlr_reconnect_io_qpair(struct spdk_nvme_qpair *qpair)
-{
-	struct spdk_nvme_ctrlr *ctrlr = qpair->ctrlr;
-	int rc = 0;
-
-	pthread_mutex_lock(&ctrlr->drive->lock);
-	if (ctrlr->resetting) {
-		rc = -EAGAIN;
-	} else if (ctrlr->failed) {
-		rc = -ENXIO;
-	} else if (!qpair->connected && ctrlr->drive->knobs[FAKE_DEATH] != FAKE_ALIVE) {
-		rc = -EAGAIN;
-	} else if (!qpair->connected) {
-		/* What was in flight is lost. */
-		fake_complete_all(qpair, ABORTED_QUEUE_DELETED);
-		qpair->connected = true;
-	}
-	pthread_mutex_unlock(&ctrlr->drive->lock);
-	return rc;
-}
-
 /* Makes submitted commands visible to the device, as far as its queue has room: a full ring has one
  * entry free. */
 static void
