@@ -2,7 +2,10 @@
 
 use super::diagnostic::{Issue, Place};
 use super::options::OPTIONS;
-use super::spec::{ContentSpec, ContinueOn, CpusPolicy, Fallocate, IoUringSpec, JobSpec, SyncMode};
+use super::spec::{
+    CommandsSpec, ContentSpec, ContinueOn, CpusPolicy, Fallocate, FilesSpec, HostSpec, IoUringSpec, JobSpec,
+    LogsSpec, MeasuringSpec, OrderSpec, PaceSpec, PlacesSpec, ReplaySpec, SyncMode,
+};
 use super::table::{explain_unknown, find, index_of};
 use super::value::Value;
 use super::{checks, shapes, spdk};
@@ -258,15 +261,7 @@ fn unfinished() -> JobSpec {
         stonewall: false,
         group_reporting: false,
         new_group: false,
-        content: ContentSpec {
-            zero_buffers: false,
-            refill_buffers: false,
-            scramble_buffers: true,
-            buffer_pattern: None,
-            compress_percentage: 0,
-            compress_chunk: 512,
-            dedupe_percentage: 0,
-        },
+        content: ContentSpec::default(),
         continue_on_error: ContinueOn::default(),
         fill_device: false,
         allow_mounted_write: false,
@@ -280,15 +275,18 @@ fn unfinished() -> JobSpec {
         writefua: false,
         serialize_overlap: false,
         reap_timeout_ns: 300 * crate::base::units::SECOND_NS,
-        io_uring: IoUringSpec {
-            hipri: false,
-            sqthread_poll: false,
-            sqthread_poll_cpu: None,
-            fixedbufs: true,
-            registerfiles: true,
-        },
+        io_uring: IoUringSpec::default(),
         sim: SimOptions::default(),
         spdk: SpdkOptions::default(),
+        pace: PaceSpec::default(),
+        order: OrderSpec::default(),
+        host: HostSpec::default(),
+        files: FilesSpec::default(),
+        logs: LogsSpec::default(),
+        replay: ReplaySpec::default(),
+        measuring: MeasuringSpec::default(),
+        places: PlacesSpec::default(),
+        commands: CommandsSpec::default(),
         options: Vec::new(),
     }
 }

@@ -2,9 +2,9 @@
 
 use super::diagnostic::nearest;
 use super::kind::Kind;
-use super::options::OPTIONS;
+use super::options::{OPTIONS, REFUSED};
 use super::spec::JobSpec;
-use super::unsupported::{FIO_ONLY, NOTES};
+use super::unsupported::{NOTES, not_yet};
 
 /// An option of job files and of the command line: everything that is known about it.
 #[derive(Clone, Copy)]
@@ -77,10 +77,11 @@ pub(crate) fn index_of(name: &str) -> usize {
 
 /// What to say of a name that is not in the table: the message, and what may help.
 pub(crate) fn explain_unknown(name: &str) -> (String, Option<String>) {
-    if let Some((_, note)) = NOTES.iter().find(|(noted, _)| *noted == name) {
+    let mut noted = NOTES.iter().chain(REFUSED.into_iter().flatten());
+    if let Some((_, note)) = noted.find(|(noted, _)| *noted == name) {
         return (format!("`{name}` is not an option here"), Some((*note).to_owned()));
     }
-    if FIO_ONLY.contains(&name) {
+    if not_yet().any(|known| known == name) {
         return (format!("`{name}` is an option of fio that this version does not support yet"), None);
     }
     let message = format!("unknown option `{name}`");
@@ -88,7 +89,7 @@ pub(crate) fn explain_unknown(name: &str) -> (String, Option<String>) {
     if let Some(near) = nearest(name, known) {
         return (message, Some(format!("did you mean `{near}`?")));
     }
-    let help = nearest(name, FIO_ONLY.iter().copied()).map(|near| {
+    let help = nearest(name, not_yet()).map(|near| {
         format!("if you mean `{near}`: that is an option of fio that this version does not support yet")
     });
     (message, help)

@@ -4,8 +4,8 @@ mod campaign;
 mod round_trip;
 mod verify;
 
-use super::options::OPTIONS;
-use super::unsupported::{FIO_ONLY, NOTES};
+use super::options::{OPTIONS, REFUSED};
+use super::unsupported::NOTES;
 use super::{Diagnostics, JobSpec, OptionDef, parse};
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix, Zone};
@@ -42,12 +42,10 @@ fn over(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn every_name_stands_for_one_option() {
     let mut names: Vec<&str> = OPTIONS.iter().flat_map(OptionDef::names).collect();
-    names.extend(FIO_ONLY);
-    names.extend(NOTES.iter().map(|(name, _)| name));
+    names.extend(NOTES.iter().chain(REFUSED.into_iter().flatten()).map(|(name, _)| name));
     names.sort_unstable();
     let before = names.len();
     names.dedup();
-    // `buffered` is an option of fio with a better answer than "not yet".
     assert_eq!(names.len(), before);
 }
 

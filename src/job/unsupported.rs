@@ -1,9 +1,21 @@
 //! Names that fio knows and this version does not, so that they are refused in other words than a
 //! misspelt one.
 
-/// Options of fio and of its io_uring engine that are not in the table yet. Take a name out when
-/// its option comes in.
-pub(crate) const FIO_ONLY: &[&str] = &[
+use super::options::REFUSED;
+use super::table::find;
+
+/// Options of fio that nothing was decided about yet.
+pub(crate) fn not_yet() -> impl Iterator<Item = &'static str> {
+    let settled = |name: &str| {
+        find(name).is_some()
+            || REFUSED.into_iter().flatten().chain(NOTES).any(|(refused, _)| *refused == name)
+    };
+    FIO_ONLY.iter().copied().filter(move |name| !settled(name))
+}
+
+/// Options of fio and of its io_uring engine; those that are in the table meanwhile, or refused for good,
+/// do not count.
+const FIO_ONLY: &[&str] = &[
     "allow_file_create",
     "atomic",
     "block_error_percentiles",

@@ -1,7 +1,16 @@
 //! The options, one entry each. A new option is an entry here or in a file below `options`, its
 //! field in [`JobSpec`](super::JobSpec), and the place that obeys it.
 
+mod commands;
 mod cut;
+mod files;
+mod host;
+mod logs;
+mod measuring;
+mod order;
+mod pace;
+mod places;
+mod replay;
 mod spdk;
 mod verify;
 
@@ -49,15 +58,49 @@ const fn entry(
 }
 
 /// The sections in the order of the reference.
-const PARTS: [&[OptionDef]; 5] = [GENERAL, verify::OPTIONS, cut::OPTIONS, OF_ENGINES, spdk::OPTIONS];
+const PARTS: [&[OptionDef]; 14] = [
+    GENERAL,
+    pace::OPTIONS,
+    order::OPTIONS,
+    host::OPTIONS,
+    files::OPTIONS,
+    logs::OPTIONS,
+    replay::OPTIONS,
+    measuring::OPTIONS,
+    places::OPTIONS,
+    commands::OPTIONS,
+    verify::OPTIONS,
+    cut::OPTIONS,
+    OF_ENGINES,
+    spdk::OPTIONS,
+];
 
-const COUNT: usize =
-    GENERAL.len() + verify::OPTIONS.len() + cut::OPTIONS.len() + OF_ENGINES.len() + spdk::OPTIONS.len();
+/// Options of fio that are refused for good, and why: what the parts say, and what belongs to none of them.
+pub(crate) const REFUSED: [&[(&str, &str)]; 9] = [
+    pace::REFUSED,
+    order::REFUSED,
+    host::REFUSED,
+    files::REFUSED,
+    logs::REFUSED,
+    replay::REFUSED,
+    measuring::REFUSED,
+    places::REFUSED,
+    commands::REFUSED,
+];
+
+const COUNT: usize = {
+    let (mut part, mut count) = (0, 0);
+    while part < PARTS.len() {
+        count += PARTS[part].len();
+        part += 1;
+    }
+    count
+};
 
 /// The option table: the parts one after the other.
 pub(crate) static OPTIONS: &[OptionDef] = &joined(PARTS);
 
-const fn joined(parts: [&[OptionDef]; 5]) -> [OptionDef; COUNT] {
+const fn joined(parts: [&[OptionDef]; 14]) -> [OptionDef; COUNT] {
     let mut all = [GENERAL[0]; COUNT];
     let (mut part, mut index, mut filled) = (0, 0, 0);
     while part < parts.len() {

@@ -1,5 +1,15 @@
 //! A job after parsing: every option resolved and range-checked, units gone, defaults in place.
 
+mod commands;
+mod files;
+mod host;
+mod logs;
+mod measuring;
+mod order;
+mod pace;
+mod places;
+mod replay;
+
 use std::path::PathBuf;
 
 use crate::base::PerOp;
@@ -8,6 +18,16 @@ use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::sim::SimOptions;
 use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
+
+pub use commands::CommandsSpec;
+pub use files::FilesSpec;
+pub use host::HostSpec;
+pub use logs::LogsSpec;
+pub use measuring::MeasuringSpec;
+pub use order::OrderSpec;
+pub use pace::PaceSpec;
+pub use places::PlacesSpec;
+pub use replay::ReplaySpec;
 
 /// One `[[job]]` with the defaults of `[global]` and the overrides of the command line applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +153,24 @@ pub struct JobSpec {
     pub sim: SimOptions,
     /// Options of SPDK alone.
     pub spdk: SpdkOptions,
+    /// When I/Os are issued: pauses, rates, and what follows from latencies.
+    pub pace: PaceSpec,
+    /// When jobs begin and end, and what ends them.
+    pub order: OrderSpec,
+    /// What a worker asks of the machine: memory, priorities, schedulers, commands before and after.
+    pub host: HostSpec,
+    /// How files are made, chosen, opened and left behind.
+    pub files: FilesSpec,
+    /// What is logged while the job runs, in fio's formats.
+    pub logs: LogsSpec,
+    /// Logs of I/Os: written, and replayed.
+    pub replay: ReplaySpec,
+    /// What is measured, when that is enough, and how it is told.
+    pub measuring: MeasuringSpec,
+    /// Where I/Os go beyond offset, size and distribution.
+    pub places: PlacesSpec,
+    /// What goes along with a command: hints, priorities, atomicity.
+    pub commands: CommandsSpec,
     /// The options that were set, as `(name, value in TOML)`, in table order: what reports embed
     /// so that a result can be run again. A value that is its option's default is left out.
     pub options: Vec<(String, String)>,
@@ -157,6 +195,20 @@ pub struct ContentSpec {
     pub dedupe_percentage: u32,
 }
 
+impl Default for ContentSpec {
+    fn default() -> ContentSpec {
+        ContentSpec {
+            zero_buffers: false,
+            refill_buffers: false,
+            scramble_buffers: true,
+            buffer_pattern: None,
+            compress_percentage: 0,
+            compress_chunk: 512,
+            dedupe_percentage: 0,
+        }
+    }
+}
+
 /// Options that only io_uring understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoUringSpec {
@@ -170,6 +222,18 @@ pub struct IoUringSpec {
     pub fixedbufs: bool,
     /// `registerfiles`: register the files.
     pub registerfiles: bool,
+}
+
+impl Default for IoUringSpec {
+    fn default() -> IoUringSpec {
+        IoUringSpec {
+            hipri: false,
+            sqthread_poll: false,
+            sqthread_poll_cpu: None,
+            fixedbufs: true,
+            registerfiles: true,
+        }
+    }
 }
 
 /// fio's `sync`.

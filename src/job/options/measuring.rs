@@ -1,0 +1,9 @@
+//! What is measured, when that is enough, and how it is told.
+
+use crate::job::table::OptionDef;
+
+/// All of them.
+pub(super) const OPTIONS: &[OptionDef] = &[];
+
+/// Options of fio that are refused, and why.
+pub(super) const REFUSED: &[(&str, &str)] = &[];

@@ -1,0 +1,9 @@
+//! When jobs begin and end, and what ends them.
+
+use crate::job::table::OptionDef;
+
+/// All of them.
+pub(super) const OPTIONS: &[OptionDef] = &[];
+
+/// Options of fio that are refused, and why.
+pub(super) const REFUSED: &[(&str, &str)] = &[];

@@ -1,0 +1,9 @@
+//! Logs of I/Os: written, and replayed.
+
+use crate::job::table::OptionDef;
+
+/// All of them.
+pub(super) const OPTIONS: &[OptionDef] = &[];
+
+/// Options of fio that are refused, and why.
+pub(super) const REFUSED: &[(&str, &str)] = &[];
