@@ -22,7 +22,9 @@ use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
-use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, verification};
+use super::{
+    Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, pace, verification,
+};
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -79,6 +81,7 @@ pub fn run(
     let mut at_work = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
+    let mut flows = pace::Flows::default();
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
@@ -112,8 +115,10 @@ pub fn run(
                 blocking: opened.is_blocking(),
                 clone,
             });
+            let config = plan::worker_config(plan, clone, opened.is_blocking());
             let request = WorkerRequest {
-                config: plan::worker_config(plan, clone, opened.is_blocking()),
+                config,
+                pace: pace::config(plan, clone, config.depth, &mut flows),
                 workload,
                 content: plan::content(&plan.spec),
                 largest_io: plan.largest_io(),
@@ -405,6 +410,9 @@ impl Stage<'_> {
                 }
                 Some((op, status)) => entry.failed(name, op, status),
                 None => {}
+            }
+            if let Some(missed) = &result.missed {
+                entry.missed(name, missed);
             }
             if result.stats.total_ios() == 0 && result.error.is_none() && entry.spec.ramp_time_ns > 0 {
                 outcome.note(format!("{name}: ended within ramp_time, so nothing was counted"));

@@ -42,6 +42,15 @@ impl<Q: Queue> Worker<Q> {
     /// [`prepare`](Self::prepare) where it matters what a buffer holds or what bytes are on their way:
     /// writes, verification and `serialize_overlap`.
     fn prepare_tracked(&mut self, room: u32) {
+        if self.pace.is_some() {
+            return self.prepare_paced(room);
+        }
+        self.prepare_steps(room);
+    }
+
+    /// Prepares up to `room` I/Os, beginning with the one that is held.
+    #[inline]
+    pub(super) fn prepare_steps(&mut self, room: u32) {
         // What is calm stays so while nothing comes back.
         let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
         for _ in 0..room {
@@ -116,13 +125,13 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Whether so many violations wait that nothing new should be issued but their re-reads.
-    fn is_choked(&self) -> bool {
+    pub(super) fn is_choked(&self) -> bool {
         self.verification.as_ref().is_some_and(|verification| verification.is_choked())
     }
 
     /// Prepares a read of the verification, while the workload goes on, if one is due: a violation
     /// that is to be read again, or a write to be read back (`verify_backlog`). True if it did.
-    fn issue_verifying(&mut self) -> bool {
+    pub(super) fn issue_verifying(&mut self) -> bool {
         if self.read_for_verification() {
             return true;
         }
