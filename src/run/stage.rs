@@ -1,5 +1,6 @@
-//! One stage: lays out, opens, starts all workers together, watches them, takes their results.
+//! One stage: lays out, opens, starts the workers, each when it may, watches them, takes their results.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -19,9 +20,13 @@ use crate::stats::WorkerStats;
 use super::assign::{Seat, Thread, assign};
 use super::keeper::{AtWork, Keeper, StageState};
 use super::open_job::{OpenJob, WorkerRequest};
+use super::order::{Lives, Order};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
+use super::starting::{Patience, within};
+use super::status_file::StatusFile;
+use super::stuck::{self, Heartbeats};
 use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, verification};
 
 /// How often signals and the end are looked at.
@@ -36,15 +41,17 @@ const LEAVE_NS: u64 = 1_000_000_000;
 const TAP_TIMEOUT_NS: u64 = 200_000_000;
 
 /// A worker as the watching thread sees it.
-struct Watched {
-    name: String,
-    entry: usize,
+pub struct Watched {
+    pub name: String,
+    pub entry: usize,
     /// Which job of the stage it belongs to.
-    job: usize,
-    opened: Arc<dyn OpenJob>,
+    pub job: usize,
+    pub opened: Arc<dyn OpenJob>,
+    /// Its thread is stuck and was left behind.
+    pub lost: Cell<bool>,
     /// Broken promises, as they are found.
     found: Receiver<Found>,
-    live: Arc<Live>,
+    pub live: Arc<Live>,
     tap: TapHandle,
     /// What it is going to do, if that is known: nanoseconds and bytes.
     runtime_ns: Option<u64>,
@@ -79,16 +86,17 @@ pub fn run(
     let mut at_work = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
+    let mut lives = Lives::new();
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
             continue;
         }
-        at_work.push(Arc::clone(&opened));
+        at_work.push((job, Arc::clone(&opened)));
         let cpus = plan::cpus(plan)?;
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let (tap, handle) = tap();
-            let live = Arc::new(Live::default());
+            let live = lives.make(plan);
             let workload = plan::workload(plan, clone, regions);
             let (finder, found) = verification::channel();
             let run_id = outcome.run_id;
@@ -99,6 +107,7 @@ pub fn run(
                 entry: outcome.entry_for(plan, Arc::clone(&live)),
                 job,
                 opened: Arc::clone(&opened),
+                lost: Cell::new(false),
                 found,
                 live: Arc::clone(&live),
                 tap: handle,
@@ -126,10 +135,11 @@ pub fn run(
     }
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched };
-    stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
+    let stuck = stage.run(makers, outcome, (keeper, kept), lives, options, requests, observer)?;
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
-        at_work.iter().for_each(|opened| devices::look_again(&**opened, outcome));
+        let answering = at_work.iter().filter(|(job, _)| !stuck.contains(job));
+        answering.for_each(|(_, opened)| devices::look_again(&**opened, outcome));
     }
     Ok(())
 }
@@ -159,7 +169,7 @@ fn prepare(
         let hint: &mut u64 = &mut hints[usize::from(region.target)];
         *hint = (*hint).max(region.start + region.bytes);
     }
-    let opened = open_job::open(plan, &hints).map_err(|error| RunError::environment(spec, error))?;
+    let opened = open(plan, hints, requests)?;
     if spec.invalidate {
         opened.invalidate().map_err(|error| RunError::environment(spec, error))?;
     }
@@ -185,6 +195,21 @@ fn prepare(
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
+}
+
+/// Opens the targets; those of the kernel may hang, while drivers of ours have limits of their own.
+fn open(plan: &JobPlan, hints: Vec<u64>, requests: &Requests) -> Result<Arc<dyn OpenJob>, RunError> {
+    let limit_ns = plan.spec.order.start_timeout_ns;
+    let opened = if plan.uses_files() {
+        let own = plan.clone();
+        within(limit_ns, requests, move || open_job::open(&own, &hints)).map_err(|late| {
+            let names: Vec<String> = plan.targets.iter().take(4).map(|t| t.display().to_string()).collect();
+            RunError::environment(&plan.spec, late.say(&format!("opening {}", names.join(", "))))
+        })?
+    } else {
+        open_job::open(plan, &hints)
+    };
+    opened.map_err(|error| RunError::environment(&plan.spec, error))
 }
 
 fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
@@ -226,10 +251,11 @@ impl Stage<'_> {
         mut makers: Vec<Option<Maker>>,
         outcome: &mut Outcome,
         (keeper, kept): (&mut Option<Keeper>, StageState),
+        lives: Lives,
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
-    ) -> Result<(), RunError> {
+    ) -> Result<Vec<usize>, RunError> {
         let (messages_in, messages) = unbounded();
         let mut starts: Vec<Sender<()>> = Vec::new();
         for (number, thread) in self.threads.iter().enumerate() {
@@ -247,20 +273,7 @@ impl Stage<'_> {
                 })?;
         }
         drop(messages_in);
-        for _ in &self.threads {
-            match messages.recv() {
-                Ok(Message::Ready(Ok(notes))) => {
-                    for note in notes {
-                        outcome.note(note);
-                    }
-                }
-                Ok(Message::Ready(Err((worker, why)))) => {
-                    let entry = &outcome.entries[self.watched[worker].entry];
-                    return Err(RunError::environment(&entry.spec, why));
-                }
-                Ok(Message::Ended(_)) | Err(_) => unreachable!("no thread ends before it is started"),
-            }
-        }
+        self.await_ready(&messages, outcome, requests)?;
         let at_work = match keeper.take().map(|keeper| keeper.begin(kept)).transpose() {
             Ok(at_work) => at_work,
             Err(error) => {
@@ -268,14 +281,56 @@ impl Stage<'_> {
                 return Err(RunError::environment(&self.plans[0].spec, why));
             }
         };
+        let order = Order::new(self.plans, &self.watched, &lives, outcome);
         for start in starts {
             // A thread that is ready waits for this.
             let _ = start.send(());
         }
-        self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
+        let keeps = at_work.as_ref();
+        self.watch(&messages, outcome, keeps, order, options, requests, observer);
         self.note_what_happened(outcome);
         *keeper = at_work.and_then(AtWork::end);
+        Ok(self.watched.iter().filter(|worker| worker.lost.get()).map(|worker| worker.job).collect())
+    }
+
+    /// Until every thread has made its workers.
+    fn await_ready(
+        &self,
+        messages: &Receiver<Message>,
+        outcome: &mut Outcome,
+        requests: &Requests,
+    ) -> Result<(), RunError> {
+        let slowest = self.plans.iter().max_by_key(|plan| plan.spec.order.start_timeout_ns);
+        let Some(slowest) = slowest.map(|plan| &plan.spec) else { return Ok(()) };
+        let mut patience = Patience::new(slowest.order.start_timeout_ns, requests);
+        for _ in &self.threads {
+            match patience.wait(messages) {
+                Ok(Some(Message::Ready(Ok(notes)))) => {
+                    for note in notes {
+                        outcome.note(note);
+                    }
+                }
+                Ok(Some(Message::Ready(Err((worker, why))))) => {
+                    let entry = &outcome.entries[self.watched[worker].entry];
+                    return Err(RunError::environment(&entry.spec, why));
+                }
+                Ok(Some(Message::Ended(_)) | None) => unreachable!("no thread ends before it is started"),
+                Err(late) => return Err(RunError::environment(slowest, late.say("making the workers"))),
+            }
+        }
         Ok(())
+    }
+
+    /// A thread is stuck: its workers are left behind.
+    fn leave_behind(&self, thread: usize, outcome: &mut Outcome, now_ns: u64) {
+        for &worker in &self.threads[thread].workers {
+            let own = &self.watched[worker];
+            stuck::leave_behind(own, &self.plans[own.job], outcome, now_ns);
+        }
+    }
+
+    fn workers_of(&self, thread: usize) -> impl Iterator<Item = &Watched> {
+        self.threads[thread].workers.iter().map(|&worker| &self.watched[worker])
     }
 
     /// Until all threads have ended, or a second signal says not to wait for them.
@@ -284,6 +339,7 @@ impl Stage<'_> {
         messages: &Receiver<Message>,
         outcome: &mut Outcome,
         keeper: Option<&AtWork>,
+        mut order: Order,
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -300,8 +356,15 @@ impl Stage<'_> {
         let mut running = self.threads.len();
         let mut leaves = vec![false; self.watched.len()];
         let mut left_ns = None;
+        let mut beats = Heartbeats::new(running, begun_ns);
+        let mut status_file = StatusFile::new(self.plans);
+        order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
             match messages.recv_timeout(TICK) {
+                Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => {
+                    let name = thread_name(&self.threads[ended.thread], &self.watched);
+                    outcome.note(format!("{name}: answered after it had been left behind: not counted"));
+                }
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
                     outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
@@ -312,6 +375,12 @@ impl Stage<'_> {
             }
             self.attend(outcome, &mut leaves);
             let now_ns = clock.now_ns();
+            for thread in beats.look(now_ns, self.plans, |thread| self.workers_of(thread)) {
+                running -= 1;
+                self.leave_behind(thread, outcome, now_ns);
+            }
+            order.tend(self.plans, &self.watched, outcome, observer);
+            status_file.look(requests, observer);
             if now_ns >= next_sample_ns {
                 next_sample_ns = now_ns + SAMPLE_NS;
                 sampler.sample(outcome, now_ns);
@@ -345,6 +414,7 @@ impl Stage<'_> {
             }
         }
         self.attend(outcome, &mut leaves);
+        order.end(self.plans, &self.watched, outcome, observer);
         outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
     }
 
@@ -406,8 +476,11 @@ impl Stage<'_> {
                 Some((op, status)) => entry.failed(name, op, status),
                 None => {}
             }
-            if result.stats.total_ios() == 0 && result.error.is_none() && entry.spec.ramp_time_ns > 0 {
-                outcome.note(format!("{name}: ended within ramp_time, so nothing was counted"));
+            let ramps = entry.spec.ramp_time_ns > 0 || entry.spec.order.ramp_size > 0;
+            let begun = self.watched[worker].live.order.begun_ns().is_some();
+            if result.stats.total_ios() == 0 && result.error.is_none() && ramps && begun {
+                let ramp = if entry.spec.ramp_time_ns > 0 { "ramp_time" } else { "ramp_size" };
+                outcome.note(format!("{name}: ended within {ramp}, so nothing was counted"));
             }
         }
         late.into_iter().for_each(|note| {
@@ -431,13 +504,16 @@ impl Stage<'_> {
     }
 
     fn still_running(&self) -> impl Iterator<Item = &Watched> {
-        self.watched.iter().filter(|worker| worker.live.state() != WorkerState::Done)
+        self.watched.iter().filter(|worker| !worker.has_ended())
     }
 
     /// Statistics of the workers that run: all that they count if they answer, and what they have
     /// published where they wait for their device. What a ramp does is no result.
     fn collect(&self, now_ns: u64) -> Vec<(usize, Box<WorkerStats>)> {
-        let counting = self.still_running().filter(|worker| worker.live.state() != WorkerState::Ramping);
+        let counts = |worker: &&Watched| {
+            !matches!(worker.live.state(), WorkerState::Waiting | WorkerState::Ramping)
+        };
+        let counting = self.still_running().filter(counts);
         let asked: Vec<&Watched> = counting.collect();
         asked.iter().for_each(|worker| worker.tap.ask());
         let clock = Clock::get();
@@ -480,10 +556,13 @@ impl Stage<'_> {
         };
         let (iops, bandwidth) = (rate(&ios, &meter.ios), rate(&bytes, &meter.bytes));
         let elapsed_ns = now_ns.saturating_sub(begun_ns) as f64;
+        let own_ns = |worker: &Watched| {
+            worker.live.order.begun_ns().map_or(0, |own_ns| now_ns.saturating_sub(own_ns)) as f64
+        };
         // Each worker ends by time or by amount, whichever is further along.
         let fraction = |worker: &Watched| -> Option<f64> {
             let moved: u64 = worker.live.bytes.iter().map(|(_, b)| b.load(Relaxed)).sum();
-            let by_time = worker.runtime_ns.map(|ns| elapsed_ns / ns.max(1) as f64);
+            let by_time = worker.runtime_ns.map(|ns| own_ns(worker) / ns.max(1) as f64);
             let by_amount = worker.bytes.map(|bytes| moved as f64 / bytes.max(1) as f64);
             match (by_time, by_amount) {
                 (Some(time), Some(amount)) => Some(time.max(amount)),
@@ -512,7 +591,7 @@ impl Stage<'_> {
 }
 
 /// Counts without latencies, of a worker that does not answer.
-fn published(live: &Live) -> Box<WorkerStats> {
+pub fn published(live: &Live) -> Box<WorkerStats> {
     let mut stats = Box::<WorkerStats>::default();
     for (op, counts) in stats.ops.iter_mut() {
         counts.ios = live.ios.get(op).load(Relaxed);
