@@ -57,7 +57,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             runtime_ns: None,
             continue_on_read: false,
             continue_on_write: false,
-        listed_errors: ListedErrors::default(),
+            listed_errors: ListedErrors::default(),
             fill_device: false,
             serialize: false,
             reap_timeout_ns: u64::MAX,

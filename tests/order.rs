@@ -101,10 +101,11 @@ fn a_job_waits_for_every_clone_of_every_job_of_the_name() {
 
 #[test]
 fn who_waits_for_a_job_that_failed_begins_all_the_same() {
-    let text = "[[job]]\nname = \"bad\"\nioengine = \"sim\"\nfilename = \"d\"\nsize = \"1m\"\nrw = \"write\"\n\
+    let text =
+        "[[job]]\nname = \"bad\"\nioengine = \"sim\"\nfilename = \"d\"\nsize = \"1m\"\nrw = \"write\"\n\
                 runtime = \"10s\"\nsim_faults = { write_error = 1 }\n"
-        .to_owned()
-        + &job("then", "50ms", "wait_for = \"bad\"");
+            .to_owned()
+            + &job("then", "50ms", "wait_for = \"bad\"");
     let json = run_jobs(&text, &[]).expect(4).json();
     assert!(ran(&json, "then"), "{json:#}");
 }
@@ -113,7 +114,7 @@ fn who_waits_for_a_job_that_failed_begins_all_the_same() {
 fn whom_nobody_can_wait_for_is_told_with_line_and_nearest_name() {
     let wrong = |text: &str| run_jobs(text, &[]).expect(2);
     let two = |wait: &str| job("filler", "1s", "") + &job("b", "1s", &format!("wait_for = \"{wait}\""));
-    wrong(&two("fillers")).says("did you mean `filler`").says("j.toml:9");
+    wrong(&two("fillers")).says("did you mean `filler`").says("j.toml:10");
     wrong(&two("b")).says("cannot wait for itself");
     wrong(&(job("b", "1s", "wait_for = \"later\"") + &job("later", "1s", ""))).says("stands after");
     wrong(&job("b", "1s", "wait_for = \"x\"")).says("first job");
@@ -267,7 +268,13 @@ fn failed_ios_are_told_as_they_come_or_only_the_one_that_ends_the_job() {
 #[test]
 fn a_ramp_by_size_leaves_out_what_was_done_before_it_was_full() {
     let job = [
-        "--name=r", "--ioengine=sim", "--filename=d", "--size=1m", "--bs=4k", "--rw=write", "--sim_latency=1ms",
+        "--name=r",
+        "--ioengine=sim",
+        "--filename=d",
+        "--size=1m",
+        "--bs=4k",
+        "--rw=write",
+        "--sim_latency=1ms",
         "--output-format=json",
     ];
     let counted = |more: &[&str]| -> (u64, Value) {

@@ -116,22 +116,7 @@ fn command() -> Command {
                 .default_missing_value("all")
                 .help("List the options of jobs, or explain one"),
         )
-        .arg(
-            Arg::new("section")
-                .long("section")
-                .value_name("NAME")
-                .action(ArgAction::Append)
-                .help("Run only this job of the job files; may be given several times"),
-        )
-        .arg(
-            Arg::new("enghelp")
-                .long("enghelp")
-                .value_name("ENGINE[,OPTION]")
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("all")
-                .help("List the engines, or the options of one"),
-        )
+        .args(from_fio::arguments())
         .subcommand(
             Command::new("devices")
                 .about("List block devices and NVMe controllers, and who uses them")

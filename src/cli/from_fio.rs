@@ -1,5 +1,7 @@
 //! Arguments of fio's command line that have another name here, or none, and why.
 
+use clap::{Arg, ArgAction};
+
 use crate::job::{self, JobSpec};
 
 /// Arguments that have another name here.
@@ -10,11 +12,20 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("alloc-size", "memory is taken as it is needed, from no pool of its own: leave it out"),
     ("append-terse", "reports are `normal`, `json` or `json+`: see --output-format"),
     ("client", "runs are started on the machine itself: use ssh, and --output-format=json"),
-    ("cpuclock-test", "the clock is calibrated against CLOCK_MONOTONIC at every start: there is nothing to test"),
-    ("crctest", "the speed of checksums is not measured: compare runs of --ioengine=null with and without `verify`"),
+    (
+        "cpuclock-test",
+        "the clock is calibrated against CLOCK_MONOTONIC at every start: there is nothing to test",
+    ),
+    (
+        "crctest",
+        "the speed of checksums is not measured: compare runs of --ioengine=null with and without `verify`",
+    ),
     ("daemonize", "nothing runs as a server: start it by systemd-run or nohup"),
-    ("debug", "there is no debug log: --print-job shows what a job means, `fio-spdk block show` and `fio-spdk \
-               state show` what was written and promised"),
+    (
+        "debug",
+        "there is no debug log: --print-job shows what a job means, `fio-spdk block show` and `fio-spdk \
+               state show` what was written and promised",
+    ),
     ("idle-prof", "the report has the CPU time of every job, and the busy and idle turns of every reactor"),
     ("inflate-log", "logs are not stored compressed"),
     ("latency-log", "use the job option `write_lat_log`"),
@@ -25,11 +36,31 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("remote-config", "runs are started on the machine itself: name the job file as an argument"),
     ("server", "nothing runs as a server: use ssh, and --output-format=json"),
     ("server-internal", "nothing runs as a server"),
-    ("showcmd", "the command line describes one job, a job file many: --print-job prints the resolved jobs as a file"),
+    (
+        "showcmd",
+        "the command line describes one job, a job file many: --print-job prints the resolved jobs as a file",
+    ),
     ("terse-version", "terse output is not made: use --output-format=json"),
     ("trigger-remote", "there is no remote side: use --trigger"),
     ("warnings-fatal", "leave it out: what fio warns of in a job file is an error here"),
 ];
+
+/// Arguments that are here as in fio.
+pub fn arguments() -> [Arg; 2] {
+    let section = Arg::new("section")
+        .long("section")
+        .value_name("NAME")
+        .action(ArgAction::Append)
+        .help("Run only this job of the job files; may be given several times");
+    let engines = Arg::new("enghelp")
+        .long("enghelp")
+        .value_name("ENGINE[,OPTION]")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("all")
+        .help("List the engines, or the options of one");
+    [section, engines]
+}
 
 /// Why an argument of fio is refused.
 pub fn refusal(name: &str) -> Option<String> {
@@ -67,7 +98,8 @@ pub fn engine_help(text: &str) -> Result<String, String> {
         names.dedup();
         return Ok(format!("engines: {}\nthe options of one: --enghelp=io_uring\n", names.join(", ")));
     }
-    let (engine, option) = text.split_once(',').map_or((text, None), |(engine, option)| (engine, Some(option)));
+    let (engine, option) =
+        text.split_once(',').map_or((text, None), |(engine, option)| (engine, Some(option)));
     if !names().any(|name| name == engine) {
         return Err(format!("there is no engine `{engine}`: --enghelp lists them"));
     }

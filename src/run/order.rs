@@ -12,10 +12,10 @@ use crate::base::units::SECOND_NS;
 use crate::job::spec::ExitWhat;
 use crate::reactor::{FailedIo, FailureSink, Live, RampShare, WorkerState};
 
+use super::Observer;
 use super::outcome::Outcome;
 use super::plan::JobPlan;
 use super::stage::Watched;
-use super::Observer;
 
 /// Told failures that wait for their turn.
 const MOST_WAITING: usize = 256;
@@ -141,6 +141,10 @@ impl Order {
             }
         }
         self.release(plans, watched);
+        if outcome.is_cut {
+            // A device that has lost its power fails everything.
+            self.failures.try_iter().for_each(drop);
+        }
         self.tell(plans, watched, MOST_AT_ONCE, observer);
     }
 
@@ -153,10 +157,13 @@ impl Order {
         observer: &mut dyn Observer,
     ) {
         self.date(watched, outcome);
-        self.tell(plans, watched, MOST_WAITING, observer);
+        let most = if outcome.is_cut { 0 } else { MOST_WAITING };
+        self.tell(plans, watched, most, observer);
         let untold = self.untold.load(Ordering::Relaxed);
-        if untold > 0 {
-            observer.note(&format!("{untold} more I/Os failed than could be told one by one; the report counts them"));
+        if untold > 0 && !outcome.is_cut {
+            observer.note(&format!(
+                "{untold} more I/Os failed than could be told one by one; the report counts them"
+            ));
         }
         let idle: Vec<&str> = watched
             .iter()
@@ -238,7 +245,12 @@ fn take_along(plans: &[JobPlan], watched: &[Watched], worker: usize, outcome: &m
     let plan = &plans[own.job];
     let order = &plan.spec.order;
     let failed = own.has_failed();
-    if !order.exitall && !(order.exitall_on_error && failed) {
+    if own.live.stop_requested() && !failed {
+        // It was ended itself.
+        return;
+    }
+    let takes = order.exitall || order.exitall_on_error && failed;
+    if !takes {
         return;
     }
     let what = order.exit_what;

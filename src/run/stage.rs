@@ -24,10 +24,9 @@ use super::order::{Lives, Order};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
-use super::starting::{Patience, within};
 use super::status_file::StatusFile;
-use super::stuck::{self, Heartbeats};
-use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, verification};
+use super::stuck::Heartbeats;
+use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, starting, verification};
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -37,6 +36,8 @@ const SAMPLE_NS: u64 = 500_000_000;
 const PROGRESS_NS: u64 = 500_000_000;
 /// How long workers may take to end when the trigger has fired and its command has run.
 const LEAVE_NS: u64 = 1_000_000_000;
+/// How long the last snapshot may take where a worker is stuck.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the workers may take to hand out their statistics so far.
 const TAP_TIMEOUT_NS: u64 = 200_000_000;
 
@@ -59,14 +60,14 @@ pub struct Watched {
 }
 
 /// What a thread says.
-enum Message {
+pub enum Message {
     /// Its workers are made, or could not be.
     Ready(Result<Vec<String>, (usize, String)>),
     /// It has ended.
     Ended(Box<Ended>),
 }
 
-struct Ended {
+pub struct Ended {
     thread: usize,
     outcomes: Vec<WorkerOutcome>,
     used: ThreadUse,
@@ -134,8 +135,8 @@ pub fn run(
         }
     }
     let threads = assign(&seats);
-    let stage = Stage { plans, threads, watched };
-    let stuck = stage.run(makers, outcome, (keeper, kept), lives, options, requests, observer)?;
+    let stage = Stage { plans, threads, watched, lives };
+    let stuck = stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
         let answering = at_work.iter().filter(|(job, _)| !stuck.contains(job));
@@ -169,7 +170,7 @@ fn prepare(
         let hint: &mut u64 = &mut hints[usize::from(region.target)];
         *hint = (*hint).max(region.start + region.bytes);
     }
-    let opened = open(plan, hints, requests)?;
+    let opened = starting::open(plan, hints, requests)?;
     if spec.invalidate {
         opened.invalidate().map_err(|error| RunError::environment(spec, error))?;
     }
@@ -197,21 +198,6 @@ fn prepare(
     Ok((opened, regions))
 }
 
-/// Opens the targets; those of the kernel may hang, while drivers of ours have limits of their own.
-fn open(plan: &JobPlan, hints: Vec<u64>, requests: &Requests) -> Result<Arc<dyn OpenJob>, RunError> {
-    let limit_ns = plan.spec.order.start_timeout_ns;
-    let opened = if plan.uses_files() {
-        let own = plan.clone();
-        within(limit_ns, requests, move || open_job::open(&own, &hints)).map_err(|late| {
-            let names: Vec<String> = plan.targets.iter().take(4).map(|t| t.display().to_string()).collect();
-            RunError::environment(&plan.spec, late.say(&format!("opening {}", names.join(", "))))
-        })?
-    } else {
-        open_job::open(plan, &hints)
-    };
-    opened.map_err(|error| RunError::environment(&plan.spec, error))
-}
-
 fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
     let smallest = Op::ADDRESSED
         .into_iter()
@@ -237,10 +223,11 @@ fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
     workload.limit.bytes.or(passes)
 }
 
-struct Stage<'a> {
-    plans: &'a [JobPlan],
-    threads: Vec<Thread>,
-    watched: Vec<Watched>,
+pub struct Stage<'a> {
+    pub plans: &'a [JobPlan],
+    pub threads: Vec<Thread>,
+    pub watched: Vec<Watched>,
+    lives: Lives,
 }
 
 type Maker = (Arc<dyn OpenJob>, WorkerRequest);
@@ -251,7 +238,6 @@ impl Stage<'_> {
         mut makers: Vec<Option<Maker>>,
         outcome: &mut Outcome,
         (keeper, kept): (&mut Option<Keeper>, StageState),
-        lives: Lives,
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -281,56 +267,23 @@ impl Stage<'_> {
                 return Err(RunError::environment(&self.plans[0].spec, why));
             }
         };
-        let order = Order::new(self.plans, &self.watched, &lives, outcome);
         for start in starts {
             // A thread that is ready waits for this.
             let _ = start.send(());
         }
-        let keeps = at_work.as_ref();
-        self.watch(&messages, outcome, keeps, order, options, requests, observer);
+        self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
         self.note_what_happened(outcome);
-        *keeper = at_work.and_then(AtWork::end);
-        Ok(self.watched.iter().filter(|worker| worker.lost.get()).map(|worker| worker.job).collect())
-    }
-
-    /// Until every thread has made its workers.
-    fn await_ready(
-        &self,
-        messages: &Receiver<Message>,
-        outcome: &mut Outcome,
-        requests: &Requests,
-    ) -> Result<(), RunError> {
-        let slowest = self.plans.iter().max_by_key(|plan| plan.spec.order.start_timeout_ns);
-        let Some(slowest) = slowest.map(|plan| &plan.spec) else { return Ok(()) };
-        let mut patience = Patience::new(slowest.order.start_timeout_ns, requests);
-        for _ in &self.threads {
-            match patience.wait(messages) {
-                Ok(Some(Message::Ready(Ok(notes)))) => {
-                    for note in notes {
-                        outcome.note(note);
-                    }
-                }
-                Ok(Some(Message::Ready(Err((worker, why))))) => {
-                    let entry = &outcome.entries[self.watched[worker].entry];
-                    return Err(RunError::environment(&entry.spec, why));
-                }
-                Ok(Some(Message::Ended(_)) | None) => unreachable!("no thread ends before it is started"),
-                Err(late) => return Err(RunError::environment(slowest, late.say("making the workers"))),
-            }
+        let stuck: Vec<usize> =
+            self.watched.iter().filter(|worker| worker.lost.get()).map(|worker| worker.job).collect();
+        *keeper = match at_work {
+            // The snapshot may lie on what hangs.
+            Some(at_work) if !stuck.is_empty() => at_work.end_within(SNAPSHOT_TIMEOUT),
+            at_work => at_work.and_then(AtWork::end),
+        };
+        if keeper.is_none() {
+            outcome.note("the snapshot could not be stored while a device hangs".to_owned());
         }
-        Ok(())
-    }
-
-    /// A thread is stuck: its workers are left behind.
-    fn leave_behind(&self, thread: usize, outcome: &mut Outcome, now_ns: u64) {
-        for &worker in &self.threads[thread].workers {
-            let own = &self.watched[worker];
-            stuck::leave_behind(own, &self.plans[own.job], outcome, now_ns);
-        }
-    }
-
-    fn workers_of(&self, thread: usize) -> impl Iterator<Item = &Watched> {
-        self.threads[thread].workers.iter().map(|&worker| &self.watched[worker])
+        Ok(stuck)
     }
 
     /// Until all threads have ended, or a second signal says not to wait for them.
@@ -339,7 +292,6 @@ impl Stage<'_> {
         messages: &Receiver<Message>,
         outcome: &mut Outcome,
         keeper: Option<&AtWork>,
-        mut order: Order,
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -358,6 +310,7 @@ impl Stage<'_> {
         let mut left_ns = None;
         let mut beats = Heartbeats::new(running, begun_ns);
         let mut status_file = StatusFile::new(self.plans);
+        let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
             match messages.recv_timeout(TICK) {
@@ -510,9 +463,8 @@ impl Stage<'_> {
     /// Statistics of the workers that run: all that they count if they answer, and what they have
     /// published where they wait for their device. What a ramp does is no result.
     fn collect(&self, now_ns: u64) -> Vec<(usize, Box<WorkerStats>)> {
-        let counts = |worker: &&Watched| {
-            !matches!(worker.live.state(), WorkerState::Waiting | WorkerState::Ramping)
-        };
+        let counts =
+            |worker: &&Watched| !matches!(worker.live.state(), WorkerState::Waiting | WorkerState::Ramping);
         let counting = self.still_running().filter(counts);
         let asked: Vec<&Watched> = counting.collect();
         asked.iter().for_each(|worker| worker.tap.ask());

@@ -1,5 +1,6 @@
 //! What may hang before a run begins: looked at on threads of their own, for so long and no longer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -7,7 +8,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use crate::base::clock::Clock;
 use crate::base::units::SECOND_NS;
 
-use super::Requests;
+use super::open_job::{self, OpenJob};
+use super::outcome::Outcome;
+use super::plan::JobPlan;
+use super::stage::{Message, Stage};
+use super::{Requests, RunError};
 
 /// How often signals are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -98,6 +103,51 @@ pub fn within<T: Send + 'static>(
             },
         },
         Err(error) => unreachable!("a process that cannot start one thread cannot run at all: {error}"),
+    }
+}
+
+/// Opens the targets; those of the kernel may hang, while drivers of ours have limits of their own.
+pub fn open(plan: &JobPlan, hints: Vec<u64>, requests: &Requests) -> Result<Arc<dyn OpenJob>, RunError> {
+    let limit_ns = plan.spec.order.start_timeout_ns;
+    let opened = if plan.uses_files() {
+        let own = plan.clone();
+        within(limit_ns, requests, move || open_job::open(&own, &hints)).map_err(|late| {
+            let names: Vec<String> = plan.targets.iter().take(4).map(|t| t.display().to_string()).collect();
+            RunError::environment(&plan.spec, late.say(&format!("opening {}", names.join(", "))))
+        })?
+    } else {
+        open_job::open(plan, &hints)
+    };
+    opened.map_err(|error| RunError::environment(&plan.spec, error))
+}
+
+impl Stage<'_> {
+    /// Until every thread has made its workers.
+    pub fn await_ready(
+        &self,
+        messages: &Receiver<Message>,
+        outcome: &mut Outcome,
+        requests: &Requests,
+    ) -> Result<(), RunError> {
+        let slowest = self.plans.iter().max_by_key(|plan| plan.spec.order.start_timeout_ns);
+        let Some(slowest) = slowest.map(|plan| &plan.spec) else { return Ok(()) };
+        let mut patience = Patience::new(slowest.order.start_timeout_ns, requests);
+        for _ in &self.threads {
+            match patience.wait(messages) {
+                Ok(Some(Message::Ready(Ok(notes)))) => {
+                    for note in notes {
+                        outcome.note(note);
+                    }
+                }
+                Ok(Some(Message::Ready(Err((worker, why))))) => {
+                    let entry = &outcome.entries[self.watched[worker].entry];
+                    return Err(RunError::environment(&entry.spec, why));
+                }
+                Ok(Some(Message::Ended(_)) | None) => unreachable!("no thread ends before it is started"),
+                Err(late) => return Err(RunError::environment(slowest, late.say("making the workers"))),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::report::JobError;
 
 use super::outcome::Outcome;
 use super::plan::JobPlan;
-use super::stage::{Watched, published};
+use super::stage::{Stage, Watched, published};
 
 /// What a look adds to a thread's silence at most: a process that was stopped has no stuck threads.
 const MOST_AT_ONCE_NS: u64 = 200_000_000;
@@ -106,9 +106,9 @@ fn in_flight(line: &str, path_of: impl Fn(u64) -> Option<PathBuf>) -> Option<InF
     Some(InFlight { op, text, offset })
 }
 
-/// Leaves a worker of a stuck thread behind: what it has published counts, and an error says why there is
+/// Leaves one worker behind: what it has published counts, and an error says why there is
 /// not more.
-pub fn leave_behind(worker: &Watched, plan: &JobPlan, outcome: &mut Outcome, now_ns: u64) {
+fn leave_behind(worker: &Watched, plan: &JobPlan, outcome: &mut Outcome, now_ns: u64) {
     worker.lost.set(true);
     // Should it come back, it ends at once.
     worker.live.request_stop();
@@ -141,6 +141,20 @@ pub fn leave_behind(worker: &Watched, plan: &JobPlan, outcome: &mut Outcome, now
         outcome.note(format!("{message}; its counts are those of its last sign of life, without latencies"));
     }
     outcome.entries[worker.entry].stats.merge(&stats);
+}
+
+impl Stage<'_> {
+    /// A thread is stuck: its workers are left behind.
+    pub fn leave_behind(&self, thread: usize, outcome: &mut Outcome, now_ns: u64) {
+        for &worker in &self.threads[thread].workers {
+            let own = &self.watched[worker];
+            leave_behind(own, &self.plans[own.job], outcome, now_ns);
+        }
+    }
+
+    pub fn workers_of(&self, thread: usize) -> impl Iterator<Item = &Watched> {
+        self.threads[thread].workers.iter().map(|&worker| &self.watched[worker])
+    }
 }
 
 #[cfg(test)]

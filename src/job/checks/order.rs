@@ -27,7 +27,9 @@ pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<I
         }
         let message = match jobs[index..].iter().position(|job| job.name == *name) {
             Some(0) => format!("`wait_for`: the job `{name}` cannot wait for itself"),
-            Some(_) => format!("`wait_for`: the job `{name}` stands after the job `{}` that waits for it", job.name),
+            Some(_) => {
+                format!("`wait_for`: the job `{name}` stands after the job `{}` that waits for it", job.name)
+            }
             None => format!("`wait_for`: there is no job `{name}` before the job `{}`", job.name),
         };
         let mut issue = Issue::new(message).at(header);

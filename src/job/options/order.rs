@@ -62,7 +62,7 @@ fn error_number(value: &Value, word: &str) -> Outcome<i32> {
         };
         parsed.map_err(|_| value.bad(format!("`{word}` is neither the name nor the number of an error")))?
     };
-    if number < 1 || number > ErrnoSet::MOST {
+    if !(1..=ErrnoSet::MOST).contains(&number) {
         return Err(value.bad(format!("{number} is no error number: they go from 1 to {}", ErrnoSet::MOST)));
     }
     Ok(number)
@@ -160,7 +160,9 @@ fn set_clock(job: &mut JobSpec, value: &Value) -> Outcome<()> {
     if !crate::base::clock::CLOCKS.iter().any(|(known, _)| u64::from(*known) == id) {
         let known = crate::base::clock::CLOCKS.iter().map(|(id, name)| format!("{id} {name}"));
         let known = known.collect::<Vec<_>>().join(", ");
-        return Err(value.bad(format!("there is no clock {id} to date a run by")).help(format!("known: {known}")));
+        return Err(value
+            .bad(format!("there is no clock {id} to date a run by"))
+            .help(format!("known: {known}")));
     }
     job.order.job_start_clock_id = u32::try_from(id).unwrap_or(0);
     Ok(())
