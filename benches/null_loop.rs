@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fio_spdk::base::PerOp;
 use fio_spdk::base::clock::Clock;
+use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
 use fio_spdk::engine::{BufferArea, Engine, EngineOptions, Null, QueueConfig, Target};
 use fio_spdk::reactor::{Live, Turning, Worker, WorkerConfig, WorkerParts, drive, tap};
@@ -56,6 +57,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             runtime_ns: None,
             continue_on_read: false,
             continue_on_write: false,
+            listed_errors: ListedErrors::default(),
             fill_device: false,
             serialize: false,
             reap_timeout_ns: u64::MAX,

@@ -23,12 +23,13 @@ fn main() {
     arguments.test_threads = Some(1);
     let tmpfs = why_not(&["mount", "umount"], None);
     let loops = why_not(&["losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"], Some("/dev/loop-control"));
-    let trials: [(&str, Check, &Option<String>); 12] = [
+    let trials: [(&str, Check, &Option<String>); 13] = [
         ("a_full_target_ends_a_job_that_fills_it", fill_device, &tmpfs),
         ("a_full_target_is_an_error_to_any_other_job", no_space, &tmpfs),
         ("a_layout_that_does_not_fit_leaves_nothing_behind", layout_without_space, &tmpfs),
         ("a_second_signal_does_not_wait_for_the_device", second_signal, &loops),
         ("a_trigger_does_not_wait_for_a_device_that_hangs", trigger_beside_a_stuck_worker, &loops),
+        ("a_worker_that_hangs_in_a_system_call_is_left_behind", stuck_in_a_call, &loops),
         ("a_snapshot_does_not_go_on_the_device_under_test", snapshot_on_the_target, &loops),
         ("a_device_that_hangs_shows_in_the_longest_latency", longest_latency, &loops),
         ("blocks_that_a_device_cannot_do_are_explained", logical_blocks, &loops),
@@ -237,6 +238,47 @@ fn second_signal() {
         assert!(first(&json, "/write/total_ios") > 0, "{engine}: {json:#}");
         assert!(first(&json, "/write/runtime") > 0);
     }
+}
+
+fn stuck_in_a_call() {
+    let lab = Lab::new();
+    let mount = Mount::ext4(&lab);
+    lab.file(
+        "j.toml",
+        "[global]\ntime_based = true\nruntime = \"1h\"\n\
+         [[job]]\nname = \"n\"\nfilename = \"fs/data\"\nsize = \"4m\"\nrw = \"randwrite\"\nverify = \"crc32c\"\n\
+         reap_timeout = \"3s\"\n\
+         [[job]]\nname = \"o\"\nioengine = \"null\"\nsize = \"1g\"\nrw = \"randread\"\nruntime = \"6s\"\n\
+         [[job]]\nname = \"next\"\nstonewall = true\nioengine = \"null\"\nsize = \"1g\"\nruntime = \"100ms\"\n",
+    );
+    let mut running = lab.spawn(&["j.toml", "--output-format=json", "--output=report"]);
+    running.wait_for_worker("n.0");
+    thread::sleep(Duration::from_millis(500));
+    let frozen = Frozen::new(&mount);
+    // The report is there while the device still hangs; the kernel keeps the process until it answers.
+    let is_there = || std::fs::metadata(lab.path("report")).is_ok_and(|file| file.len() > 0);
+    for _ in 0..600 {
+        if is_there() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let came_in_time = is_there();
+    drop(frozen);
+    running.end().expect(4);
+    assert!(came_in_time, "the report waits for the device");
+    let json: Value = serde_json::from_slice(&lab.bytes("report")).expect("a report");
+    let [stuck, other, next] = jobs(&json) else { panic!("three jobs: {json:#}") };
+    assert_eq!(number(stuck, "/error"), 110);
+    let why = at(stuck, "/fio-spdk/error_message").to_string();
+    assert!(why.contains("a write of 4096 bytes at") && why.contains("fs/data"), "{why}");
+    assert!(why.contains("n.0: stuck for") && why.contains("reap_timeout (3 s)"), "{why}");
+    assert!(number(stuck, "/write/total_ios") > 0, "what it had counted is there: {stuck:#}");
+    assert!(number(other, "/read/runtime") >= 6000, "the other goes on: {other:#}");
+    assert!(number(next, "/read/total_ios") > 0, "and so does the run: {next:#}");
+    // What was promised is known, and what hung is in flight.
+    let shown = lab.run(&["state", "show", "--json", "j.state"]).expect(0);
+    assert!(shown.stdout.contains("in_flight"), "{}", shown.stdout);
 }
 
 fn trigger_beside_a_stuck_worker() {

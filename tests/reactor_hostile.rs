@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
 use fio_spdk::base::{PerOp, Status};
 use fio_spdk::engine::{BufferArea, Completion, Io, Queue, QueueError, Wait};
@@ -81,6 +82,7 @@ fn config(depth: u32) -> WorkerConfig {
         runtime_ns: None,
         continue_on_read: false,
         continue_on_write: false,
+        listed_errors: ListedErrors::default(),
         fill_device: false,
         serialize: false,
         reap_timeout_ns: u64::MAX,

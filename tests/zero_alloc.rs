@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fio_spdk::base::PerOp;
+use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
@@ -160,6 +161,7 @@ fn config(shape: &Shape, depth: u32) -> WorkerConfig {
         runtime_ns: None,
         continue_on_read: false,
         continue_on_write: false,
+        listed_errors: ListedErrors::default(),
         fill_device: false,
         serialize: shape.serialize,
         reap_timeout_ns: u64::MAX,

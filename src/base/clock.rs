@@ -59,6 +59,25 @@ pub fn unix_time_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Clocks of the kernel that a start can be dated by: number and name of clock_gettime(2).
+pub const CLOCKS: [(u32, &str); 4] =
+    [(0, "CLOCK_REALTIME"), (1, "CLOCK_MONOTONIC"), (4, "CLOCK_MONOTONIC_RAW"), (7, "CLOCK_BOOTTIME")];
+
+/// Milliseconds that a clock of [`CLOCKS`] shows; another number is taken for CLOCK_REALTIME.
+#[must_use]
+pub fn clock_ms(id: u32) -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let id = match id {
+        1 => ClockId::Monotonic,
+        4 => ClockId::MonotonicRaw,
+        7 => ClockId::Boottime,
+        _ => return unix_time_ms(),
+    };
+    let time = clock_gettime(id);
+    let (seconds, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    seconds * 1000 + ns / 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

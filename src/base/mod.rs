@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cut;
+pub mod errno_set;
 pub mod host;
 pub mod nvme;
 pub mod op;

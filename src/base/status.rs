@@ -111,6 +111,19 @@ fn errno_name(errno: i32) -> String {
         .map_or_else(|| format!("errno {errno}"), |(_, name, _)| (*name).to_owned())
 }
 
+/// The number of an error that storage returns, by its name in errno.h.
+#[must_use]
+pub fn errno_of(name: &str) -> Option<i32> {
+    let also = [("EWOULDBLOCK", libc::EAGAIN), ("ENOTSUP", libc::EOPNOTSUPP)];
+    let known = ERRNO_NAMES.iter().map(|(errno, name, _)| (*name, *errno)).chain(also);
+    known.into_iter().find(|(known, _)| *known == name).map(|(_, errno)| errno)
+}
+
+/// The names that [`errno_of`] knows.
+pub fn errno_names() -> impl Iterator<Item = &'static str> {
+    ERRNO_NAMES.iter().map(|(_, name, _)| *name)
+}
+
 /// The errors that storage returns, with what they mean there (Linux errno.h; the block layer's
 /// mapping is in the kernel's block/blk-core.c, `blk_errors`).
 const ERRNO_NAMES: &[(i32, &str, &str)] = &[

@@ -12,6 +12,7 @@ use crate::{engine, job, report};
 use super::block::{MOST_BYTES, Request};
 use super::campaign;
 use super::devices::bind;
+use super::from_fio;
 
 /// What to do.
 pub enum Action {
@@ -45,6 +46,8 @@ pub struct Invocation {
     pub verdicts: Option<String>,
     pub status_interval: Option<Duration>,
     pub eta: Eta,
+    /// The jobs to run; all of them if there is none.
+    pub sections: Vec<String>,
 }
 
 /// Whether there is a live line.
@@ -113,6 +116,7 @@ fn command() -> Command {
                 .default_missing_value("all")
                 .help("List the options of jobs, or explain one"),
         )
+        .args(from_fio::arguments())
         .subcommand(
             Command::new("devices")
                 .about("List block devices and NVMe controllers, and who uses them")
@@ -277,6 +281,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
     if let Some(option) = matches.get_one::<String>("cmdhelp") {
         return explain(&mut command, option).map(Action::Print);
     }
+    if let Some(engine) = matches.get_one::<String>("enghelp") {
+        let told = from_fio::engine_help(engine).map(Action::Print);
+        return told.map_err(|why| command.error(clap::error::ErrorKind::InvalidValue, why));
+    }
     invocation(&mut command, &matches, overrides).map(Action::Run)
 }
 
@@ -315,6 +323,7 @@ fn invocation(
         formats,
         output: matches.get_one::<String>("output").cloned(),
         verdicts: matches.get_one::<String>("verdicts").cloned(),
+        sections: strings("section"),
         status_interval,
         eta: match matches.get_one::<String>("eta").map(String::as_str) {
             Some("always") => Eta::Always,
@@ -353,8 +362,15 @@ fn split(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Re
             own.push(argument);
             continue;
         }
+        if let Some((_, here)) = from_fio::SAME.iter().find(|(fio, _)| *fio == name) {
+            own.push(format!("--{here}").into());
+            continue;
+        }
         let option = job::table().iter().find(|option| option.names().any(|known| known == name));
         if option.is_none() {
+            if let Some(why) = from_fio::refusal(&name) {
+                return Err(command.clone().error(clap::error::ErrorKind::UnknownArgument, why));
+            }
             let near = own_names.iter().find(|own| strsim::jaro_winkler(own, &name) > 0.9);
             if let Some(near) = near {
                 let why = format!("there is no option --{name}: did you mean --{near}?");
@@ -450,6 +466,23 @@ mod tests {
     fn a_misspelt_option_of_the_tool_is_answered_with_the_right_one() {
         let Err(error) = parsed(&["a.toml", "--outptu=x"]) else { panic!("accepted") };
         assert!(error.to_string().contains("--output"), "{error}");
+    }
+
+    #[test]
+    fn arguments_of_fio_are_taken_or_refused_by_name_with_what_to_do_instead() {
+        assert!(run(&["a.toml", "--parse-only"]).check);
+        assert_eq!(run(&["a.toml", "--section=x", "--section", "y"]).sections, ["x", "y"]);
+        assert!(matches!(parsed(&["--enghelp=sim"]), Ok(Action::Print(text)) if text.contains("sim_seed")));
+        for (argument, what) in [
+            ("--server", "ssh"),
+            ("--showcmd", "--print-job"),
+            ("--warnings-fatal", "leave it out"),
+            ("--alloc-size=16", "no pool"),
+            ("--trigger-remote=x", "--trigger"),
+        ] {
+            let Err(error) = parsed(&["a.toml", argument]) else { panic!("{argument} is accepted") };
+            assert!(error.to_string().contains(what), "{error}");
+        }
     }
 
     #[test]

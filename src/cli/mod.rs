@@ -6,6 +6,7 @@ mod args;
 mod block;
 mod campaign;
 pub mod devices;
+mod from_fio;
 mod output;
 mod signals;
 mod state;
@@ -77,6 +78,13 @@ fn run_jobs(invocation: &Invocation) -> u8 {
             return if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE };
         }
     };
+    let jobs = match from_fio::sections(jobs, &invocation.sections) {
+        Ok(jobs) => jobs,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return EXIT_USAGE;
+        }
+    };
     if invocation.print_job {
         return output::print(&job::print(&jobs));
     }
@@ -124,7 +132,10 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         }
         Err(error) => {
             terminal.clear_line();
-            tell(&error)
+            let code = tell(&error);
+            // What the user ended before it began has no other exit code than what ends later.
+            let signal = requests.end_signal.load(std::sync::atomic::Ordering::Acquire);
+            if signal > 0 { u8::try_from(128 + signal).unwrap_or(code) } else { code }
         }
     }
 }
@@ -166,7 +177,11 @@ fn exit_code(report: &Report) -> u8 {
     // `continue_on_error` goes on; it does not turn an error into a zero.
     let missed = |job: &crate::report::JobReport| job.error.as_ref().is_some_and(|error| error.is_missed);
     let failed = |job: &crate::report::JobReport| {
-        job.error.is_some() && !missed(job) || job.stats.first_error().is_some()
+        // Errors that `ignore_error` lists are what the job expected.
+        let listed = &job.spec.order.ignore_error;
+        let counts = |op, errno| !listed.of(op).contains(errno);
+        job.error.is_some() && !missed(job)
+            || job.stats.errors().any(|error| counts(error.op, error.status.errno()))
     };
     if report.jobs.iter().any(failed) {
         EXIT_IO

@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod order;
 mod pace;
 mod spdk;
 mod verify;
@@ -10,6 +11,7 @@ use crate::base::Op;
 use crate::base::shape::{Amount, Mix};
 use crate::base::sim::{FaultRates, SimOptions};
 
+pub(crate) use order::check_run as check_order;
 pub(crate) use spdk::check_run;
 
 /// Reports every rule that the job breaks, at the option that breaks it.
@@ -20,6 +22,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     safety(draft, issues);
     io_uring(draft, issues);
     sim(draft, issues);
+    order::check(draft, issues);
     pace::check(draft, issues);
     spdk::check(draft, issues);
     verify::check(draft, issues);

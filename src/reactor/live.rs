@@ -7,6 +7,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::base::PerOp;
 use crate::stats::WorkerStats;
 
+use super::order::OrderLive;
+
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -39,6 +41,8 @@ pub struct Live {
     pub errors: AtomicU64,
     /// When counting began.
     pub start_ns: AtomicU64,
+    /// Begin and end.
+    pub order: OrderLive,
     state: AtomicU8,
     stop: AtomicBool,
     judging_allowed: AtomicBool,

@@ -7,6 +7,7 @@
 //! [`Live`] (atomics) and [`Tap`] (channels), both looked at in housekeeping only.
 
 mod live;
+mod order;
 mod worker;
 
 pub use live::{Live, Tap, TapHandle, WorkerState, tap};
@@ -15,8 +16,15 @@ pub use worker::{
     VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
 };
 
+pub use order::{FailedIo, FailureSink, Gate, OrderLive, RampShare};
+use std::time::Duration;
+
+use crate::base::clock::Clock;
+
 /// How often a reactor looks up from its queues.
 const HOUSEKEEP_NS: u64 = 1_000_000;
+/// How long a reactor sleeps at most while all its workers wait for their start.
+const LONGEST_SLEEP_NS: u64 = 5_000_000;
 /// Turns of a worker that has its reactor to itself between two looks at the time.
 const BURST: u32 = 1024;
 
@@ -41,31 +49,52 @@ pub trait Turning {
     fn housekeep(&mut self);
     /// The time of the last turn (`base::clock`).
     fn now_ns(&self) -> u64;
+    /// Whether it may begin.
+    fn gate(&self, now_ns: u64) -> Gate;
     /// Begins: from here on time counts.
     fn start(&mut self);
     /// Ends: gives the counts back.
     fn finish(self: Box<Self>) -> WorkerOutcome;
 }
 
-/// Drives `workers` until all have ended; the outcomes are in their order.
+/// Where a worker is on its reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    Waiting,
+    Running,
+    Done,
+}
+
+/// Drives `workers` until all have ended; the outcomes are in their order. Those that may not begin yet
+/// cost the others nothing but a look every millisecond.
 pub fn drive(mut workers: Vec<Box<dyn Turning>>) -> Vec<WorkerOutcome> {
-    let mut running: Vec<bool> = workers.iter().map(|_| true).collect();
-    for worker in &mut workers {
-        worker.start();
-    }
-    let mut left = workers.len();
+    let clock = Clock::get();
+    let mut seats: Vec<Seat> = workers.iter().map(|_| Seat::Waiting).collect();
+    let (mut waiting, mut running) = (workers.len(), 0);
     let mut next_look_ns = 0;
-    while left > 0 {
-        let alone = left == 1;
+    let mut due_ns = admit(&mut workers, &mut seats, clock.now_ns());
+    loop {
+        if waiting > 0 {
+            (waiting, running) = (count(&seats, Seat::Waiting), count(&seats, Seat::Running));
+        }
+        if running == 0 {
+            if waiting == 0 {
+                break;
+            }
+            sleep_until(due_ns, clock.now_ns());
+            due_ns = admit(&mut workers, &mut seats, clock.now_ns());
+            continue;
+        }
+        let alone = running == 1;
         let mut now_ns = 0;
-        for (worker, running) in workers.iter_mut().zip(&mut running) {
-            if !*running {
+        for (worker, seat) in workers.iter_mut().zip(&mut seats) {
+            if *seat != Seat::Running {
                 continue;
             }
             let burst = if alone { BURST } else { 1 };
             if worker.turns(burst, next_look_ns, alone) == Turn::Done {
-                *running = false;
-                left -= 1;
+                *seat = Seat::Done;
+                running -= 1;
                 worker.housekeep();
             }
             now_ns = worker.now_ns();
@@ -74,10 +103,39 @@ pub fn drive(mut workers: Vec<Box<dyn Turning>>) -> Vec<WorkerOutcome> {
             next_look_ns = now_ns + HOUSEKEEP_NS;
             workers
                 .iter_mut()
-                .zip(&running)
-                .filter(|(_, running)| **running)
+                .zip(&seats)
+                .filter(|(_, seat)| **seat == Seat::Running)
                 .for_each(|(w, _)| w.housekeep());
+            if waiting > 0 {
+                due_ns = admit(&mut workers, &mut seats, now_ns);
+            }
         }
     }
     workers.into_iter().map(|worker| worker.finish()).collect()
+}
+
+fn count(seats: &[Seat], wanted: Seat) -> usize {
+    seats.iter().filter(|seat| **seat == wanted).count()
+}
+
+/// Starts those that may begin; when the next of the others may.
+#[cold]
+fn admit(workers: &mut [Box<dyn Turning>], seats: &mut [Seat], now_ns: u64) -> u64 {
+    let mut due_ns = u64::MAX;
+    for (worker, seat) in workers.iter_mut().zip(seats).filter(|(_, seat)| **seat == Seat::Waiting) {
+        match worker.gate(now_ns) {
+            Gate::Open => {
+                *seat = Seat::Running;
+                worker.start();
+            }
+            Gate::Until(at_ns) => due_ns = due_ns.min(at_ns),
+        }
+    }
+    due_ns
+}
+
+#[cold]
+fn sleep_until(due_ns: u64, now_ns: u64) {
+    let left_ns = due_ns.saturating_sub(now_ns).min(LONGEST_SLEEP_NS);
+    std::thread::sleep(Duration::from_nanos(left_ns));
 }

@@ -111,7 +111,8 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
     });
     if let Value::Object(map) = &mut object {
         let goes_on = job.spec.continue_on_error;
-        if goes_on.read || goes_on.write || goes_on.verify {
+        let lists = job.spec.order.ignore_error != Default::default();
+        if goes_on.read || goes_on.write || goes_on.verify || lists {
             map.insert("total_err".to_owned(), errors_total(stats).into());
             map.insert("first_error".to_owned(), first_errno(stats).into());
         }

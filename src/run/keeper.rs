@@ -161,6 +161,19 @@ impl AtWork {
         self.shared.fired.load(Ordering::Acquire)
     }
 
+    /// The stage has ended, and what the snapshot lies on may hang: `None` if it does.
+    pub fn end_within(self, limit: Duration) -> Option<Keeper> {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        for _ in 0..limit.as_millis() / CALM.as_millis() {
+            if self.thread.is_finished() {
+                return self.thread.join().ok();
+            }
+            std::thread::sleep(CALM);
+        }
+        None
+    }
+
     /// The stage has ended.
     pub fn end(self) -> Option<Keeper> {
         self.shared.stop.store(true, Ordering::Release);

@@ -12,13 +12,17 @@ mod judged;
 mod keeper;
 mod layout;
 mod open_job;
+mod order;
 mod outcome;
 mod pace;
 mod plan;
 mod progress;
 mod sampler;
 mod stage;
+mod starting;
 mod state_file;
+mod status_file;
+mod stuck;
 mod verification;
 
 use std::fmt;
@@ -155,6 +159,32 @@ pub fn check_engines(jobs: &[JobSpec]) -> Result<(), RunError> {
     jobs.iter().find_map(lacking).map_or(Ok(()), Err)
 }
 
+/// Sees to it that the targets may be used as the jobs would. Looking at files of the kernel may hang.
+fn check_targets(
+    plans: &[plan::JobPlan],
+    options: &RunOptions,
+    requests: &Requests,
+) -> Result<guard::Consents, RunError> {
+    let check = |plans: &[plan::JobPlan], options: &RunOptions| {
+        let consents = guard::check(plans, options)?;
+        plan::check_before_start(plans)?;
+        Ok(consents)
+    };
+    if !plans.iter().all(plan::JobPlan::uses_files) {
+        return check(plans, options);
+    }
+    let limit_ns = plans.iter().map(|plan| plan.spec.order.start_timeout_ns).max().unwrap_or(u64::MAX);
+    let own = (plans.to_vec(), options.clone());
+    let checked = starting::within(limit_ns, requests, move || check(&own.0, &own.1));
+    checked.unwrap_or_else(|late| {
+        let targets = plans.iter().flat_map(|plan| &plan.targets);
+        let mut names: Vec<String> = targets.map(|target| target.display().to_string()).collect();
+        names.dedup();
+        names.truncate(4);
+        Err(RunError::environment(&plans[0].spec, late.say(&format!("looking at {}", names.join(", ")))))
+    })
+}
+
 /// Runs `jobs` to the end and reports.
 ///
 /// # Errors
@@ -170,8 +200,7 @@ pub fn execute(
     let mut plans = plan::plan(jobs)?;
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
-    let consents = guard::check(&plans, options)?;
-    plan::check_before_start(&plans)?;
+    let consents = check_targets(&plans, options, requests)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     for sentence in &consents.sentences {
@@ -186,7 +215,12 @@ pub fn execute(
         run.note(note);
     });
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
+    run.stages_left = plan::stages(&plans).count();
     for stage in plan::stages(&plans) {
+        run.stages_left -= 1;
+        if run.ends_run {
+            break;
+        }
         if requests.signal().is_some() || keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some()) {
             break;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::clock::unix_time_ms;
+use crate::base::clock::{clock_ms, unix_time_ms};
 use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
@@ -23,7 +23,10 @@ pub struct Entry {
     pub spec: JobSpec,
     pub group: u32,
     pub workers: u32,
+    /// By the clock of `job_start_clock_id`.
     pub started_unix_ms: u64,
+    /// One of its workers has begun, at that time.
+    pub is_dated: bool,
     pub stats: WorkerStats,
     pub samples: PerOp<Samples>,
     pub cpu: CpuUse,
@@ -57,6 +60,12 @@ pub struct Outcome {
     pub is_cut: bool,
     /// The trigger that has fired.
     pub trigger: Option<TriggerReport>,
+    /// When the first worker might begin (`base::clock`): delays count from here.
+    pub genesis_ns: Option<u64>,
+    /// Stages that have not begun.
+    pub stages_left: usize,
+    /// They will not.
+    pub ends_run: bool,
 }
 
 impl Outcome {
@@ -72,6 +81,9 @@ impl Outcome {
             run_id,
             is_cut: false,
             trigger: None,
+            genesis_ns: None,
+            stages_left: 0,
+            ends_run: false,
             verdicts,
             workers_total: specs.iter().map(|spec| spec.numjobs).sum(),
         }
@@ -103,7 +115,8 @@ impl Outcome {
                 spec: plan.spec.clone(),
                 group: plan.group,
                 workers: 0,
-                started_unix_ms: unix_time_ms(),
+                started_unix_ms: clock_ms(plan.spec.order.job_start_clock_id),
+                is_dated: false,
                 stats: WorkerStats::default(),
                 samples: PerOp::default(),
                 cpu: CpuUse::default(),

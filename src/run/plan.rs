@@ -483,6 +483,7 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         runtime_ns: spec.runtime_ns,
         continue_on_read: spec.continue_on_error.read,
         continue_on_write: spec.continue_on_error.write,
+        listed_errors: spec.order.ignore_error,
         fill_device: spec.fill_device,
         serialize: spec.serialize_overlap || spec.mix == Mix::TrimWrite,
         reap_timeout_ns: spec.reap_timeout_ns,

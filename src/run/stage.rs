@@ -1,5 +1,6 @@
-//! One stage: lays out, opens, starts all workers together, watches them, takes their results.
+//! One stage: lays out, opens, starts the workers, each when it may, watches them, takes their results.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -19,11 +20,14 @@ use crate::stats::WorkerStats;
 use super::assign::{Seat, Thread, assign};
 use super::keeper::{AtWork, Keeper, StageState};
 use super::open_job::{OpenJob, WorkerRequest};
+use super::order::{Lives, Order};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
+use super::status_file::StatusFile;
+use super::stuck::Heartbeats;
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, pace, verification,
+    Observer, Progress, Requests, RunError, RunOptions, devices, layout, pace, starting, verification,
 };
 
 /// How often signals and the end are looked at.
@@ -34,19 +38,23 @@ const SAMPLE_NS: u64 = 500_000_000;
 const PROGRESS_NS: u64 = 500_000_000;
 /// How long workers may take to end when the trigger has fired and its command has run.
 const LEAVE_NS: u64 = 1_000_000_000;
+/// How long the last snapshot may take where a worker is stuck.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the workers may take to hand out their statistics so far.
 const TAP_TIMEOUT_NS: u64 = 200_000_000;
 
 /// A worker as the watching thread sees it.
-struct Watched {
-    name: String,
-    entry: usize,
+pub struct Watched {
+    pub name: String,
+    pub entry: usize,
     /// Which job of the stage it belongs to.
-    job: usize,
-    opened: Arc<dyn OpenJob>,
+    pub job: usize,
+    pub opened: Arc<dyn OpenJob>,
+    /// Its thread is stuck and was left behind.
+    pub lost: Cell<bool>,
     /// Broken promises, as they are found.
     found: Receiver<Found>,
-    live: Arc<Live>,
+    pub live: Arc<Live>,
     tap: TapHandle,
     /// What it is going to do, if that is known: nanoseconds and bytes.
     runtime_ns: Option<u64>,
@@ -54,14 +62,14 @@ struct Watched {
 }
 
 /// What a thread says.
-enum Message {
+pub enum Message {
     /// Its workers are made, or could not be.
     Ready(Result<Vec<String>, (usize, String)>),
     /// It has ended.
     Ended(Box<Ended>),
 }
 
-struct Ended {
+pub struct Ended {
     thread: usize,
     outcomes: Vec<WorkerOutcome>,
     used: ThreadUse,
@@ -82,16 +90,17 @@ pub fn run(
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
     let mut flows = pace::Flows::default();
+    let mut lives = Lives::new();
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
             continue;
         }
-        at_work.push(Arc::clone(&opened));
+        at_work.push((job, Arc::clone(&opened)));
         let cpus = plan::cpus(plan)?;
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let (tap, handle) = tap();
-            let live = Arc::new(Live::default());
+            let live = lives.make(plan);
             let workload = plan::workload(plan, clone, regions);
             let (finder, found) = verification::channel();
             let run_id = outcome.run_id;
@@ -102,6 +111,7 @@ pub fn run(
                 entry: outcome.entry_for(plan, Arc::clone(&live)),
                 job,
                 opened: Arc::clone(&opened),
+                lost: Cell::new(false),
                 found,
                 live: Arc::clone(&live),
                 tap: handle,
@@ -130,11 +140,12 @@ pub fn run(
         }
     }
     let threads = assign(&seats);
-    let stage = Stage { plans, threads, watched };
-    stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
+    let stage = Stage { plans, threads, watched, lives };
+    let stuck = stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
-        at_work.iter().for_each(|opened| devices::look_again(&**opened, outcome));
+        let answering = at_work.iter().filter(|(job, _)| !stuck.contains(job));
+        answering.for_each(|(_, opened)| devices::look_again(&**opened, outcome));
     }
     Ok(())
 }
@@ -164,7 +175,7 @@ fn prepare(
         let hint: &mut u64 = &mut hints[usize::from(region.target)];
         *hint = (*hint).max(region.start + region.bytes);
     }
-    let opened = open_job::open(plan, &hints).map_err(|error| RunError::environment(spec, error))?;
+    let opened = starting::open(plan, hints, requests)?;
     if spec.invalidate {
         opened.invalidate().map_err(|error| RunError::environment(spec, error))?;
     }
@@ -217,10 +228,11 @@ fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
     workload.limit.bytes.or(passes)
 }
 
-struct Stage<'a> {
-    plans: &'a [JobPlan],
-    threads: Vec<Thread>,
-    watched: Vec<Watched>,
+pub struct Stage<'a> {
+    pub plans: &'a [JobPlan],
+    pub threads: Vec<Thread>,
+    pub watched: Vec<Watched>,
+    lives: Lives,
 }
 
 type Maker = (Arc<dyn OpenJob>, WorkerRequest);
@@ -234,7 +246,7 @@ impl Stage<'_> {
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
-    ) -> Result<(), RunError> {
+    ) -> Result<Vec<usize>, RunError> {
         let (messages_in, messages) = unbounded();
         let mut starts: Vec<Sender<()>> = Vec::new();
         for (number, thread) in self.threads.iter().enumerate() {
@@ -252,20 +264,7 @@ impl Stage<'_> {
                 })?;
         }
         drop(messages_in);
-        for _ in &self.threads {
-            match messages.recv() {
-                Ok(Message::Ready(Ok(notes))) => {
-                    for note in notes {
-                        outcome.note(note);
-                    }
-                }
-                Ok(Message::Ready(Err((worker, why)))) => {
-                    let entry = &outcome.entries[self.watched[worker].entry];
-                    return Err(RunError::environment(&entry.spec, why));
-                }
-                Ok(Message::Ended(_)) | Err(_) => unreachable!("no thread ends before it is started"),
-            }
-        }
+        self.await_ready(&messages, outcome, requests)?;
         let at_work = match keeper.take().map(|keeper| keeper.begin(kept)).transpose() {
             Ok(at_work) => at_work,
             Err(error) => {
@@ -279,8 +278,17 @@ impl Stage<'_> {
         }
         self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
         self.note_what_happened(outcome);
-        *keeper = at_work.and_then(AtWork::end);
-        Ok(())
+        let stuck: Vec<usize> =
+            self.watched.iter().filter(|worker| worker.lost.get()).map(|worker| worker.job).collect();
+        *keeper = match at_work {
+            // The snapshot may lie on what hangs.
+            Some(at_work) if !stuck.is_empty() => at_work.end_within(SNAPSHOT_TIMEOUT),
+            at_work => at_work.and_then(AtWork::end),
+        };
+        if keeper.is_none() {
+            outcome.note("the snapshot could not be stored while a device hangs".to_owned());
+        }
+        Ok(stuck)
     }
 
     /// Until all threads have ended, or a second signal says not to wait for them.
@@ -305,8 +313,16 @@ impl Stage<'_> {
         let mut running = self.threads.len();
         let mut leaves = vec![false; self.watched.len()];
         let mut left_ns = None;
+        let mut beats = Heartbeats::new(running, begun_ns);
+        let mut status_file = StatusFile::new(self.plans);
+        let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
+        order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
             match messages.recv_timeout(TICK) {
+                Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => {
+                    let name = thread_name(&self.threads[ended.thread], &self.watched);
+                    outcome.note(format!("{name}: answered after it had been left behind: not counted"));
+                }
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
                     outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
@@ -317,6 +333,12 @@ impl Stage<'_> {
             }
             self.attend(outcome, &mut leaves);
             let now_ns = clock.now_ns();
+            for thread in beats.look(now_ns, self.plans, |thread| self.workers_of(thread)) {
+                running -= 1;
+                self.leave_behind(thread, outcome, now_ns);
+            }
+            order.tend(self.plans, &self.watched, outcome, observer);
+            status_file.look(requests, observer);
             if now_ns >= next_sample_ns {
                 next_sample_ns = now_ns + SAMPLE_NS;
                 sampler.sample(outcome, now_ns);
@@ -350,6 +372,7 @@ impl Stage<'_> {
             }
         }
         self.attend(outcome, &mut leaves);
+        order.end(self.plans, &self.watched, outcome, observer);
         outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
     }
 
@@ -414,8 +437,11 @@ impl Stage<'_> {
             if let Some(missed) = &result.missed {
                 entry.missed(name, missed);
             }
-            if result.stats.total_ios() == 0 && result.error.is_none() && entry.spec.ramp_time_ns > 0 {
-                outcome.note(format!("{name}: ended within ramp_time, so nothing was counted"));
+            let ramps = entry.spec.ramp_time_ns > 0 || entry.spec.order.ramp_size > 0;
+            let begun = self.watched[worker].live.order.begun_ns().is_some();
+            if result.stats.total_ios() == 0 && result.error.is_none() && ramps && begun {
+                let ramp = if entry.spec.ramp_time_ns > 0 { "ramp_time" } else { "ramp_size" };
+                outcome.note(format!("{name}: ended within {ramp}, so nothing was counted"));
             }
         }
         late.into_iter().for_each(|note| {
@@ -439,13 +465,15 @@ impl Stage<'_> {
     }
 
     fn still_running(&self) -> impl Iterator<Item = &Watched> {
-        self.watched.iter().filter(|worker| worker.live.state() != WorkerState::Done)
+        self.watched.iter().filter(|worker| !worker.has_ended())
     }
 
     /// Statistics of the workers that run: all that they count if they answer, and what they have
     /// published where they wait for their device. What a ramp does is no result.
     fn collect(&self, now_ns: u64) -> Vec<(usize, Box<WorkerStats>)> {
-        let counting = self.still_running().filter(|worker| worker.live.state() != WorkerState::Ramping);
+        let counts =
+            |worker: &&Watched| !matches!(worker.live.state(), WorkerState::Waiting | WorkerState::Ramping);
+        let counting = self.still_running().filter(counts);
         let asked: Vec<&Watched> = counting.collect();
         asked.iter().for_each(|worker| worker.tap.ask());
         let clock = Clock::get();
@@ -488,10 +516,13 @@ impl Stage<'_> {
         };
         let (iops, bandwidth) = (rate(&ios, &meter.ios), rate(&bytes, &meter.bytes));
         let elapsed_ns = now_ns.saturating_sub(begun_ns) as f64;
+        let own_ns = |worker: &Watched| {
+            worker.live.order.begun_ns().map_or(0, |own_ns| now_ns.saturating_sub(own_ns)) as f64
+        };
         // Each worker ends by time or by amount, whichever is further along.
         let fraction = |worker: &Watched| -> Option<f64> {
             let moved: u64 = worker.live.bytes.iter().map(|(_, b)| b.load(Relaxed)).sum();
-            let by_time = worker.runtime_ns.map(|ns| elapsed_ns / ns.max(1) as f64);
+            let by_time = worker.runtime_ns.map(|ns| own_ns(worker) / ns.max(1) as f64);
             let by_amount = worker.bytes.map(|bytes| moved as f64 / bytes.max(1) as f64);
             match (by_time, by_amount) {
                 (Some(time), Some(amount)) => Some(time.max(amount)),
@@ -520,7 +551,7 @@ impl Stage<'_> {
 }
 
 /// Counts without latencies, of a worker that does not answer.
-fn published(live: &Live) -> Box<WorkerStats> {
+pub fn published(live: &Live) -> Box<WorkerStats> {
     let mut stats = Box::<WorkerStats>::default();
     for (op, counts) in stats.ops.iter_mut() {
         counts.ios = live.ios.get(op).load(Relaxed);

@@ -764,7 +764,9 @@ const GENERAL: &[OptionDef] = &[
             show: shapes::show_continue_on,
         },
         "Which failed I/Os do not end the job: `io` are reads and writes, `all` is everything. The \
-         errors are counted and reported all the same. `0` and `1` are taken for `none` and `all`.",
+         errors are counted and reported all the same. `0` and `1` are taken for `none` and `all`. \
+         Verification always goes on to its end, whether `verify` is named or not, unless `verify_fatal` \
+         says otherwise. See `ignore_error` for single errors.",
     ),
     entry(
         SAFETY,
@@ -773,7 +775,8 @@ const GENERAL: &[OptionDef] = &[
         "\"300s\"",
         Kind::Time(Number::U64(|job| &mut job.reap_timeout_ns)),
         "How long a device may answer nothing at all before what it has in flight is given up and \
-         the worker ends with an error. fio would wait for ever.",
+         the worker ends with an error. A worker whose system call hangs is left behind then, with what it \
+         has counted so far; neither the others nor the report wait for it.",
     ),
 ];
 

@@ -24,7 +24,7 @@ pub use files::FilesSpec;
 pub use host::HostSpec;
 pub use logs::LogsSpec;
 pub use measuring::MeasuringSpec;
-pub use order::OrderSpec;
+pub use order::{ExitWhat, OrderSpec};
 pub use pace::PaceSpec;
 pub use places::PlacesSpec;
 pub use replay::ReplaySpec;

@@ -15,13 +15,14 @@ mod verify;
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
+use crate::base::errno_set::ListedErrors;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
 use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
-use super::{Turn, Turning};
+use super::{FailedIo, Gate, Turn, Turning};
 pub use pace::{
     FloorConfig, FlowConfig, FlowGroup, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,
 };
@@ -69,6 +70,9 @@ pub struct WorkerConfig {
     pub continue_on_read: bool,
     /// Failed writes, deallocates and flushes do not end the worker.
     pub continue_on_write: bool,
+    /// Of failed I/Os with these numbers, and no others, the worker goes on; where a set is empty, the
+    /// two above hold.
+    pub listed_errors: ListedErrors,
     /// A full target ends the worker without an error.
     pub fill_device: bool,
     /// Hold an I/O back while another to the same bytes is in flight.
@@ -191,6 +195,8 @@ pub struct Worker<Q: Queue> {
     /// When I/Os may go, if anything but room says so.
     pace: Option<Box<pace::Pace>>,
     looks: u32,
+    /// Bytes of the ramp that the others of the group know of.
+    ramp_told: u64,
 }
 
 /// A flush of every target, one after the other.
@@ -269,6 +275,7 @@ impl<Q: Queue> Worker<Q> {
             flush_due: None,
             pace: None,
             looks: 0,
+            ramp_told: 0,
         }
     }
 
@@ -322,6 +329,16 @@ impl<Q: Queue> Worker<Q> {
     fn busiest(&self) -> Op {
         let busiest = self.stats.ops.iter().max_by_key(|(_, op)| op.ios).filter(|(_, op)| op.ios > 0);
         busiest.map_or(Op::Read, |(op, _)| op)
+    }
+
+    /// Ends the ramp where that goes by bytes.
+    #[cold]
+    fn look_at_ramp(&mut self) {
+        let Some(ramp) = &self.live.order.ramp else { return };
+        let done = self.stats.ops.iter().map(|(_, op)| op.bytes).sum();
+        if ramp.add(done, &mut self.ramp_told) {
+            self.begin_counting();
+        }
     }
 
     fn must_stay(&self) -> bool {
@@ -378,6 +395,9 @@ impl<Q: Queue> Worker<Q> {
             verification.freeze_ledger();
         }
         if phase == Phase::Done {
+            if self.error.is_some() || self.verification.as_ref().is_some_and(|v| v.has_broken()) {
+                self.live.order.fail();
+            }
             if self.verification.is_none() {
                 self.stats.end_ns = self.now_ns;
             }
@@ -438,6 +458,10 @@ impl<Q: Queue> Turning for Worker<Q> {
         let stats = self.verification.as_ref().and_then(|v| v.written.as_ref()).unwrap_or(&self.stats);
         self.live.publish(stats);
         self.tap.serve(stats);
+        self.live.order.beat(self.now_ns);
+        if self.phase == Phase::Ramp {
+            self.look_at_ramp();
+        }
         if self.live.stop_requested() {
             self.stop_requested();
         }
@@ -459,14 +483,30 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.now_ns
     }
 
+    fn gate(&self, now_ns: u64) -> Gate {
+        // Who is to end begins for that.
+        if self.live.stop_requested() { Gate::Open } else { self.live.order.gate(now_ns) }
+    }
+
     fn start(&mut self) {
         self.now_ns = self.clock.now_ns();
         self.heard_ns = self.now_ns;
         self.stats.start_ns = self.now_ns;
-        self.phase_end_ns = self.now_ns.saturating_add(self.config.ramp_ns);
         self.pace.iter_mut().for_each(|pace| pace.start(self.now_ns));
+        let ramps = self.config.ramp_ns > 0 || self.live.order.ramp.is_some();
+        self.phase_end_ns = match self.config.ramp_ns {
+            0 => u64::MAX,
+            ns => self.now_ns.saturating_add(ns),
+        };
         self.enter(Phase::Ramp);
-        if self.config.ramp_ns == 0 {
+        if self.live.stop_requested() {
+            // Ended before it began: nothing is issued, not even a flush.
+            self.config.end_fsync = false;
+            self.stop_requested();
+            return;
+        }
+        self.live.order.begin(self.now_ns);
+        if !ramps {
             self.begin_counting();
         }
         if self.verification.as_ref().is_some_and(|verification| verification.only_judges()) {

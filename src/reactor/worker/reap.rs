@@ -227,15 +227,30 @@ impl<Q: Queue> Worker<Q> {
             self.exhausted = true;
         } else {
             self.stats.record_error(io.op, status, io.offset);
-            let goes_on =
-                if io.op == Op::Read { self.config.continue_on_read } else { self.config.continue_on_write };
-            // A device that is gone has no next I/O to go on with.
-            let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(|e| e.raw_os_error());
-            if !goes_on || gone.contains(&status.errno()) {
+            let goes_on = self.goes_on_after(io.op, status);
+            let (op, target, offset, len) = (io.op, io.target, io.offset, io.len);
+            let (worker, order) = (0, &self.live.order);
+            order.tell(FailedIo { worker, op, status, target, offset, len, goes_on });
+            if !goes_on {
                 self.fail(io.op, status);
             }
         }
         self.free_buffer(io.op, io.buffer);
+    }
+
+    /// Whether a failed I/O leaves the worker going.
+    #[cold]
+    fn goes_on_after(&self, op: Op, status: Status) -> bool {
+        let config = &self.config;
+        let listed = config.listed_errors.of(op);
+        let goes_on = match op {
+            _ if !listed.is_empty() => listed.contains(status.errno()),
+            Op::Read => config.continue_on_read,
+            _ => config.continue_on_write,
+        };
+        // A device that is gone has no next I/O to go on with.
+        let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(|e| e.raw_os_error());
+        goes_on && !gone.contains(&status.errno())
     }
 
     #[cold]

@@ -216,6 +216,11 @@ impl Verification {
         self.spec.fatal && self.tally.violations() > 0
     }
 
+    /// Whether a promise was broken.
+    pub(in crate::reactor::worker) fn has_broken(&self) -> bool {
+        self.tally.violations() > 0
+    }
+
     pub(super) fn send(&mut self) {
         while let Some(found) = self.outbox.pop_front() {
             match self.sender.try_send(found) {

@@ -1,0 +1,43 @@
+//! What must hold between jobs that wait for each other.
+
+use crate::job::diagnostic::{Issue, Place, nearest};
+use crate::job::resolve::Draft;
+use crate::job::spec::JobSpec;
+
+use super::issue;
+
+/// Reports every rule that the job breaks by itself.
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    if draft.job.order.start_timeout_ns == 0 {
+        issues.push(issue(
+            draft.place("start_timeout"),
+            "a `start_timeout` of 0 would give up every target at once",
+            "to wait nearly for ever, set for example start_timeout = \"365d\"",
+        ));
+    }
+}
+
+/// Who is waited for must stand before who waits, or nobody would ever start.
+pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+    for (index, (job, header)) in jobs.iter().zip(headers).enumerate() {
+        let Some(name) = &job.order.wait_for else { continue };
+        let earlier = || jobs[..index].iter().map(|job| job.name.as_str());
+        if earlier().any(|earlier| earlier == name) {
+            continue;
+        }
+        let message = match jobs[index..].iter().position(|job| job.name == *name) {
+            Some(0) => format!("`wait_for`: the job `{name}` cannot wait for itself"),
+            Some(_) => {
+                format!("`wait_for`: the job `{name}` stands after the job `{}` that waits for it", job.name)
+            }
+            None => format!("`wait_for`: there is no job `{name}` before the job `{}`", job.name),
+        };
+        let mut issue = Issue::new(message).at(header);
+        if let Some(near) = nearest(name, earlier()) {
+            issue = issue.help(format!("did you mean `{near}`?"));
+        } else if index == 0 {
+            issue = issue.help("the first job has nobody to wait for");
+        }
+        issues.push(issue);
+    }
+}
