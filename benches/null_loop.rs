@@ -12,7 +12,7 @@ use fio_spdk::base::PerOp;
 use fio_spdk::base::clock::Clock;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
 use fio_spdk::engine::{BufferArea, Engine, EngineOptions, Null, QueueConfig, Target};
-use fio_spdk::reactor::{Live, Turning, Worker, WorkerConfig, WorkerParts, drive, tap};
+use fio_spdk::reactor::{Live, Measures, Turning, Worker, WorkerConfig, WorkerParts, drive, tap};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
 const ROUNDS: usize = 7;
@@ -59,6 +59,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             fill_device: false,
             serialize: false,
             reap_timeout_ns: u64::MAX,
+            measures: Measures::ALL,
         },
         queue,
         buffers,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
 use fio_spdk::base::{PerOp, Status};
 use fio_spdk::engine::{BufferArea, Completion, Io, Queue, QueueError, Wait};
-use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerOutcome, WorkerParts, tap};
+use fio_spdk::reactor::{
+    Live, Measures, Turn, Turning, Worker, WorkerConfig, WorkerOutcome, WorkerParts, tap,
+};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
 const BLOCK: u32 = 4096;
@@ -84,6 +86,7 @@ fn config(depth: u32) -> WorkerConfig {
         fill_device: false,
         serialize: false,
         reap_timeout_ns: u64::MAX,
+        measures: Measures::ALL,
     }
 }
 

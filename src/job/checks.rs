@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod measuring;
 mod spdk;
 mod verify;
 
@@ -19,6 +20,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     safety(draft, issues);
     io_uring(draft, issues);
     sim(draft, issues);
+    measuring::check(draft, issues);
     spdk::check(draft, issues);
     verify::check(draft, issues);
 }

@@ -9,8 +9,8 @@
 mod live;
 mod worker;
 
-pub use live::{Live, Tap, TapHandle, WorkerState, tap};
-pub use worker::{Found, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts};
+pub use live::{Live, Tap, TapHandle, Totals, WorkerState, tap};
+pub use worker::{Found, Measures, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts};
 
 /// How often a reactor looks up from its queues.
 const HOUSEKEEP_NS: u64 = 1_000_000;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::base::clock::Clock;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
-use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
+use crate::stats::{DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
@@ -71,6 +71,24 @@ pub struct WorkerConfig {
     pub serialize: bool,
     /// How long the device may answer nothing at all before what is in flight is given up.
     pub reap_timeout_ns: u64,
+    /// Which latencies go into the histograms.
+    pub measures: Measures,
+}
+
+/// Which latencies a worker measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measures {
+    /// Submission.
+    pub slat: bool,
+    /// Completion.
+    pub clat: bool,
+    /// Both together.
+    pub lat: bool,
+}
+
+impl Measures {
+    /// All of them.
+    pub const ALL: Measures = Measures { slat: true, clat: true, lat: true };
 }
 
 /// What a worker is made of.
@@ -183,6 +201,8 @@ pub struct Worker<Q: Queue> {
     writes_since_fdatasync: u32,
     flush_due: Option<FlushDue>,
     looks: u32,
+    /// Every latency goes into its histogram.
+    measures_all: bool,
 }
 
 /// A flush of every target, one after the other.
@@ -260,6 +280,7 @@ impl<Q: Queue> Worker<Q> {
             writes_since_fdatasync: 0,
             flush_due: None,
             looks: 0,
+            measures_all: config.measures == Measures::ALL,
         }
     }
 
@@ -425,7 +446,7 @@ impl<Q: Queue> Turning for Worker<Q> {
 
     fn housekeep(&mut self) {
         let stats = self.verification.as_ref().and_then(|v| v.written.as_ref()).unwrap_or(&self.stats);
-        self.live.publish(stats);
+        self.live.publish(stats, self.now_ns);
         self.tap.serve(stats);
         if self.live.stop_requested() {
             self.stop_requested();
@@ -438,8 +459,9 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.looks += 1;
         if self.looks >= P99_EVERY {
             self.looks = 0;
-            let clat = &self.stats.ops.get(self.busiest()).latency.clat;
-            self.live.p99_ns.store(clat.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
+            let latency = &self.stats.ops.get(self.busiest()).latency;
+            let known = if self.config.measures.clat { &latency.clat } else { &latency.lat };
+            self.live.p99_ns.store(known.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
         }
     }
 
