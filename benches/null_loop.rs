@@ -13,7 +13,7 @@ use fio_spdk::base::clock::Clock;
 use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
 use fio_spdk::engine::{BufferArea, Engine, EngineOptions, Null, QueueConfig, Target};
-use fio_spdk::reactor::{Live, Turning, Worker, WorkerConfig, WorkerParts, drive, tap};
+use fio_spdk::reactor::{Live, Measures, Turning, Worker, WorkerConfig, WorkerParts, drive, tap};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
 const ROUNDS: usize = 7;
@@ -61,6 +61,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             fill_device: false,
             serialize: false,
             reap_timeout_ns: u64::MAX,
+            measures: Measures::ALL,
         },
         queue,
         buffers,

@@ -8,7 +8,9 @@ use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
 use fio_spdk::base::{PerOp, Status};
 use fio_spdk::engine::{BufferArea, Completion, Io, Queue, QueueError, Wait};
-use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerOutcome, WorkerParts, tap};
+use fio_spdk::reactor::{
+    Live, Measures, Turn, Turning, Worker, WorkerConfig, WorkerOutcome, WorkerParts, tap,
+};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
 const BLOCK: u32 = 4096;
@@ -86,6 +88,7 @@ fn config(depth: u32) -> WorkerConfig {
         fill_device: false,
         serialize: false,
         reap_timeout_ns: u64::MAX,
+        measures: Measures::ALL,
     }
 }
 

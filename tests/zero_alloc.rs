@@ -15,7 +15,7 @@ use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
-use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
+use fio_spdk::reactor::{Live, Measures, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
 use fio_spdk::stats::WorkerStats;
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
@@ -165,6 +165,7 @@ fn config(shape: &Shape, depth: u32) -> WorkerConfig {
         fill_device: false,
         serialize: shape.serialize,
         reap_timeout_ns: u64::MAX,
+        measures: Measures::ALL,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod shape;
 pub mod sim;
 pub mod spdk;
 pub mod status;
+pub mod steady;
 pub mod transport_id;
 pub mod units;
 pub mod verify;

@@ -14,6 +14,9 @@ use super::campaign;
 use super::devices::bind;
 use super::from_fio;
 
+/// The shortest time between two live lines.
+const SHORTEST_ETA_NS: u64 = 100_000_000;
+
 /// What to do.
 pub enum Action {
     /// Run (or check, or print) jobs.
@@ -48,6 +51,12 @@ pub struct Invocation {
     pub eta: Eta,
     /// The jobs to run; all of them if there is none.
     pub sections: Vec<String>,
+    /// `--eta-interval`.
+    pub eta_interval: Option<Duration>,
+    /// `--eta-newline`.
+    pub eta_newline: Option<Duration>,
+    /// `--idle-prof`: true for each CPU.
+    pub idle_profile: Option<bool>,
 }
 
 /// Whether there is a live line.
@@ -107,6 +116,7 @@ fn command() -> Command {
                 .default_value("auto")
                 .help("Show a live line: auto is on a terminal"),
         )
+        .args(watching_args())
         .arg(
             Arg::new("cmdhelp")
                 .long("cmdhelp")
@@ -132,6 +142,22 @@ fn command() -> Command {
                 .about("Print a completion script for a shell")
                 .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell))),
         )
+}
+
+fn watching_args() -> [Arg; 3] {
+    [
+        Arg::new("eta-interval")
+            .long("eta-interval")
+            .value_name("TIME")
+            .help("Renew the live line this often, at least 100ms [default: 500ms]"),
+        Arg::new("eta-newline")
+            .long("eta-newline")
+            .value_name("TIME")
+            .help("Keep a copy of the live line this often: go on in a new one"),
+        Arg::new("idle-prof").long("idle-prof").value_name("WHAT").value_parser(["system", "percpu"]).help(
+            "Report how idle the CPUs of the machine were, by what the kernel counts; percpu: also each",
+        ),
+    ]
 }
 
 fn destroy_arg() -> Arg {
@@ -304,15 +330,18 @@ fn invocation(
     }
     let formats = matches.get_one::<String>("output-format").map_or("normal", String::as_str);
     let formats = report::parse_formats(formats).map_err(|why| invalid(command, why))?;
-    let status_interval = match matches.get_one::<String>("status-interval") {
-        None => None,
+    let mut time = |name: &str, least_ns: u64| match matches.get_one::<String>(name) {
+        None => Ok::<_, clap::Error>(None),
         Some(text) => {
+            let least = if least_ns == 1 { "a time above 0" } else { "a time of at least 100ms" };
             let ns = parse_time_ns(text, SECOND_NS)
-                .and_then(|ns| if ns == 0 { Err("expected a time above 0".to_owned()) } else { Ok(ns) })
-                .map_err(|why| invalid(command, format!("--status-interval={text}: {why}")))?;
-            Some(Duration::from_nanos(ns))
+                .and_then(|ns| if ns < least_ns { Err(format!("expected {least}")) } else { Ok(ns) })
+                .map_err(|why| invalid(command, format!("--{name}={text}: {why}")))?;
+            Ok(Some(Duration::from_nanos(ns)))
         }
     };
+    let status_interval = time("status-interval", 1)?;
+    let (eta_interval, eta_newline) = (time("eta-interval", SHORTEST_ETA_NS)?, time("eta-newline", 1)?);
     Ok(Invocation {
         files,
         overrides,
@@ -325,6 +354,9 @@ fn invocation(
         verdicts: matches.get_one::<String>("verdicts").cloned(),
         sections: strings("section"),
         status_interval,
+        eta_interval,
+        eta_newline,
+        idle_profile: matches.get_one::<String>("idle-prof").map(|what| what == "percpu"),
         eta: match matches.get_one::<String>("eta").map(String::as_str) {
             Some("always") => Eta::Always,
             Some("never") => Eta::Never,

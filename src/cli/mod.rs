@@ -114,10 +114,12 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         readonly: invocation.readonly,
         destroy: invocation.destroy.clone(),
         status_interval: invocation.status_interval,
+        progress_interval: invocation.eta_interval,
+        idle_profile: invocation.idle_profile,
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
         state: Some(state_path(&invocation.files)),
     };
-    let mut terminal = Terminal::new(output, invocation.eta, options.status_interval.is_some());
+    let mut terminal = Terminal::new(output, invocation, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {
         Ok(Ended { report, failure }) => {
             let written = terminal.finish(&report);
@@ -199,7 +201,7 @@ mod tests {
     use super::*;
     use crate::base::verify::Verdict;
     use crate::base::{Op, PerOp, Status};
-    use crate::report::{CpuUse, JobReport};
+    use crate::report::{CpuUse, IntervalSummary, JobReport, MachineReport};
     use crate::stats::{VerifyTally, WorkerStats};
 
     fn report(signal: Option<i32>, fails: bool, verify: Option<VerifyTally>) -> Report {
@@ -217,6 +219,8 @@ mod tests {
             started_unix_ms: 0,
             stats,
             intervals: PerOp::default(),
+            mixed_intervals: IntervalSummary::default(),
+            steady: None,
             cpu: CpuUse::default(),
             error: None,
             verify,
@@ -232,6 +236,7 @@ mod tests {
             targets: Vec::new(),
             job_toml: None,
             trigger: None,
+            machine: MachineReport::default(),
         }
     }
 

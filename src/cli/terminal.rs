@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::base::clock::Clock;
 use crate::report::live::{self, Live};
 use crate::report::{self, Report};
 use crate::run::{Observer, Progress};
 
-use super::args::Eta;
+use super::args::{Eta, Invocation};
 use super::output::Output;
 
 /// Width of the live line where the terminal does not say.
@@ -19,17 +20,23 @@ pub struct Terminal {
     line_shown: bool,
     intervals: bool,
     reports: u64,
+    /// How often a live line stays, and when the next one does.
+    keeps_ns: Option<(u64, u64)>,
 }
 
 impl Terminal {
     /// For a run whose report goes to `output`; `intervals`: reports so far are asked for.
-    pub fn new(output: Output, eta: Eta, intervals: bool) -> Terminal {
-        let live_line = match eta {
+    pub fn new(output: Output, invocation: &Invocation, intervals: bool) -> Terminal {
+        let live_line = match invocation.eta {
             Eta::Always => true,
             Eta::Never => false,
             Eta::Auto => io::stdout().is_terminal() && io::stderr().is_terminal(),
         };
-        Terminal { output, live_line, line_shown: false, intervals, reports: 0 }
+        let keeps_ns = invocation.eta_newline.map(|time| {
+            let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            (ns, Clock::get().now_ns().saturating_add(ns))
+        });
+        Terminal { output, live_line, line_shown: false, intervals, reports: 0, keeps_ns }
     }
 
     /// Takes the live line away.
@@ -78,6 +85,13 @@ impl Observer for Terminal {
         let width = if width == 0 { WIDTH } else { width.saturating_sub(1) };
         self.line_shown = true;
         eprint!("\r{}\x1b[K", live::line(&live, width));
+        if let Some((every_ns, due_ns)) = &mut self.keeps_ns
+            && Clock::get().now_ns() >= *due_ns
+        {
+            *due_ns = Clock::get().now_ns().saturating_add(*every_ns);
+            eprintln!();
+            self.line_shown = false;
+        }
         let _ = io::stderr().flush();
     }
 

@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod measuring;
 mod order;
 mod pace;
 mod spdk;
@@ -22,6 +23,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     safety(draft, issues);
     io_uring(draft, issues);
     sim(draft, issues);
+    measuring::check(draft, issues);
     order::check(draft, issues);
     pace::check(draft, issues);
     spdk::check(draft, issues);

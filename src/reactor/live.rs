@@ -1,6 +1,6 @@
 //! Where a reactor meets the threads that may block.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -8,6 +8,19 @@ use crate::base::PerOp;
 use crate::stats::WorkerStats;
 
 use super::order::OrderLive;
+
+/// What a worker had done at one moment, of all commands but flush.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The moment (`base::clock`).
+    pub at_ns: u64,
+    /// I/Os that ended well since counting began.
+    pub ios: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Sum of their completion latencies in nanoseconds; wraps.
+    pub latency_ns: u64,
+}
 
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +41,7 @@ pub enum WorkerState {
 }
 
 /// Numbers of one worker that change while it runs. Written by its reactor every millisecond, read
-/// by anyone; each number is right by itself, they are not a consistent set.
+/// by anyone; each number is right by itself, and [`Live::totals`] gives some that belong together.
 #[derive(Debug, Default)]
 pub struct Live {
     /// I/Os that ended well since counting began.
@@ -43,6 +56,12 @@ pub struct Live {
     pub start_ns: AtomicU64,
     /// Begin and end.
     pub order: OrderLive,
+    /// When these numbers were written (`base::clock`).
+    at_ns: AtomicU64,
+    /// Sum of the completion latencies of all commands, in nanoseconds; wraps.
+    latency_ns: AtomicU64,
+    /// Odd while the numbers are being written.
+    edition: AtomicU64,
     state: AtomicU8,
     stop: AtomicBool,
     judging_allowed: AtomicBool,
@@ -88,13 +107,42 @@ impl Live {
         self.stop.load(Ordering::Acquire)
     }
 
-    pub(super) fn publish(&self, stats: &WorkerStats) {
+    /// Numbers of one moment: what rates are made of.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        loop {
+            let before = self.edition.load(Ordering::Acquire);
+            let sum = |counts: &PerOp<AtomicU64>| counts.iter().map(|(_, n)| n.load(Ordering::Relaxed)).sum();
+            let totals = Totals {
+                at_ns: self.at_ns.load(Ordering::Relaxed),
+                ios: sum(&self.ios),
+                bytes: sum(&self.bytes),
+                latency_ns: self.latency_ns.load(Ordering::Relaxed),
+            };
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before {
+                return totals;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    pub(super) fn publish(&self, stats: &WorkerStats, now_ns: u64) {
+        // One writer: nobody else changes the edition.
+        let edition = self.edition.load(Ordering::Relaxed);
+        self.edition.store(edition + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.at_ns.store(now_ns, Ordering::Relaxed);
+        let latency = stats.ops.iter().fold(0_u128, |sum, (_, op)| sum.wrapping_add(op.latency.clat.sum()));
+        #[expect(clippy::cast_possible_truncation, reason = "wraps, and is read by its differences")]
+        self.latency_ns.store(latency as u64, Ordering::Relaxed);
         for (op, counts) in stats.ops.iter() {
             self.ios.get(op).store(counts.ios, Ordering::Relaxed);
             self.bytes.get(op).store(counts.bytes, Ordering::Relaxed);
         }
         self.errors.store(stats.errors().map(|error| error.count).sum(), Ordering::Relaxed);
         self.start_ns.store(stats.start_ns, Ordering::Relaxed);
+        self.edition.store(edition + 2, Ordering::Release);
     }
 }
 
@@ -144,5 +192,35 @@ impl TapHandle {
     #[must_use]
     pub fn answer(&self, timeout: std::time::Duration) -> Option<Box<WorkerStats>> {
         self.answers.recv_timeout(timeout).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::Op;
+
+    #[test]
+    fn totals_are_of_one_moment() {
+        let live = Arc::new(Live::default());
+        let writer = Arc::clone(&live);
+        let thread = std::thread::spawn(move || {
+            let mut stats = Box::<WorkerStats>::default();
+            for moment in 1..=20_000 {
+                for op in Op::ADDRESSED {
+                    let counts = stats.ops.get_mut(op);
+                    (counts.ios, counts.bytes) = (moment, moment * 4096);
+                }
+                writer.publish(&stats, moment);
+            }
+        });
+        while !thread.is_finished() {
+            let totals = live.totals();
+            assert_eq!((totals.ios, totals.bytes), (3 * totals.at_ns, 3 * 4096 * totals.at_ns));
+        }
+        thread.join().unwrap();
+        assert_eq!(live.totals().ios, 60_000);
     }
 }

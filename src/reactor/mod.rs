@@ -10,10 +10,10 @@ mod live;
 mod order;
 mod worker;
 
-pub use live::{Live, Tap, TapHandle, WorkerState, tap};
+pub use live::{Live, Tap, TapHandle, Totals, WorkerState, tap};
 pub use worker::{
-    FloorConfig, FlowConfig, FlowGroup, Found, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,
-    VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
+    FloorConfig, FlowConfig, FlowGroup, Found, Measures, Missed, PaceConfig, RateConfig, SearchConfig,
+    ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
 };
 
 pub use order::{FailedIo, FailureSink, Gate, OrderLive, RampShare};

@@ -1,8 +1,11 @@
 //! What a run found, as plain data. The formats turn it into text.
 
+use super::steady::SteadyReport;
 use super::trigger::TriggerReport;
 use crate::base::PerOp;
 use crate::base::host::DeviceSummary;
+use crate::base::host::cpu_time::Idleness;
+use crate::base::host::disk_util::DiskUse;
 use crate::base::nvme::DeviceFacts;
 use crate::job::JobSpec;
 use crate::stats::{VerifyTally, WorkerStats};
@@ -30,6 +33,19 @@ pub struct Report {
     pub job_toml: Option<String>,
     /// The trigger that ended the run, if one did.
     pub trigger: Option<TriggerReport>,
+    /// What the machine did meanwhile.
+    pub machine: MachineReport,
+}
+
+/// What the machine did during the run, beside what jobs count.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MachineReport {
+    /// Block devices below the targets, where a job asks for them.
+    pub disks: Vec<DiskUse>,
+    /// How idle the CPUs were, where it was asked for.
+    pub idleness: Option<Idleness>,
+    /// Also those of each CPU.
+    pub each_cpu: bool,
 }
 
 impl Report {
@@ -63,6 +79,10 @@ pub struct JobReport {
     pub stats: WorkerStats,
     /// Bytes and I/Os a second over intervals.
     pub intervals: PerOp<IntervalSummary>,
+    /// The same of all directions together.
+    pub mixed_intervals: IntervalSummary,
+    /// What the search for steady state has found, if the job looks for it.
+    pub steady: Option<SteadyReport>,
     /// Processor time of the threads that drove these workers, by share.
     pub cpu: CpuUse,
     /// Why the job ended early, if it did: an error that no `continue_on_error` covers.
@@ -92,6 +112,8 @@ pub struct IntervalSummary {
     pub iops: RateSummary,
     /// How many intervals.
     pub samples: u64,
+    /// How many of them have a bandwidth.
+    pub bandwidth_samples: u64,
 }
 
 /// Minimum, maximum, mean and deviation of a rate.

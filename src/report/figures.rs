@@ -4,7 +4,7 @@
 use crate::base::Op;
 use crate::stats::{BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, OpStats, WorkerStats};
 
-use super::{CpuUse, JobReport, ReactorReport, Report};
+use super::{CpuUse, IntervalSummary, JobReport, ReactorReport, Report};
 
 /// Names of the levels of the depth distribution in fio's JSON.
 pub(super) const DEPTH_NAMES: [&str; DEPTH_LEVELS] = ["1", "2", "4", "8", "16", "32", ">=64"];
@@ -51,9 +51,19 @@ pub(super) fn bandwidth(stats: &WorkerStats, op: Op) -> f64 {
     per_second(stats.ops.get(op).bytes, runtime_ns(stats, op))
 }
 
-/// I/Os a second of a direction.
-pub(super) fn iops(stats: &WorkerStats, op: Op) -> f64 {
-    per_second(stats.ops.get(op).ios, runtime_ns(stats, op))
+/// All directions of a job as one.
+pub(super) fn mixed(stats: &WorkerStats) -> OpStats {
+    let mut all = OpStats::default();
+    for (_, counts) in stats.ops.iter() {
+        all.ios += counts.ios;
+        all.bytes += counts.bytes;
+        all.failed += counts.failed;
+        all.short_ios += counts.short_ios;
+        all.latency.slat.merge(&counts.latency.slat);
+        all.latency.clat.merge(&counts.latency.clat);
+        all.latency.lat.merge(&counts.latency.lat);
+    }
+    all
 }
 
 /// One direction of all jobs of a group.
@@ -121,10 +131,12 @@ pub(super) fn groups_of(report: &Report) -> Vec<u32> {
     groups
 }
 
-/// How much of its group's bandwidth a job's intervals had, in percent, at most 100 (fio: `bw_agg`).
-pub(super) fn share_of_group(report: &Report, job: &JobReport, op: Op) -> f64 {
-    let whole = GroupTotal::of(report, job.group, op).map_or(0.0, |total| total.bandwidth());
-    if whole == 0.0 { 0.0 } else { (job.intervals.get(op).bandwidth.mean * 100.0 / whole).min(100.0) }
+/// How much of its group's bandwidth in these directions the intervals of a job had, in percent, at most
+/// 100 (fio: `bw_agg`).
+pub(super) fn share_of_group(report: &Report, group: u32, ops: &[Op], intervals: &IntervalSummary) -> f64 {
+    let totals = ops.iter().filter_map(|&op| GroupTotal::of(report, group, op));
+    let whole: f64 = totals.map(|total| total.bandwidth()).sum();
+    if whole == 0.0 { 0.0 } else { (intervals.bandwidth.mean * 100.0 / whole).min(100.0) }
 }
 
 /// User and system time in percent of elapsed time.

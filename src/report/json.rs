@@ -4,15 +4,19 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::Op;
+use crate::job::spec::{MeasuringSpec, Unified};
 use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 
 use super::device;
 use super::figures::{
-    BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, bandwidth, busy_percent, cpu_percent,
-    fio_batches, iops, latency_levels, runtime_ns, share_of_group, shares,
+    BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, busy_percent, cpu_percent, fio_batches,
+    latency_levels, mixed, per_second, runtime_ns, share_of_group, shares,
 };
 use super::trigger;
-use super::{Format, JobReport, ReactorReport, Report, TargetReport, options, text, verify};
+use super::{
+    Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, machine, options, steady, text,
+    verify,
+};
 
 /// fio's `json`.
 pub(super) const FORMAT: Format =
@@ -36,7 +40,7 @@ fn with_bins(report: &Report) -> String {
 
 fn document(report: &Report, bins: bool) -> Value {
     let jobs: Vec<Value> = report.jobs.iter().map(|job| job_object(report, job, bins)).collect();
-    json!({
+    let mut whole = json!({
         "fio version": concat!("fio-spdk-", env!("CARGO_PKG_VERSION")),
         "timestamp": report.time_unix_ms / 1000,
         "timestamp_ms": report.time_unix_ms,
@@ -44,9 +48,13 @@ fn document(report: &Report, bins: bool) -> Value {
         // Our jobs are written with their globals resolved.
         "global options": {},
         "jobs": jobs,
-        "disk_util": [],
+        "disk_util": machine::disks_object(&report.machine.disks),
         "fio-spdk": own_object(report),
-    })
+    });
+    if let (Value::Object(map), Some(idleness)) = (&mut whole, &report.machine.idleness) {
+        map.insert("cpu_idleness".to_owned(), machine::idleness_object(idleness, report.machine.each_cpu));
+    }
+    whole
 }
 
 fn own_object(report: &Report) -> Value {
@@ -74,7 +82,7 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
     let [latency_ns, latency_us, latency_ms] = latency_levels(stats).map(|levels| level_object(&levels));
     let sought = job.spec.pace.latency_target_ns > 0;
     let latency_window_us = if sought { job.spec.pace.latency_window_ns / 1000 } else { 0 };
-    let mut object = json!({
+    let mut map = members(json!({
         "jobname": job.name,
         "groupid": job.group,
         "job_start": job.started_unix_ms,
@@ -82,13 +90,9 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
         "eta": 0,
         "elapsed": report.time_unix_ms.saturating_sub(report.started_unix_ms).div_ceil(1000),
         "job options": options,
-        "read": op_object(report, job, Op::Read, bins),
-        "write": op_object(report, job, Op::Write, bins),
-        "trim": op_object(report, job, Op::Deallocate, bins),
-        "sync": {
-            "total_ios": stats.flush.count(),
-            "lat_ns": latency_object(&stats.flush, bins),
-        },
+    }));
+    directions(report, job, bins, &mut map);
+    map.extend(members(json!({
         // fio sums the times of the workers that it merges.
         "job_runtime": milliseconds(stats.runtime_ns()) * u64::from(job.workers),
         "usr_cpu": number(usr_cpu),
@@ -108,28 +112,30 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
         "latency_percentile": job.spec.pace.latency_percentile,
         "latency_window": latency_window_us,
         "latency_window_us": latency_window_us,
-    });
-    if let Value::Object(map) = &mut object {
-        let goes_on = job.spec.continue_on_error;
-        let lists = job.spec.order.ignore_error != Default::default();
-        if goes_on.read || goes_on.write || goes_on.verify || lists {
-            map.insert("total_err".to_owned(), errors_total(stats).into());
-            map.insert("first_error".to_owned(), first_errno(stats).into());
-        }
-        if let Some(description) = &job.spec.description {
-            map.insert("desc".to_owned(), description.as_str().into());
-        }
-        if let Some(tally) = &job.verify {
-            map.insert("verify".to_owned(), verify::object(job, tally));
-        }
-        map.insert("fio-spdk".to_owned(), own_job_object(job));
+    })));
+    let goes_on = job.spec.continue_on_error;
+    let lists = job.spec.order.ignore_error != Default::default();
+    if goes_on.read || goes_on.write || goes_on.verify || lists {
+        map.insert("total_err".to_owned(), errors_total(stats).into());
+        map.insert("first_error".to_owned(), first_errno(stats).into());
     }
-    object
+    if let Some(description) = &job.spec.description {
+        map.insert("desc".to_owned(), description.as_str().into());
+    }
+    if let Some(tally) = &job.verify {
+        map.insert("verify".to_owned(), verify::object(job, tally));
+    }
+    let spec = &job.spec.measuring.steady;
+    if let Some(steady) = &job.steady {
+        map.insert("steadystate".to_owned(), steady::object(spec, steady));
+    }
+    map.insert("fio-spdk".to_owned(), own_job_object(job));
+    Value::Object(map)
 }
 
 fn own_job_object(job: &JobReport) -> Value {
     let stats = &job.stats;
-    json!({
+    let mut map = members(json!({
         "workers": job.workers,
         "rw": options::rw_name(&job.spec),
         "error_message": job.error.as_ref().map(|error| &error.message),
@@ -143,34 +149,89 @@ fn own_job_object(job: &JobReport) -> Value {
         "ios_per_reap": share_object(&FINE_BATCH_NAMES, &shares(stats.batch_complete.levels())),
         "busy_turns": stats.busy_turns,
         "idle_turns": stats.idle_turns,
+    }));
+    if let Some(found) = &job.steady {
+        map.insert("steadystate".to_owned(), steady::own_object(&job.spec.measuring.steady, found));
+    }
+    Value::Object(map)
+}
+
+/// Reads, writes, trims and flushes, or all in one, as `unified_rw_reporting` has it.
+fn directions(report: &Report, job: &JobReport, bins: bool, map: &mut Map<String, Value>) {
+    let unified = job.spec.measuring.unified;
+    if unified != Unified::Mixed {
+        for (name, op) in [("read", Op::Read), ("write", Op::Write), ("trim", Op::Deallocate)] {
+            map.insert(name.to_owned(), op_object(report, job, op, bins));
+        }
+        map.insert("sync".to_owned(), sync_object(job, bins));
+    }
+    if unified != Unified::None {
+        map.insert("mixed".to_owned(), mixed_object(report, job, bins));
+    }
+}
+
+fn sync_object(job: &JobReport, bins: bool) -> Value {
+    let (measuring, flush) = (&job.spec.measuring, &job.stats.flush);
+    let is_told = measuring.lat_percentiles || measuring.clat_percentiles;
+    // As in fio the latencies of flushes come and go with those of completion.
+    let nothing = Histogram::default();
+    let known = if measuring.measures_clat() { flush } else { &nothing };
+    json!({
+        "total_ios": flush.count(),
+        "lat_ns": latency_object(known, percentiles_of(measuring, is_told), bins),
     })
 }
 
+/// The percentiles to report; `None` for none.
+fn percentiles_of(measuring: &MeasuringSpec, is_told: bool) -> Option<&[f64]> {
+    is_told.then(|| measuring.percentiles.as_deref().unwrap_or(&PERCENTILES))
+}
+
 fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
-    let stats = &job.stats;
-    let counts: &OpStats = stats.ops.get(op);
-    let bytes_a_second = bandwidth(stats, op);
     let intervals = job.intervals.get(op);
+    let share = share_of_group(report, job.group, &[op], intervals);
+    let time_ns = runtime_ns(&job.stats, op);
+    direction_object(&job.spec.measuring, (job.stats.ops.get(op), time_ns), (intervals, share), bins)
+}
+
+fn mixed_object(report: &Report, job: &JobReport, bins: bool) -> Value {
+    let counts = mixed(&job.stats);
+    let time_ns = if counts.ios == 0 { 0 } else { job.stats.runtime_ns() };
+    let intervals = &job.mixed_intervals;
+    let share = share_of_group(report, job.group, &Op::ADDRESSED, intervals);
+    direction_object(&job.spec.measuring, (&counts, time_ns), (intervals, share), bins)
+}
+
+fn direction_object(
+    measuring: &MeasuringSpec,
+    (counts, time_ns): (&OpStats, u64),
+    (intervals, share): (&IntervalSummary, f64),
+    bins: bool,
+) -> Value {
+    let bytes_a_second = per_second(counts.bytes, time_ns);
     let (bw, io) = (intervals.bandwidth, intervals.iops);
+    let latency = |histogram: &Histogram, is_told: bool| {
+        latency_object(histogram, percentiles_of(measuring, is_told), bins)
+    };
     let mut object = json!({
         "io_bytes": counts.bytes,
         "io_kbytes": counts.bytes / 1024,
         "bw_bytes": whole(bytes_a_second),
         "bw": whole(bytes_a_second / 1024.0),
-        "iops": number(iops(stats, op)),
-        "runtime": milliseconds(runtime_ns(stats, op)),
+        "iops": number(per_second(counts.ios, time_ns)),
+        "runtime": milliseconds(time_ns),
         "total_ios": counts.ios,
         "short_ios": counts.short_ios,
         "drop_ios": 0,
-        "slat_ns": latency_object(&counts.latency.slat, bins),
-        "clat_ns": latency_object(&counts.latency.clat, bins),
-        "lat_ns": latency_object(&counts.latency.lat, bins),
+        "slat_ns": latency(&counts.latency.slat, measuring.slat_percentiles),
+        "clat_ns": latency(&counts.latency.clat, measuring.clat_percentiles),
+        "lat_ns": latency(&counts.latency.lat, measuring.lat_percentiles),
         "bw_min": whole(bw.min / 1024.0),
         "bw_max": whole(bw.max / 1024.0),
-        "bw_agg": number(share_of_group(report, job, op)),
+        "bw_agg": number(share),
         "bw_mean": number(bw.mean / 1024.0),
         "bw_dev": number(bw.stddev / 1024.0),
-        "bw_samples": intervals.samples,
+        "bw_samples": intervals.bandwidth_samples,
         "iops_min": whole(io.min),
         "iops_max": whole(io.max),
         "iops_mean": number(io.mean),
@@ -181,21 +242,21 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
         && counts.latency.response.count() > 0
     {
         // Not fio's: since the moment at which a rate made them due.
-        map.insert("response_ns".to_owned(), latency_object(&counts.latency.response, bins));
+        map.insert("response_ns".to_owned(), latency(&counts.latency.response, true));
     }
     object
 }
 
 /// Percentiles and bins of nothing are left out, as in fio.
-fn latency_object(histogram: &Histogram, bins: bool) -> Value {
+fn latency_object(histogram: &Histogram, percentiles: Option<&[f64]>, bins: bool) -> Value {
     let mut map = Map::new();
     map.insert("min".to_owned(), histogram.min().into());
     map.insert("max".to_owned(), histogram.max().into());
     map.insert("mean".to_owned(), number(histogram.mean()));
     map.insert("stddev".to_owned(), number(histogram.stddev()));
     map.insert("N".to_owned(), histogram.count().into());
-    if histogram.count() > 0 {
-        let percentiles: Map<String, Value> = PERCENTILES
+    if let Some(percentiles) = percentiles.filter(|_| histogram.count() > 0) {
+        let percentiles: Map<String, Value> = percentiles
             .iter()
             .map(|percent| (format!("{percent:.6}"), histogram.percentile(*percent).into()))
             .collect();
@@ -281,8 +342,13 @@ fn first_errno(stats: &WorkerStats) -> i32 {
     stats.first_error().map_or(0, |error| error.status.errno())
 }
 
+/// The members of an object.
+fn members(object: Value) -> Map<String, Value> {
+    if let Value::Object(map) = object { map } else { Map::new() }
+}
+
 /// JSON knows neither NaN nor infinity, and readers of fio's output expect a number.
-fn number(value: f64) -> Value {
+pub(super) fn number(value: f64) -> Value {
     if value.is_finite() { value.into() } else { 0.0.into() }
 }
 

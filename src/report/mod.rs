@@ -4,9 +4,12 @@ mod data;
 pub mod device;
 mod figures;
 mod json;
+mod latency;
 pub mod live;
+mod machine;
 mod normal;
 mod options;
+mod steady;
 mod text;
 mod trigger;
 mod verify;
@@ -17,8 +20,10 @@ mod tests;
 mod verify_tests;
 
 pub use data::{
-    CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
+    CpuUse, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,
+    TargetReport,
 };
+pub use steady::SteadyReport;
 pub use text::calendar;
 pub use trigger::{CommandReport, TriggerReport};
 pub use verify::finding_line;

@@ -1,18 +1,22 @@
 //! The report for people: the answer in the first lines of each job, details below, what is empty
 //! left out.
 
-use crate::base::units::{format_count, format_size, format_time_ns};
+use crate::base::units::{format_size, format_time_ns};
 use crate::base::{Op, Status};
-use crate::stats::{ErrorCount, Histogram, WorkerStats};
+use crate::job::spec::Unified;
+use crate::stats::{ErrorCount, OpStats, WorkerStats};
 
 use super::device;
 use super::figures::{
-    FINE_BATCH_NAMES, GroupTotal, bandwidth, busy_percent, cpu_percent, groups_of, iops, jobs_of, runtime_ns,
-    shares, was_used,
+    FINE_BATCH_NAMES, GroupTotal, busy_percent, cpu_percent, groups_of, jobs_of, mixed, per_second,
+    runtime_ns, shares, was_used,
 };
-use super::text::{self, counted, printable, rounded, shortened, span, wrapped};
+use super::latency::{Row, latency_table};
+use super::text::{self, Style, counted, printable, rounded, shortened, span, wrapped};
 use super::trigger;
-use super::{Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, options, verify};
+use super::{
+    Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, machine, options, steady, verify,
+};
 
 /// fio's name for what people read.
 pub(super) const FORMAT: Format = Format { name: "normal", doc: "for people", render };
@@ -41,6 +45,7 @@ fn render(report: &Report) -> String {
         out.push_str("\nreactors:\n");
         report.reactors.iter().for_each(|reactor| out.push_str(&reactor_text(reactor)));
     }
+    out.push_str(&machine::text(&report.machine, WIDTH));
     out
 }
 
@@ -119,23 +124,14 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     };
     let stats = &job.stats;
     stats.errors().for_each(|error| out.push_str(&wrapped("  ERRORS: ", &error_text(error), WIDTH)));
-    for (op, counts) in stats.ops.iter().filter(|(_, counts)| was_used(counts)) {
-        out.push_str(&op_text(report, job, op));
-        let latency = &counts.latency;
-        let rows = if latency.slat.count() == 0 {
-            // Without a submission time both are the same.
-            vec![("clat=lat", &latency.lat)]
-        } else {
-            vec![("slat", &latency.slat), ("clat", &latency.clat), ("lat", &latency.lat)]
-        };
-        out.push_str(&latency_table(&rows));
-        // Since each was due; a table of its own, as it may be of another order.
-        out.push_str(&latency_table(&[("resp", &latency.response)]));
-        out.push_str(&interval_text(job.intervals.get(op)));
-    }
+    out.push_str(&directions_text(report, job));
     if stats.flush.count() > 0 {
+        let measuring = &job.spec.measuring;
         out.push_str(&format!("   sync: {}\n", counted(stats.flush.count(), "flush", "flushes")));
-        out.push_str(&latency_table(&[("lat", &stats.flush)]));
+        if measuring.measures_clat() {
+            let is_told = measuring.lat_percentiles || measuring.clat_percentiles;
+            out.push_str(&latency_table(&[Row::new("lat", &stats.flush, is_told)], measuring, WIDTH));
+        }
     }
     out.push_str(&depth_text(job));
     if stats.total_ios() == 0 && stats.flush.count() == 0 {
@@ -143,6 +139,9 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     }
     if let Some(tally) = &job.verify {
         out.push_str(&verify::text(job, tally, WIDTH));
+    }
+    if let Some(found) = &job.steady {
+        out.push_str(&steady::text(&job.spec.measuring.steady, found, report.unfinished, WIDTH));
     }
     out.push_str(&load_text(job));
     out
@@ -164,6 +163,24 @@ fn depth_text(job: &JobReport) -> String {
     wrapped("  latency target: ", &line, WIDTH)
 }
 
+/// Reads, writes and trims, or all in one, as `unified_rw_reporting` has it.
+fn directions_text(report: &Report, job: &JobReport) -> String {
+    let (stats, unified) = (&job.stats, job.spec.measuring.unified);
+    let mut out = String::new();
+    if unified != Unified::Mixed {
+        for (op, counts) in stats.ops.iter().filter(|(_, counts)| was_used(counts)) {
+            out.push_str(&op_text(report, job, op.name(), counts, runtime_ns(stats, op)));
+            out.push_str(&interval_text(job.intervals.get(op), Style::of(&job.spec.measuring)));
+        }
+    }
+    let counts = if unified == Unified::None { OpStats::default() } else { mixed(stats) };
+    if was_used(&counts) {
+        out.push_str(&op_text(report, job, "mixed", &counts, stats.runtime_ns()));
+        out.push_str(&interval_text(&job.mixed_intervals, Style::of(&job.spec.measuring)));
+    }
+    out
+}
+
 /// What the job does, in the words of its options.
 fn setting(job: &JobReport) -> String {
     let spec = &job.spec;
@@ -182,15 +199,15 @@ fn setting(job: &JobReport) -> String {
     printable(&parts.join(", "))
 }
 
-fn op_text(report: &Report, job: &JobReport, op: Op) -> String {
-    let stats = &job.stats;
-    let counts = stats.ops.get(op);
+fn op_text(report: &Report, job: &JobReport, name: &str, counts: &OpStats, time_ns: u64) -> String {
+    let measuring = &job.spec.measuring;
+    let style = Style::of(measuring);
     let mut line = format!(
         "IOPS={}, BW={}, {} in {}",
-        format_count(iops(stats, op)),
-        text::bandwidth(bandwidth(stats, op)),
+        style.count(per_second(counts.ios, time_ns)),
+        style.bandwidth(per_second(counts.bytes, time_ns)),
         format_size(counts.bytes),
-        span(runtime_ns(stats, op)),
+        span(time_ns),
     );
     if report.unfinished {
         line.push_str(" so far");
@@ -201,7 +218,22 @@ fn op_text(report: &Report, job: &JobReport, op: Op) -> String {
     if counts.failed > 0 {
         line.push_str(&format!(", {} FAILED", counts.failed));
     }
-    wrapped(&format!("  {:>5}: ", op.name()), &line, WIDTH)
+    let (slat, clat, lat) = (&counts.latency.slat, &counts.latency.clat, &counts.latency.lat);
+    let rows = if slat.count() == 0 && measuring.measures_slat() && clat.count() == lat.count() {
+        // Without a submission time both are the same.
+        vec![Row::new("clat=lat", lat, measuring.clat_percentiles || measuring.lat_percentiles)]
+    } else {
+        vec![
+            Row::new("slat", slat, measuring.slat_percentiles),
+            Row::new("clat", clat, measuring.clat_percentiles),
+            Row::new("lat", lat, measuring.lat_percentiles),
+        ]
+    };
+    // Since each was due; a table of its own, as it may be of another order.
+    let response = Row::new("resp", &counts.latency.response, true);
+    wrapped(&format!("  {name:>5}: "), &line, WIDTH)
+        + &latency_table(&rows, measuring, WIDTH)
+        + &latency_table(&[response], measuring, WIDTH)
 }
 
 fn error_text(error: &ErrorCount) -> String {
@@ -213,72 +245,25 @@ fn error_text(error: &ErrorCount) -> String {
     text
 }
 
-/// A unit for a whole table, so that a column of numbers can be compared by their lengths.
-struct Unit {
-    heading: &'static str,
-    ns: f64,
-    decimals: usize,
-}
-
-impl Unit {
-    fn of(typical_ns: u64) -> Unit {
-        match typical_ns {
-            0..10_000 => Unit { heading: "latency ns", ns: 1.0, decimals: 0 },
-            10_000..100_000 => Unit { heading: "latency us", ns: 1e3, decimals: 2 },
-            100_000..10_000_000 => Unit { heading: "latency us", ns: 1e3, decimals: 1 },
-            _ => Unit { heading: "latency ms", ns: 1e6, decimals: 3 },
-        }
-    }
-
-    fn cell(&self, ns: f64) -> String {
-        let text = format!("{:.*}", self.decimals, ns / self.ns);
-        if text.len() <= 10 { text } else { format!("{:.2e}", ns / self.ns) }
-    }
-}
-
-fn latency_table(rows: &[(&str, &Histogram)]) -> String {
-    let rows: Vec<_> = rows.iter().filter(|(_, histogram)| histogram.count() > 0).collect();
-    let Some((_, whole)) = rows.last() else { return String::new() };
-    let unit = Unit::of(whole.percentile(50.0));
-    let heads = ["mean", "stdev", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
-    let mut lines = vec![(unit.heading, heads.map(str::to_owned))];
-    #[expect(clippy::cast_precision_loss, reason = "at most eleven characters are printed")]
-    for (label, histogram) in rows {
-        let at = |percent: f64| unit.cell(histogram.percentile(percent) as f64);
-        let (mean, stddev) = (unit.cell(histogram.mean()), unit.cell(histogram.stddev()));
-        let max = unit.cell(histogram.max() as f64);
-        lines.push((label, [mean, stddev, at(50.0), at(90.0), at(99.0), at(99.9), at(99.99), max]));
-    }
-    let widths: [usize; 8] =
-        std::array::from_fn(|column| lines.iter().map(|(_, cells)| cells[column].len()).max().unwrap_or(0));
-    let mut out = String::new();
-    for (label, cells) in &lines {
-        let cells: Vec<String> = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:>width$}", width = width.max(6)))
-            .collect();
-        out.push_str(&format!("    {label:>10}  {}\n", cells.join("  ")));
-    }
-    out
-}
-
-fn interval_text(intervals: &IntervalSummary) -> String {
+fn interval_text(intervals: &IntervalSummary, style: Style) -> String {
     if intervals.samples == 0 {
         return String::new();
     }
     let (bw, io) = (intervals.bandwidth, intervals.iops);
     let deviation = if bw.mean > 0.0 { bw.stddev * 100.0 / bw.mean } else { 0.0 };
     let (scale, unit) = if bw.max < 1_048_576.0 { (1024.0, "KiB/s") } else { (1_048_576.0, "MiB/s") };
+    let io = format!("IOPS {} to {}", style.count(io.min), style.count(io.max));
+    let intervals_text = counted(intervals.samples, "interval", "intervals");
+    if intervals.bandwidth_samples == 0 {
+        return wrapped("    ", &format!("{intervals_text}: {io}"), WIDTH);
+    }
     let line = format!(
-        "{}: BW {} to {}{unit}, mean {}, stdev {} ({deviation:.1}%); IOPS {} to {}",
-        counted(intervals.samples, "interval", "intervals"),
+        "{}: BW {} to {}{unit}, mean {}, stdev {} ({deviation:.1}%); {io}",
+        intervals_text,
         rounded(bw.min / scale),
         rounded(bw.max / scale),
         rounded(bw.mean / scale),
         rounded(bw.stddev / scale),
-        format_count(io.min),
-        format_count(io.max),
     );
     wrapped("    ", &line, WIDTH)
 }
@@ -328,6 +313,7 @@ fn group_text(report: &Report, group: u32) -> String {
     if jobs < 2 {
         return String::new();
     }
+    let style = jobs_of(report, group).next().map_or(Style::USUAL, |job| Style::of(&job.spec.measuring));
     let mut out = format!("\ngroup {group}, {jobs} jobs together:\n");
     for op in Op::ADDRESSED {
         let Some(total) = GroupTotal::of(report, group, op) else { continue };
@@ -337,8 +323,8 @@ fn group_text(report: &Report, group: u32) -> String {
         let (shortest, longest) = (span(total.min_runtime_ns), span(total.max_runtime_ns));
         let line = format!(
             "IOPS={}, BW={}, {spread}{} in {}",
-            format_count(total.iops()),
-            text::bandwidth(total.bandwidth()),
+            style.count(total.iops()),
+            style.bandwidth(total.bandwidth()),
             format_size(total.bytes),
             if shortest == longest { longest } else { format!("{shortest} to {longest}") },
         );

@@ -12,8 +12,8 @@ use crate::job::spec::ContinueOn;
 use crate::stats::{LatencyStats, WorkerStats};
 
 use super::{
-    CpuUse, FORMATS, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
-    parse_formats, render,
+    CpuUse, FORMATS, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,
+    TargetReport, parse_formats, render,
 };
 
 const STARTED_MS: u64 = 1_795_238_631_483;
@@ -50,6 +50,8 @@ pub(super) fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
         started_unix_ms: STARTED_MS,
         stats,
         intervals: PerOp::default(),
+        mixed_intervals: IntervalSummary::default(),
+        steady: None,
         cpu: CpuUse::default(),
         error: None,
         verify: None,
@@ -68,6 +70,7 @@ pub(super) fn report(jobs: Vec<JobReport>) -> Report {
         targets: Vec::new(),
         job_toml: None,
         trigger: None,
+        machine: MachineReport::default(),
     }
 }
 
@@ -104,6 +107,7 @@ fn intervals(rates: &[f64]) -> IntervalSummary {
         bandwidth: RateSummary::of(&bytes),
         iops: RateSummary::of(rates),
         samples: rates.len() as u64,
+        bandwidth_samples: rates.len() as u64,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Small helpers for text that people read.
 
-use crate::base::units::{SECOND_NS, format_time_ns};
+use crate::base::units::{SECOND_NS, format_count, format_time_ns};
+use crate::job::spec::MeasuringSpec;
 
 /// Milliseconds since 1970 in the form of C's `ctime`, in UTC: `Sat Nov 21 05:24:01 2026`.
 #[must_use]
@@ -114,6 +115,71 @@ pub(super) fn rounded(value: f64) -> String {
     }
 }
 
+/// How rates are written: `significant_figures` and `unit_base`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    figures: u8,
+    bits: bool,
+}
+
+impl Style {
+    /// Where no job says otherwise.
+    pub(super) const USUAL: Style = Style { figures: 4, bits: false };
+
+    /// That of a job.
+    pub(super) fn of(measuring: &MeasuringSpec) -> Style {
+        Style { figures: measuring.figures, bits: measuring.bits }
+    }
+
+    /// A rate or count: `12.3k`.
+    pub(super) fn count(self, value: f64) -> String {
+        if self.figures == 4 {
+            return format_count(value);
+        }
+        let mut scaled = value;
+        let mut unit = 0;
+        let units = ["", "k", "M", "G", "T"];
+        while scaled >= 1000.0 && unit + 1 < units.len() {
+            scaled /= 1000.0;
+            unit += 1;
+        }
+        let text = figured(scaled, self.figures);
+        let short = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+        format!("{short}{}", units[unit])
+    }
+
+    /// Bytes a second, in bytes or bits, in both conventions.
+    pub(super) fn bandwidth(self, bytes_a_second: f64) -> String {
+        if self.figures == 4 && !self.bits {
+            return bandwidth(bytes_a_second);
+        }
+        let (rate, unit) = if self.bits { (bytes_a_second * 8.0, "bit") } else { (bytes_a_second, "B") };
+        let (binary, decimal, big, small) = if rate < 1_048_576.0 {
+            (rate / 1024.0, rate / 1000.0, "Ki", "k")
+        } else {
+            (rate / 1_048_576.0, rate / 1_000_000.0, "Mi", "M")
+        };
+        let (binary, decimal) = (figured(binary, self.figures), figured(decimal, self.figures));
+        format!("{binary}{big}{unit}/s ({decimal}{small}{unit}/s)")
+    }
+}
+
+/// A number of 0 or more with so many significant figures; below 1, with one less behind the point.
+fn figured(value: f64, figures: u8) -> String {
+    let mut digits = 1;
+    let mut bound = 10.0;
+    while value >= bound && digits < 300 {
+        digits += 1;
+        bound *= 10.0;
+    }
+    let figures = usize::from(figures);
+    if digits <= figures {
+        return format!("{value:.*}", figures - digits);
+    }
+    let unit = 10_f64.powi(i32::try_from(digits - figures).unwrap_or(0));
+    format!("{:.0}", (value / unit).round() * unit)
+}
+
 /// Bytes a second in both conventions. Always in millions, so that results compare at a glance,
 /// unless that would leave nothing of the number.
 pub(super) fn bandwidth(bytes_a_second: f64) -> String {
@@ -155,6 +221,19 @@ mod tests {
         }
         assert_eq!(bandwidth(60_307_456.0), "57.51MiB/s (60.31MB/s)");
         assert_eq!(bandwidth(4096.0), "4.00KiB/s (4.10kB/s)");
+    }
+
+    #[test]
+    fn rates_have_the_figures_and_the_unit_that_the_job_asks_for() {
+        let style = |figures, bits| Style { figures, bits };
+        assert_eq!(style(4, false).bandwidth(60_307_456.0), bandwidth(60_307_456.0));
+        assert_eq!(style(7, false).bandwidth(60_307_456.0), "57.51367MiB/s (60.30746MB/s)");
+        assert_eq!(style(4, true).bandwidth(60_307_456.0), "460.1Mibit/s (482.5Mbit/s)");
+        assert_eq!(style(2, false).bandwidth(3_328_000_000.0), "3200MiB/s (3300MB/s)");
+        let counts = [1, 2, 4, 6].map(|figures| style(figures, false).count(123_456.0));
+        assert_eq!(counts, ["100k", "120k", "123.5k", "123.456k"]);
+        assert_eq!(style(3, false).count(0.5), "0.5");
+        assert_eq!(figured(f64::MAX, 3).len(), 309);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod stage;
 mod starting;
 mod state_file;
 mod status_file;
+mod steady_state;
 mod stuck;
 mod verification;
 
@@ -33,6 +34,8 @@ use std::time::Duration;
 
 use crate::base::clock::unix_time_ms;
 use crate::base::cut::StateSpec;
+use crate::base::host::Sysfs;
+use crate::base::host::cpu_time::CpuTimes;
 use crate::job::JobSpec;
 use crate::report::Report;
 
@@ -50,6 +53,10 @@ pub struct RunOptions {
     pub status_interval: Option<Duration>,
     /// Write violations of promises here, a line of JSON each.
     pub verdicts: Option<PathBuf>,
+    /// Tell how idle the CPUs of the machine were; true: also each by itself.
+    pub idle_profile: Option<bool>,
+    /// Tell the observer of progress this often, instead of twice a second.
+    pub progress_interval: Option<Duration>,
     /// Where the snapshot of the run lies, unless the jobs say another directory (`state_dir`);
     /// without it there is none.
     pub state: Option<PathBuf>,
@@ -201,6 +208,7 @@ pub fn execute(
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
     let consents = check_targets(&plans, options, requests)?;
+    steady_state::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     for sentence in &consents.sentences {
@@ -214,6 +222,7 @@ pub fn execute(
     notes.into_iter().for_each(|note| {
         run.note(note);
     });
+    run.idle_since = options.idle_profile.map(|each| (CpuTimes::now(&Sysfs::default()), each));
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
     run.stages_left = plan::stages(&plans).count();
     for stage in plan::stages(&plans) {

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use crate::base::clock::{clock_ms, unix_time_ms};
+use crate::base::host::Sysfs;
+use crate::base::host::cpu_time::CpuTimes;
+use crate::base::host::disk_util::DiskWatch;
 use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
 use crate::reactor::{Live, Missed};
 use crate::report::{
-    CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
-    TriggerReport,
+    CpuUse, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,
+    TargetReport, TriggerReport,
 };
 use crate::stats::{VerifyTally, WorkerStats};
 
 use super::keeper::Keeper;
 use super::pace;
 use super::plan::JobPlan;
+use super::steady_state::Track;
 use super::verification::Verdicts;
 
 /// A line of the report in the making: a worker, or the workers of a group.
@@ -34,6 +38,8 @@ pub struct Entry {
     pub verify: Option<VerifyTally>,
     /// The workers that are running now, for samples and statistics so far.
     pub live: Vec<Arc<Live>>,
+    /// The search for steady state, if the job looks for it.
+    pub steady: Option<Track>,
 }
 
 /// Rates of the intervals so far.
@@ -41,6 +47,17 @@ pub struct Entry {
 pub struct Samples {
     pub bandwidth: Vec<f64>,
     pub iops: Vec<f64>,
+}
+
+impl Samples {
+    fn summary(&self) -> IntervalSummary {
+        IntervalSummary {
+            bandwidth: RateSummary::of(&self.bandwidth),
+            iops: RateSummary::of(&self.iops),
+            samples: self.iops.len() as u64,
+            bandwidth_samples: self.bandwidth.len() as u64,
+        }
+    }
 }
 
 /// All entries and what the reader should know.
@@ -66,6 +83,10 @@ pub struct Outcome {
     pub stages_left: usize,
     /// They will not.
     pub ends_run: bool,
+    /// Block devices below the targets.
+    pub disks: DiskWatch,
+    /// The CPUs when the run began, if how idle they are is to be told, and whether each by itself.
+    pub idle_since: Option<(CpuTimes, bool)>,
 }
 
 impl Outcome {
@@ -84,6 +105,8 @@ impl Outcome {
             genesis_ns: None,
             stages_left: 0,
             ends_run: false,
+            disks: DiskWatch::default(),
+            idle_since: None,
             verdicts,
             workers_total: specs.iter().map(|spec| spec.numjobs).sum(),
         }
@@ -108,7 +131,10 @@ impl Outcome {
     /// The entry that a worker of `plan` belongs to: that of its group, if it reports as one.
     pub fn entry_for(&mut self, plan: &JobPlan, live: Arc<Live>) -> usize {
         let joins = |entry: &Entry| {
-            entry.group == plan.group && entry.spec.group_reporting && plan.spec.group_reporting
+            entry.group == plan.group
+                && entry.spec.group_reporting
+                && plan.spec.group_reporting
+                && entry.spec.measuring.stats == plan.spec.measuring.stats
         };
         if self.entries.last().is_none_or(|last| !joins(last)) {
             self.entries.push(Entry {
@@ -123,6 +149,7 @@ impl Outcome {
                 error: None,
                 verify: None,
                 live: Vec::new(),
+                steady: Track::of(&plan.spec.measuring.steady),
             });
         }
         let index = self.entries.len() - 1;
@@ -133,27 +160,54 @@ impl Outcome {
 
     /// The report, with `running` added to the entries of that index.
     pub fn report_with(&self, running: &[(usize, Box<WorkerStats>)], signal: Option<i32>) -> Report {
-        let mut report = self.report(signal, true);
+        let mut jobs: Vec<JobReport> = self.entries.iter().map(Entry::report).collect();
         for (entry, stats) in running {
-            report.jobs[*entry].stats.merge(stats);
+            jobs[*entry].stats.merge(stats);
         }
-        report
+        self.report_of(jobs, signal, true)
     }
 
     pub fn report(&self, signal: Option<i32>, unfinished: bool) -> Report {
+        self.report_of(self.entries.iter().map(Entry::report).collect(), signal, unfinished)
+    }
+
+    /// The report of these jobs but for those that want to be left out.
+    fn report_of(&self, jobs: Vec<JobReport>, signal: Option<i32>, unfinished: bool) -> Report {
+        let (jobs, left_out): (Vec<_>, Vec<_>) = jobs.into_iter().partition(must_be_told);
+        let mut notes = self.notes.clone();
+        for job in left_out {
+            let note = format!("job `{}` is left out of this report: stats = false", job.name);
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        let idleness =
+            self.idle_since.as_ref().map(|(since, _)| CpuTimes::now(&Sysfs::default()).since(since));
         Report {
             time_unix_ms: unix_time_ms(),
             started_unix_ms: self.started_unix_ms,
             unfinished,
             ended_by_signal: signal,
-            notes: self.notes.clone(),
+            notes,
             job_toml: Some(self.job_toml.clone()),
-            jobs: self.entries.iter().map(Entry::report).collect(),
+            jobs,
             reactors: self.reactors.clone(),
             targets: self.targets.clone(),
             trigger: self.trigger.clone(),
+            machine: MachineReport {
+                disks: self.disks.report(),
+                idleness,
+                each_cpu: self.idle_since.as_ref().is_some_and(|(_, each)| *each),
+            },
         }
     }
+}
+
+/// Whether a job belongs into the report: unless it wants to be left out, and nothing is wrong with it.
+fn must_be_told(job: &JobReport) -> bool {
+    let verified_well =
+        job.verify.as_ref().is_none_or(|tally| tally.violations() == 0 && !tally.is_inconclusive());
+    job.spec.measuring.stats || job.error.is_some() || job.stats.first_error().is_some() || !verified_well
 }
 
 impl Entry {
@@ -165,18 +219,29 @@ impl Entry {
             spec: self.spec.clone(),
             started_unix_ms: self.started_unix_ms,
             stats: self.stats.clone(),
-            intervals: PerOp::from_fn(|op| {
-                let samples = self.samples.get(op);
-                IntervalSummary {
-                    bandwidth: RateSummary::of(&samples.bandwidth),
-                    iops: RateSummary::of(&samples.iops),
-                    samples: samples.iops.len() as u64,
-                }
-            }),
+            intervals: PerOp::from_fn(|op| self.samples.get(op).summary()),
+            mixed_intervals: self.mixed_samples().summary(),
+            steady: self.steady.as_ref().map(Track::report),
             cpu: self.cpu,
             error: self.error.clone(),
             verify: self.verify.clone(),
         }
+    }
+
+    /// Rates of all directions together. Where directions differ in their number of intervals (a failed
+    /// one has none), the shortest counts.
+    fn mixed_samples(&self) -> Samples {
+        let used: Vec<&Samples> = self
+            .samples
+            .iter()
+            .map(|(_, samples)| samples)
+            .filter(|samples| !samples.iops.is_empty())
+            .collect();
+        let sum = |of: fn(&Samples) -> &Vec<f64>| -> Vec<f64> {
+            let shortest = used.iter().map(|samples| of(samples).len()).min().unwrap_or(0);
+            (0..shortest).map(|at| used.iter().map(|samples| of(samples)[at]).sum()).collect()
+        };
+        Samples { bandwidth: sum(|samples| &samples.bandwidth), iops: sum(|samples| &samples.iops) }
     }
 
     /// Keeps the first error that ended a worker.

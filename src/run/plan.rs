@@ -9,7 +9,7 @@ use crate::base::transport_id::{Transport, TransportId};
 use crate::base::{Op, random};
 use crate::engine::{self, TargetFacts, Targets};
 use crate::job::JobSpec;
-use crate::reactor::WorkerConfig;
+use crate::reactor::{Measures, WorkerConfig};
 use crate::verify::snapshot::JobState;
 use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
 
@@ -487,6 +487,11 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         fill_device: spec.fill_device,
         serialize: spec.serialize_overlap || spec.mix == Mix::TrimWrite,
         reap_timeout_ns: spec.reap_timeout_ns,
+        measures: Measures {
+            slat: spec.measuring.measures_slat(),
+            clat: spec.measuring.measures_clat(),
+            lat: spec.measuring.measures_lat(),
+        },
     }
 }
 

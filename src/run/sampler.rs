@@ -57,7 +57,9 @@ impl Sampler {
                     };
                     if entry.spec.mix.issues(op) {
                         samples.iops.push(delta(&now.ios, &before.ios));
-                        samples.bandwidth.push(delta(&now.bytes, &before.bytes));
+                        if entry.spec.measuring.measures_bandwidth() {
+                            samples.bandwidth.push(delta(&now.bytes, &before.bytes));
+                        }
                     }
                 }
             }

@@ -27,7 +27,8 @@ use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
 use super::stuck::Heartbeats;
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, devices, layout, pace, starting, verification,
+    Observer, Progress, Requests, RunError, RunOptions, devices, layout, pace, starting, steady_state,
+    verification,
 };
 
 /// How often signals and the end are looked at.
@@ -141,13 +142,24 @@ pub fn run(
     }
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched, lives };
-    let stuck = stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
+    watch_disks(plans, outcome);
+    let stuck = stage.run(makers, outcome, (keeper, kept), options, requests, observer);
+    outcome.disks.end(Clock::get().now_ns());
+    let stuck = stuck?;
+    steady_state::note_missed(outcome);
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
         let answering = at_work.iter().filter(|(job, _)| !stuck.contains(job));
         answering.for_each(|(_, opened)| devices::look_again(&**opened, outcome));
     }
     Ok(())
+}
+
+/// From here on what the kernel counts of the devices below the targets belongs to the run.
+fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
+    let now_ns = Clock::get().now_ns();
+    let asked = plans.iter().filter(|plan| plan.spec.measuring.disk_util && plan.uses_files());
+    asked.flat_map(|plan| &plan.targets).for_each(|target| outcome.disks.begin(target, now_ns));
 }
 
 /// An open job, and the regions of each clone.
@@ -302,13 +314,13 @@ impl Stage<'_> {
         observer: &mut dyn Observer,
     ) {
         let clock = Clock::get();
-        let interval_ns =
-            options.status_interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        let interval_ns = options.status_interval.map(nanoseconds);
         let begun_ns = clock.now_ns();
         let mut sampler = Sampler::new(outcome.entries.len());
         let mut meter = Meter { last_ns: begun_ns, ..Meter::default() };
         let mut next_sample_ns = begun_ns + SAMPLE_NS;
-        let mut next_progress_ns = begun_ns + PROGRESS_NS;
+        let progress_ns = options.progress_interval.map_or(PROGRESS_NS, nanoseconds);
+        let mut next_progress_ns = begun_ns.saturating_add(progress_ns);
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
         let mut running = self.threads.len();
         let mut leaves = vec![false; self.watched.len()];
@@ -339,12 +351,14 @@ impl Stage<'_> {
             }
             order.tend(self.plans, &self.watched, outcome, observer);
             status_file.look(requests, observer);
+            steady_state::look(outcome, now_ns);
             if now_ns >= next_sample_ns {
                 next_sample_ns = now_ns + SAMPLE_NS;
                 sampler.sample(outcome, now_ns);
+                outcome.disks.look(now_ns);
             }
             if now_ns >= next_progress_ns {
-                next_progress_ns = now_ns + PROGRESS_NS;
+                next_progress_ns = now_ns.saturating_add(progress_ns);
                 observer.progress(&self.progress(&mut meter, outcome, now_ns, begun_ns));
             }
             let due = next_status_ns.is_some_and(|due_ns| now_ns >= due_ns);
@@ -548,6 +562,10 @@ impl Stage<'_> {
             ramping: running.iter().all(|worker| worker.live.state() == WorkerState::Ramping),
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Counts without latencies, of a worker that does not answer.

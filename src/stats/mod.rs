@@ -1,10 +1,12 @@
 //! Counts and histograms of one worker, and how they merge. Knows nothing of text or files.
 
 mod histogram;
+mod steady;
 mod tally;
 mod worker;
 
 pub use histogram::{Bucket, Histogram};
+pub use steady::{Finding as SteadyFinding, Round, judge as judge_steady};
 pub use tally::{EXAMPLES, VerifyTally};
 pub use worker::{
     BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, DepthFound, ErrorCount, LatencyStats, OpStats, WorkerStats,

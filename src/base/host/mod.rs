@@ -12,6 +12,8 @@ pub mod beneath;
 pub mod binding;
 pub mod block;
 pub mod claims;
+pub mod cpu_time;
+pub mod disk_util;
 pub mod hugepages;
 pub mod identity;
 pub mod memory;

@@ -23,7 +23,7 @@ pub use commands::CommandsSpec;
 pub use files::FilesSpec;
 pub use host::HostSpec;
 pub use logs::LogsSpec;
-pub use measuring::MeasuringSpec;
+pub use measuring::{MeasuringSpec, Unified};
 pub use order::{ExitWhat, OrderSpec};
 pub use pace::PaceSpec;
 pub use places::PlacesSpec;

@@ -8,7 +8,7 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 91] = [
+const LINES: [&str; 108] = [
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",
@@ -41,6 +41,23 @@ const LINES: [&str; 91] = [
     "runtime = \"1500us\"",
     "ramp_time = \"1h\"",
     "numjobs = 17",
+    "steadystate = \"iops:2.5%\"\nss_dur = \"10s\"",
+    "ss = \"lat_slope:20us\"\nss_dur = \"1m\"\nss_ramp = 3\nss_interval = \"2s\"",
+    "steadystate = \"bw:1m\"\nss_dur = 4",
+    "steadystate = \"snia\"",
+    "steadystate = \"snia:lat\"\nss_interval = \"500ms\"",
+    "percentile_list = \"99.9:50:99.999\"",
+    "percentile_list = [1, 99.95, \"100\"]",
+    "clat_percentiles = false",
+    "gtod_reduce = true",
+    "disable_bw = true",
+    "disable_slat = 1",
+    "unified_rw_reporting = 1",
+    "unified_rw_reporting = \"both\"",
+    "stats = false",
+    "disk_util = 0",
+    "significant_figures = 6",
+    "unit_base = 1",
     "iodepth = 256",
     "iodepth_batch = 3",
     "iodepth_batch_complete_min = 0",

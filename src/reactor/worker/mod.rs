@@ -18,7 +18,7 @@ use crate::base::clock::Clock;
 use crate::base::errno_set::ListedErrors;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
-use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
+use crate::stats::{DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
@@ -79,6 +79,24 @@ pub struct WorkerConfig {
     pub serialize: bool,
     /// How long the device may answer nothing at all before what is in flight is given up.
     pub reap_timeout_ns: u64,
+    /// Which latencies go into the histograms.
+    pub measures: Measures,
+}
+
+/// Which latencies a worker measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measures {
+    /// Submission.
+    pub slat: bool,
+    /// Completion.
+    pub clat: bool,
+    /// Both together.
+    pub lat: bool,
+}
+
+impl Measures {
+    /// All of them.
+    pub const ALL: Measures = Measures { slat: true, clat: true, lat: true };
 }
 
 /// What a worker is made of.
@@ -197,6 +215,8 @@ pub struct Worker<Q: Queue> {
     looks: u32,
     /// Bytes of the ramp that the others of the group know of.
     ramp_told: u64,
+    /// Every latency goes into its histogram.
+    measures_all: bool,
 }
 
 /// A flush of every target, one after the other.
@@ -276,6 +296,7 @@ impl<Q: Queue> Worker<Q> {
             pace: None,
             looks: 0,
             ramp_told: 0,
+            measures_all: config.measures == Measures::ALL,
         }
     }
 
@@ -456,7 +477,7 @@ impl<Q: Queue> Turning for Worker<Q> {
 
     fn housekeep(&mut self) {
         let stats = self.verification.as_ref().and_then(|v| v.written.as_ref()).unwrap_or(&self.stats);
-        self.live.publish(stats);
+        self.live.publish(stats, self.now_ns);
         self.tap.serve(stats);
         self.live.order.beat(self.now_ns);
         if self.phase == Phase::Ramp {
@@ -474,8 +495,9 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.looks += 1;
         if self.looks >= P99_EVERY {
             self.looks = 0;
-            let clat = &self.stats.ops.get(self.busiest()).latency.clat;
-            self.live.p99_ns.store(clat.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
+            let latency = &self.stats.ops.get(self.busiest()).latency;
+            let known = if self.config.measures.clat { &latency.clat } else { &latency.lat };
+            self.live.p99_ns.store(known.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
         }
     }
 

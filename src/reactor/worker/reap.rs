@@ -120,10 +120,15 @@ impl<Q: Queue> Worker<Q> {
         if Q::BLOCKING {
             self.now_ns = completion.done_ns;
             let counts = self.stats.ops.get_mut(op);
-            counts.latency.clat.record(completion.done_ns - io.submit_ns);
-            counts.latency.lat.record(completion.done_ns - io.submit_ns);
             counts.ios += 1;
             counts.bytes += bytes;
+            let lat_ns = completion.done_ns - io.submit_ns;
+            if self.measures_all {
+                counts.latency.clat.record(lat_ns);
+                counts.latency.lat.record(lat_ns);
+            } else {
+                record_some::<Q>(&mut counts.latency, self.config.measures, (0, lat_ns), 1);
+            }
             return;
         }
         if self.runs[op as usize].submit_ns != io.submit_ns {
@@ -158,11 +163,15 @@ impl<Q: Queue> Worker<Q> {
         let counts = self.stats.ops.get_mut(op);
         counts.ios += run.ios;
         counts.bytes += run.bytes;
-        if Q::HAS_DOORBELL {
-            counts.latency.slat.record_n(slat_ns, run.ios);
+        if self.measures_all {
+            if Q::HAS_DOORBELL {
+                counts.latency.slat.record_n(slat_ns, run.ios);
+            }
+            counts.latency.clat.record_n(lat_ns - slat_ns, run.ios);
+            counts.latency.lat.record_n(lat_ns, run.ios);
+        } else {
+            record_some::<Q>(&mut counts.latency, self.config.measures, (slat_ns, lat_ns), run.ios);
         }
-        counts.latency.clat.record_n(lat_ns - slat_ns, run.ios);
-        counts.latency.lat.record_n(lat_ns, run.ios);
         *run = Run::default();
     }
 
@@ -281,6 +290,25 @@ impl<Q: Queue> Worker<Q> {
         }
         // What did not come back stays with the device: its memory is never freed.
         self.enter(Phase::Done);
+    }
+}
+
+/// Counts `ios` latencies where some are not wanted: what is not, costs nothing.
+#[inline(never)]
+fn record_some<Q: Queue>(
+    latency: &mut LatencyStats,
+    measures: Measures,
+    (slat_ns, lat_ns): (u64, u64),
+    ios: u64,
+) {
+    if Q::HAS_DOORBELL && measures.slat {
+        latency.slat.record_n(slat_ns, ios);
+    }
+    if measures.clat {
+        latency.clat.record_n(lat_ns - slat_ns, ios);
+    }
+    if measures.lat {
+        latency.lat.record_n(lat_ns, ios);
     }
 }
 
