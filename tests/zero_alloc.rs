@@ -198,6 +198,7 @@ impl EngineVisitor for Loop {
             live: Arc::new(Live::default()),
             tap,
             verify: None,
+            log: None,
         });
         asker.ask();
         worker.start();

@@ -44,6 +44,7 @@ pub struct Invocation {
     pub output: Option<String>,
     pub verdicts: Option<String>,
     pub status_interval: Option<Duration>,
+    pub bandwidth_log: Option<String>,
     pub eta: Eta,
 }
 
@@ -95,6 +96,15 @@ fn command() -> Command {
                 .long("status-interval")
                 .value_name("TIME")
                 .help("Report the statistics so far this often (with json: one document a line)"),
+        )
+        .arg(
+            Arg::new("bandwidth-log")
+                .long("bandwidth-log")
+                .value_name("NAME")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("agg")
+                .help("Log the bandwidth of all jobs together: NAME-read_bw.log and its like [default: agg]"),
         )
         .arg(
             Arg::new("eta")
@@ -316,6 +326,7 @@ fn invocation(
         output: matches.get_one::<String>("output").cloned(),
         verdicts: matches.get_one::<String>("verdicts").cloned(),
         status_interval,
+        bandwidth_log: matches.get_one::<String>("bandwidth-log").cloned(),
         eta: match matches.get_one::<String>("eta").map(String::as_str) {
             Some("always") => Eta::Always,
             Some("never") => Eta::Never,

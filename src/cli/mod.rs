@@ -106,6 +106,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         status_interval: invocation.status_interval,
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
         state: Some(state_path(&invocation.files)),
+        bandwidth_log: invocation.bandwidth_log.clone(),
     };
     let mut terminal = Terminal::new(output, invocation.eta, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {

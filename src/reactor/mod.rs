@@ -7,9 +7,11 @@
 //! [`Live`] (atomics) and [`Tap`] (channels), both looked at in housekeeping only.
 
 mod live;
+mod log;
 mod worker;
 
 pub use live::{Live, Tap, TapHandle, WorkerState, tap};
+pub use log::{LogShape, LogSource, LogTap, log_pipe};
 pub use worker::{Found, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts};
 
 /// How often a reactor looks up from its queues.

@@ -80,7 +80,7 @@ pub struct JobError {
     pub message: String,
 }
 
-/// Rates measured over the intervals of a run (fio: `bwavgtime`, 500 ms). All zero if the run was
+/// Rates measured over the intervals of a run (`bwavgtime` and `iopsavgtime`, 500 ms). All zero if the run was
 /// shorter than an interval; `samples` says so.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IntervalSummary {
@@ -88,7 +88,9 @@ pub struct IntervalSummary {
     pub bandwidth: RateSummary,
     /// I/Os a second.
     pub iops: RateSummary,
-    /// How many intervals.
+    /// How many intervals of bandwidth.
+    pub bandwidth_samples: u64,
+    /// How many of IOPS.
     pub samples: u64,
 }
 

@@ -167,7 +167,7 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
         "bw_agg": number(share_of_group(report, job, op)),
         "bw_mean": number(bw.mean / 1024.0),
         "bw_dev": number(bw.stddev / 1024.0),
-        "bw_samples": intervals.samples,
+        "bw_samples": intervals.bandwidth_samples,
         "iops_min": whole(io.min),
         "iops_max": whole(io.max),
         "iops_mean": number(io.mean),

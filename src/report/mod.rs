@@ -3,6 +3,7 @@
 mod data;
 pub mod device;
 mod figures;
+pub mod iolog;
 mod json;
 pub mod live;
 mod normal;

@@ -245,7 +245,7 @@ fn latency_table(rows: &[(&str, &Histogram)]) -> String {
 }
 
 fn interval_text(intervals: &IntervalSummary) -> String {
-    if intervals.samples == 0 {
+    if intervals.bandwidth_samples == 0 {
         return String::new();
     }
     let (bw, io) = (intervals.bandwidth, intervals.iops);
@@ -253,7 +253,7 @@ fn interval_text(intervals: &IntervalSummary) -> String {
     let (scale, unit) = if bw.max < 1_048_576.0 { (1024.0, "KiB/s") } else { (1_048_576.0, "MiB/s") };
     let line = format!(
         "{}: BW {} to {}{unit}, mean {}, stdev {} ({deviation:.1}%); IOPS {} to {}",
-        counted(intervals.samples, "interval", "intervals"),
+        counted(intervals.bandwidth_samples, "interval", "intervals"),
         rounded(bw.min / scale),
         rounded(bw.max / scale),
         rounded(bw.mean / scale),

@@ -103,6 +103,7 @@ fn intervals(rates: &[f64]) -> IntervalSummary {
     IntervalSummary {
         bandwidth: RateSummary::of(&bytes),
         iops: RateSummary::of(rates),
+        bandwidth_samples: rates.len() as u64,
         samples: rates.len() as u64,
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::{
     TargetFacts, Targets, Wait, missing, with_engine,
 };
 use crate::job::spec::SyncMode;
-use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
+use crate::reactor::{Live, LogTap, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
 use super::plan::JobPlan;
@@ -27,6 +27,7 @@ pub struct WorkerRequest {
     pub live: Arc<Live>,
     pub tap: Tap,
     pub verify: Option<VerifyParts>,
+    pub log: Option<LogTap>,
 }
 
 /// An open engine.
@@ -164,7 +165,7 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap, verify } = request;
+        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, log } = request;
         let buffers = self.0.buffers(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
@@ -177,7 +178,7 @@ impl<E: Engine> OpenJob for Opened<E> {
             let issued = |op| parts.ledger.issued(op);
             workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
         }
-        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify };
+        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify, log };
         Ok((Box::new(Worker::new(parts)), notes))
     }
 }

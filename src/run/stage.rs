@@ -18,6 +18,7 @@ use crate::stats::WorkerStats;
 
 use super::assign::{Seat, Thread, assign};
 use super::keeper::{AtWork, Keeper, StageState};
+use super::logs::StageLogs;
 use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
@@ -26,8 +27,6 @@ use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout,
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// Interval of the rates in the report (fio's `bwavgtime` default).
-const SAMPLE_NS: u64 = 500_000_000;
 /// How often the observer hears of progress.
 const PROGRESS_NS: u64 = 500_000_000;
 /// How long workers may take to end when the trigger has fired and its command has run.
@@ -79,6 +78,7 @@ pub fn run(
     let mut at_work = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
+    let mut logs = StageLogs::default();
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
@@ -86,6 +86,7 @@ pub fn run(
         }
         at_work.push(Arc::clone(&opened));
         let cpus = plan::cpus(plan)?;
+        logs.add_job(plan);
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let (tap, handle) = tap();
             let live = Arc::new(Live::default());
@@ -120,13 +121,14 @@ pub fn run(
                 live,
                 tap,
                 verify,
+                log: logs.tap(&outcome.logs, plan, clone),
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
     }
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched };
-    stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
+    stage.run(makers, outcome, (keeper, kept, logs), options, requests, observer)?;
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
         at_work.iter().for_each(|opened| devices::look_again(&**opened, outcome));
@@ -225,7 +227,7 @@ impl Stage<'_> {
         self,
         mut makers: Vec<Option<Maker>>,
         outcome: &mut Outcome,
-        (keeper, kept): (&mut Option<Keeper>, StageState),
+        (keeper, kept, logs): (&mut Option<Keeper>, StageState, StageLogs),
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -268,11 +270,15 @@ impl Stage<'_> {
                 return Err(RunError::environment(&self.plans[0].spec, why));
             }
         };
+        let logs = logs.start(&self.threads).map_err(|error| {
+            RunError::environment(&self.plans[0].spec, format!("cannot start a thread: {error}"))
+        })?;
         for start in starts {
             // A thread that is ready waits for this.
             let _ = start.send(());
         }
         self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
+        logs.end(outcome, requests);
         self.note_what_happened(outcome);
         *keeper = at_work.and_then(AtWork::end);
         Ok(())
@@ -292,16 +298,16 @@ impl Stage<'_> {
         let interval_ns =
             options.status_interval.map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
         let begun_ns = clock.now_ns();
-        let mut sampler = Sampler::new(outcome.entries.len());
+        let mut sampler = Sampler::new(outcome, begun_ns);
+        let tick = sampler.tick(TICK);
         let mut meter = Meter { last_ns: begun_ns, ..Meter::default() };
-        let mut next_sample_ns = begun_ns + SAMPLE_NS;
         let mut next_progress_ns = begun_ns + PROGRESS_NS;
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
         let mut running = self.threads.len();
         let mut leaves = vec![false; self.watched.len()];
         let mut left_ns = None;
         while running > 0 {
-            match messages.recv_timeout(TICK) {
+            match messages.recv_timeout(tick) {
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
                     outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
@@ -312,10 +318,8 @@ impl Stage<'_> {
             }
             self.attend(outcome, &mut leaves);
             let now_ns = clock.now_ns();
-            if now_ns >= next_sample_ns {
-                next_sample_ns = now_ns + SAMPLE_NS;
-                sampler.sample(outcome, now_ns);
-            }
+            sampler.sample(outcome, now_ns);
+            self.log_all(outcome, now_ns, false);
             if now_ns >= next_progress_ns {
                 next_progress_ns = now_ns + PROGRESS_NS;
                 observer.progress(&self.progress(&mut meter, outcome, now_ns, begun_ns));
@@ -345,7 +349,15 @@ impl Stage<'_> {
             }
         }
         self.attend(outcome, &mut leaves);
+        self.log_all(outcome, clock.now_ns(), true);
         outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
+    }
+
+    /// The log of all jobs together, if there is one.
+    fn log_all(&self, outcome: &mut Outcome, now_ns: u64, ends: bool) {
+        if let Some(log) = &mut outcome.logs.aggregate {
+            log.look(self.watched.iter().map(|worker| &*worker.live), now_ns, ends);
+        }
     }
 
     /// Serves the workers that verify: takes what they have found, and drops what the kernel has

@@ -7,6 +7,7 @@ mod checker;
 mod checkers;
 mod issue;
 mod judging;
+mod logging;
 mod reap;
 mod sweep;
 mod verify;
@@ -20,7 +21,9 @@ use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
+use super::log::LogTap;
 use super::{Turn, Turning};
+use logging::Logging;
 pub use verify::{Found, VerifyParts};
 use verify::{Purpose, Verification};
 
@@ -93,6 +96,8 @@ pub struct WorkerParts<Q> {
     pub tap: Tap,
     /// What it takes to verify, if it does.
     pub verify: Option<VerifyParts>,
+    /// Where what it logs goes, if it logs.
+    pub log: Option<LogTap>,
 }
 
 /// What a worker leaves behind.
@@ -172,6 +177,11 @@ pub struct Worker<Q: Queue> {
     /// By buffer: the bytes in flight, kept only to serialize and to verify.
     ranges: Box<[Option<(u16, u64, u64)>]>,
     verification: Option<Box<Verification>>,
+    logging: Option<Box<Logging>>,
+    /// Every I/O is logged.
+    logs_each: bool,
+    /// The largest latency of a window is.
+    logs_maxima: bool,
     /// By buffer: given up, because the device did not answer.
     lost: Box<[bool]>,
     /// How many are.
@@ -207,8 +217,9 @@ impl<Q: Queue> Worker<Q> {
     /// If there are fewer buffers than `config.depth`.
     #[must_use]
     pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
-        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify } =
+        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify, log } =
             parts;
+        let logging = log.map(|tap| Box::new(Logging::new(tap)));
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
@@ -252,6 +263,9 @@ impl<Q: Queue> Worker<Q> {
             tracks_ranges: config.serialize || verifies && writes,
             ranges: if config.serialize || verifies { vec![None; depth].into() } else { Box::default() },
             verification: verify.map(|parts| Box::new(Verification::new(parts, config.depth))),
+            logs_each: logging.as_ref().is_some_and(|logging| logging.logs_each()),
+            logs_maxima: logging.as_ref().is_some_and(|logging| logging.logs_maxima()),
+            logging,
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,
@@ -324,6 +338,9 @@ impl<Q: Queue> Worker<Q> {
         self.count_runs();
         self.counting = true;
         self.stats.restart(self.now_ns);
+        if let Some(logging) = &mut self.logging {
+            logging.begin(self.now_ns);
+        }
         self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
         self.enter(Phase::Run);
     }
@@ -343,6 +360,9 @@ impl<Q: Queue> Worker<Q> {
         self.count_runs();
         if self.phase == Phase::Run {
             self.stats.end_ns = self.now_ns;
+        }
+        if matches!(phase, Phase::Judge | Phase::Done) {
+            self.end_logs();
         }
         if self.phase == Phase::Judge {
             self.end_judging();
@@ -427,6 +447,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         let stats = self.verification.as_ref().and_then(|v| v.written.as_ref()).unwrap_or(&self.stats);
         self.live.publish(stats);
         self.tap.serve(stats);
+        self.look_at_logs();
         if self.live.stop_requested() {
             self.stop_requested();
         }
@@ -463,7 +484,10 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, stats, error, verification, .. } = *self;
+        let Worker { free, mut area, stats, error, verification, logging, .. } = *self;
+        if let Some(logging) = logging {
+            logging.finish();
+        }
         for buffer in free {
             area.give_back(buffer);
         }

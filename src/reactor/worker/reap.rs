@@ -80,6 +80,9 @@ impl<Q: Queue> Worker<Q> {
                 all_usual = false;
             }
         }
+        if self.logs_each {
+            self.log_each(done);
+        }
         self.runs_wait = !Q::BLOCKING;
         if all_usual && !self.tracks_buffers && self.lost_count == 0 {
             self.in_flight -= done.len() as u32;
@@ -114,6 +117,9 @@ impl<Q: Queue> Worker<Q> {
             counts.latency.lat.record(completion.done_ns - io.submit_ns);
             counts.ios += 1;
             counts.bytes += bytes;
+            if self.logs_maxima {
+                self.see(op, 0, completion.done_ns - io.submit_ns);
+            }
             return;
         }
         if self.runs[op as usize].submit_ns != io.submit_ns {
@@ -154,6 +160,9 @@ impl<Q: Queue> Worker<Q> {
         counts.latency.clat.record_n(lat_ns - slat_ns, run.ios);
         counts.latency.lat.record_n(lat_ns, run.ios);
         *run = Run::default();
+        if self.logs_maxima {
+            self.see(op, slat_ns, lat_ns);
+        }
     }
 
     #[inline]
@@ -245,6 +254,9 @@ impl<Q: Queue> Worker<Q> {
         self.queue.stop(STOP_WAIT_NS, &mut done);
         // What ended well before the queue died counts; what was cancelled for it is no error of its own.
         done.iter().filter(|completion| is_usual(completion)).for_each(|completion| self.count(completion));
+        if self.logs_each {
+            self.log_each(&done);
+        }
         self.runs_wait = true;
         self.count_runs();
         for completion in done.drain(..) {
@@ -261,7 +273,7 @@ impl<Q: Queue> Worker<Q> {
 
 /// Whether all that is left to do is to count it: it moved all it should.
 #[inline]
-fn is_usual(completion: &Completion) -> bool {
+pub(super) fn is_usual(completion: &Completion) -> bool {
     let io = &completion.io;
     completion.status.is_ok() && completion.bytes == io.len - io.moved && io.op != Op::Flush
 }
