@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::base::Op;
 use crate::stats::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow};
 
 /// I/Os that are handed over at once.
@@ -19,6 +20,9 @@ const WINDOWS: usize = 256;
 /// Histograms of each command on their way: as many as come in this time, and a few at least.
 const HISTOGRAMS_NS: u64 = 200_000_000;
 const LEAST_HISTOGRAMS: u64 = 4;
+
+const TOUCH: LoggedIo =
+    LoggedIo { time_ns: 1, slat_ns: 1, lat_ns: 1, offset: 1, len: 1, op: Op::Write, has_slat: true };
 
 /// What is logged of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,8 +77,11 @@ pub fn log_pipe(shape: LogShape) -> (LogTap, LogSource) {
     let (ios_in, ios) = bounded(chunks.max(1));
     let (spare_ios, ios_back) = bounded(chunks.max(1));
     for _ in 0..chunks {
+        // Written to once: what the kernel has only promised would be a page fault in the loop.
+        let mut chunk = vec![TOUCH; CHUNK];
+        chunk.clear();
         // There is room for all of them.
-        let _ = spare_ios.send(Vec::with_capacity(CHUNK));
+        let _ = spare_ios.send(chunk);
     }
     let (histograms_in, histograms) = bounded(boxes.max(1));
     let (spare_histograms, histograms_back) = bounded(boxes.max(1));
@@ -132,5 +139,34 @@ impl LogSource {
         take(&histogram);
         let _ = self.spare_histograms.try_send(histogram);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_as_many_ios_as_were_asked_for() {
+        let (tap, source) = log_pipe(LogShape { entries: Some(3000), ..LogShape::default() });
+        for round in 0..2 {
+            let chunks: Vec<Vec<LoggedIo>> = tap.spare_ios.try_iter().collect();
+            assert_eq!((round, chunks.len()), (round, 3));
+            assert!(chunks.iter().all(|chunk| chunk.is_empty() && chunk.capacity() >= CHUNK));
+            chunks.into_iter().for_each(|mut chunk| {
+                chunk.push(TOUCH);
+                tap.ios.try_send(chunk).unwrap();
+            });
+            while source.take_ios(|ios| assert_eq!(ios, [TOUCH])) {}
+        }
+    }
+
+    #[test]
+    fn histograms_have_room_for_every_command_however_seldom_they_come() {
+        let rooms = |ns| {
+            let (tap, _source) = log_pipe(LogShape { histogram: Some((ns, 3)), ..LogShape::default() });
+            tap.spare_histograms.try_iter().inspect(|one| assert_eq!(one.bins.len(), 232)).count()
+        };
+        assert_eq!((rooms(1_000_000), rooms(60_000_000_000)), (600, 12));
     }
 }

@@ -36,9 +36,9 @@ impl LogFile {
     pub fn open(path: &Path, appends: bool, compresses: bool) -> Result<LogFile, String> {
         let failed = |why: &dyn std::fmt::Display| format!("cannot write the log {}: {why}", path.display());
         if let Ok(metadata) = std::fs::metadata(path)
-            && metadata.file_type().is_block_device()
+            && !(metadata.is_file() || metadata.file_type().is_char_device())
         {
-            return Err(failed(&"it is a device"));
+            return Err(failed(&"it is there, and no file"));
         }
         let mut options = OpenOptions::new();
         let options = if appends { options.append(true) } else { options.write(true) };

@@ -161,6 +161,7 @@ struct Feed {
     clock_ns: Option<i128>,
     begun: bool,
     logged: u64,
+    has_slat: bool,
 }
 
 /// The logs of the jobs of one stage, before it begins.
@@ -199,6 +200,7 @@ impl StageLogs {
             clock_ns,
             begun: false,
             logged: 0,
+            has_slat: false,
         });
         Some(tap)
     }
@@ -285,12 +287,13 @@ impl Feed {
     /// Writes what has come; true if there was anything.
     fn write(&mut self) -> bool {
         self.begin();
-        let Feed { source, format, files, block_bytes, logged, .. } = self;
+        let Feed { source, format, files, block_bytes, logged, has_slat, .. } = self;
         let mut moved = false;
         let mut chunks = 0;
         while chunks < CHUNKS_A_TURN
             && source.take_ios(|ios| {
                 *logged += ios.len() as u64;
+                *has_slat |= ios.first().is_some_and(|io| io.has_slat);
                 for (kind, file) in files.iter().filter(|(kind, _)| *kind != LogKind::Histogram) {
                     locked(file).add(|out| ios.iter().for_each(|io| format.io(*kind, io, out)));
                 }
@@ -335,7 +338,8 @@ impl Feed {
         let mut trouble = Vec::new();
         if missing > 0 {
             let line = incomplete(missing, self.logged);
-            for (_, file) in self.files.iter().filter(|(kind, _)| *kind != LogKind::Histogram) {
+            let unlogged = |kind| kind == LogKind::Histogram || kind == LogKind::Slat && !self.has_slat;
+            for (_, file) in self.files.iter().filter(|(kind, _)| !unlogged(*kind)) {
                 locked(file).add(|out| out.extend_from_slice(line.as_bytes()));
             }
             trouble.push(format!(
@@ -360,5 +364,57 @@ fn belongs(kind: LogKind, kinds: LogKinds) -> bool {
         LogKind::Bandwidth => kinds.bandwidth,
         LogKind::Iops => kinds.iops,
         LogKind::Histogram => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(text: &str) -> LogsSpec {
+        let file = format!("[[job]]\nioengine = \"null\"\nsize = \"1m\"\n{text}");
+        crate::job::parse(&[("j".to_owned(), file)], &[]).unwrap().remove(0).logs
+    }
+
+    #[test]
+    fn names_are_those_of_fio() {
+        let names = |text: &str| -> Vec<String> {
+            let spec = logs(text);
+            let path = |(kind, name): (LogKind, &LogName)| path(&spec, kind, &name.prefix("a/b"), 7);
+            kinds(&spec).into_iter().map(|each| path(each).display().to_string()).collect()
+        };
+        assert_eq!(names("write_bw_log = true"), ["a_b_bw.7.log"]);
+        assert_eq!(names("write_bw_log = \"\""), ["a_b_bw.7.log"]);
+        assert_eq!(names("write_lat_log = \"d/x\""), ["d/x_lat.7.log", "d/x_slat.7.log", "d/x_clat.7.log"]);
+        let hist = "write_hist_log = \"h\"\nlog_hist_msec = 100\n";
+        assert_eq!(names(&format!("{hist}per_job_logs = false")), ["h_clat_hist.log"]);
+        assert_eq!(names(&format!("{hist}log_store_compressed = true")), ["h_clat_hist.7.log.gz"]);
+        assert!(names("write_iops_log = false").is_empty());
+    }
+
+    #[test]
+    fn logs_whose_windows_are_alike_share_them() {
+        let all = "write_bw_log = true\nwrite_lat_log = true\nwrite_iops_log = true\n";
+        let every = LogKinds { latency: true, bandwidth: true, iops: true };
+        assert_eq!(shape(&logs(all)).entries, Some(65536));
+        assert!(shape(&logs(&format!("{all}bwavgtime = 50"))).windows.is_empty(), "no windows, as in fio");
+        let windows = |text: &str| shape(&logs(&format!("{all}log_avg_msec = 200\n{text}"))).windows;
+        assert_eq!(windows("bwavgtime = \"1s\""), [(every, 200_000_000)]);
+        let (bandwidth, others) =
+            (LogKinds { bandwidth: true, ..LogKinds::default() }, LogKinds { bandwidth: false, ..every });
+        assert_eq!(windows("bwavgtime = 50"), [(others, 200_000_000), (bandwidth, 50_000_000)]);
+    }
+
+    #[test]
+    fn the_intervals_of_the_report_follow_the_windows_of_a_log() {
+        let intervals = |text: &str| {
+            let spec = logs(text);
+            [spec.report_bandwidth_ns() / 1_000_000, spec.report_iops_ns() / 1_000_000]
+        };
+        assert_eq!(intervals(""), [500, 500]);
+        assert_eq!(intervals("log_avg_msec = 100"), [500, 500]);
+        assert_eq!(intervals("write_bw_log = true\nlog_avg_msec = 100"), [100, 500]);
+        assert_eq!(intervals("write_bw_log = true\nlog_avg_msec = 100\nbwavgtime = \"2s\""), [2000, 500]);
+        assert_eq!(intervals("iopsavgtime = 20"), [500, 20]);
     }
 }
