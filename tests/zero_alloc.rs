@@ -15,8 +15,10 @@ use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
-use fio_spdk::reactor::{Live, Measures, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
-use fio_spdk::stats::WorkerStats;
+use fio_spdk::reactor::{
+    Live, LogShape, Measures, Turn, Turning, Worker, WorkerConfig, WorkerParts, log_pipe, tap,
+};
+use fio_spdk::stats::{LogKinds, WorkerStats};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
 const REGION: u64 = 4 << 20;
@@ -77,6 +79,7 @@ struct Shape {
     content: ContentShape,
     fsync: u32,
     serialize: bool,
+    log: Option<LogShape>,
 }
 
 fn shapes() -> Vec<Shape> {
@@ -89,6 +92,7 @@ fn shapes() -> Vec<Shape> {
         content: ContentShape::default(),
         fsync: 0,
         serialize: false,
+        log: None,
     };
     let content = ContentShape { compress_chunk: 512, ..ContentShape::default() };
     let writes = Shape { mix: Mix::Write, ..plain.clone() };
@@ -97,7 +101,17 @@ fn shapes() -> Vec<Shape> {
         .map(|(access_percent, range_percent)| Zone { access_percent, range_percent })
         .to_vec();
     let with = |change: ContentShape| Shape { name: "contents", content: change, ..writes.clone() };
+    let kinds = LogKinds { latency: true, bandwidth: true, iops: true };
+    let each = LogShape { entries: Some(2048), ..LogShape::default() };
+    let windows = LogShape {
+        windows: vec![(kinds, 1_000_000), (kinds, 2_000_000)],
+        maxima: true,
+        histogram: Some((1_000_000, 0)),
+        ..LogShape::default()
+    };
     vec![
+        Shape { name: "every I/O logged", log: Some(each), ..mixed.clone() },
+        Shape { name: "windows logged", log: Some(windows), ..mixed.clone() },
         Shape { name: "sequential reads", random: false, ..plain.clone() },
         with(ContentShape { scramble: true, ..content.clone() }),
         with(ContentShape { refill: true, ..content.clone() }),
@@ -191,6 +205,7 @@ impl EngineVisitor for Loop {
         let buffers = engine.buffers(DEPTH, shape.sizes.max()).unwrap();
         let (queue, _) = engine.queue(&QueueConfig { depth: DEPTH }, &buffers).unwrap();
         let (tap, asker) = tap();
+        let (log, source) = shape.log.clone().map(log_pipe).unzip();
         let mut worker = Worker::new(WorkerParts {
             config: config(&shape, DEPTH),
             queue,
@@ -201,6 +216,7 @@ impl EngineVisitor for Loop {
             live: Arc::new(Live::default()),
             tap,
             verify: None,
+            log,
         });
         asker.ask();
         worker.start();
@@ -213,6 +229,13 @@ impl EngineVisitor for Loop {
         // As often as it takes until the percentiles are worked out.
         (looks..300).for_each(|_| worker.housekeep());
         let during = calls() - before;
+        // Nobody takes what is logged while it counts: the rest is left out, and nothing waits.
+        if let Some(source) = &source {
+            let mut logged = 0;
+            while source.take_ios(|ios| logged += ios.len()) || source.take_window(|_| logged += 1) {}
+            while source.take_histogram(|_| logged += 1) {}
+            assert!(logged > 0, "{}", shape.name);
+        }
         assert!(asker.answer(std::time::Duration::ZERO).is_some(), "it was asked for its counts");
         let outcome = Box::new(worker).finish();
         assert_eq!(outcome.error, None, "{}", shape.name);

@@ -7,6 +7,8 @@
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
+
 /// A monotonic clock. All of a process agree.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -43,6 +45,25 @@ impl Clock {
     pub fn now_ns(&self) -> u64 {
         self.source.delta_as_nanos(self.origin, self.source.raw()) + 1
     }
+}
+
+/// The time of a clock of clock_gettime(2), by its number, in nanoseconds; `None` if there is none of
+/// that number or it tells no time.
+#[must_use]
+pub fn system_clock_ns(id: u32) -> Option<u64> {
+    let known = |id| DynamicClockId::Known(id);
+    let id = match id {
+        0 => known(ClockId::Realtime),
+        1 => known(ClockId::Monotonic),
+        4 => known(ClockId::MonotonicRaw),
+        5 => known(ClockId::RealtimeCoarse),
+        6 => known(ClockId::MonotonicCoarse),
+        7 => DynamicClockId::Boottime,
+        11 => DynamicClockId::Tai,
+        _ => return None,
+    };
+    let time = clock_gettime_dynamic(id).ok()?;
+    u64::try_from(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)).ok()
 }
 
 /// Nanoseconds since 1970.
@@ -89,5 +110,13 @@ mod tests {
         let second = two.now_ns();
         let third = one.now_ns();
         assert!(0 < first && first <= second && second <= third);
+    }
+
+    #[test]
+    fn clocks_of_the_system_are_known_by_number() {
+        let (before, clock, after) = (unix_time_ns(), system_clock_ns(0).unwrap(), unix_time_ns());
+        assert!((before..=after).contains(&clock));
+        assert!([1, 4, 5, 6, 7, 11].iter().all(|&id| system_clock_ns(id).is_some_and(|ns| ns > 0)));
+        assert!([2, 3, 8, 9, 10, 99].iter().all(|&id| system_clock_ns(id).is_none()));
     }
 }

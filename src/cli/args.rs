@@ -48,6 +48,7 @@ pub struct Invocation {
     pub output: Option<String>,
     pub verdicts: Option<String>,
     pub status_interval: Option<Duration>,
+    pub bandwidth_log: Option<String>,
     pub eta: Eta,
     /// The jobs to run; all of them if there is none.
     pub sections: Vec<String>,
@@ -144,8 +145,15 @@ fn command() -> Command {
         )
 }
 
-fn watching_args() -> [Arg; 3] {
+fn watching_args() -> [Arg; 4] {
     [
+        Arg::new("bandwidth-log")
+            .long("bandwidth-log")
+            .value_name("NAME")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("agg")
+            .help("Log the bandwidth of all jobs together: NAME-read_bw.log and its like [default: agg]"),
         Arg::new("eta-interval")
             .long("eta-interval")
             .value_name("TIME")
@@ -357,6 +365,7 @@ fn invocation(
         eta_interval,
         eta_newline,
         idle_profile: matches.get_one::<String>("idle-prof").map(|what| what == "percpu"),
+        bandwidth_log: matches.get_one::<String>("bandwidth-log").cloned(),
         eta: match matches.get_one::<String>("eta").map(String::as_str) {
             Some("always") => Eta::Always,
             Some("never") => Eta::Never,

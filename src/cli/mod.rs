@@ -118,6 +118,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         idle_profile: invocation.idle_profile,
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
         state: Some(state_path(&invocation.files)),
+        bandwidth_log: invocation.bandwidth_log.clone(),
     };
     let mut terminal = Terminal::new(output, invocation, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {

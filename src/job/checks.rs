@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod logs;
 mod measuring;
 mod order;
 mod pace;
@@ -28,6 +29,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     pace::check(draft, issues);
     spdk::check(draft, issues);
     verify::check(draft, issues);
+    logs::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {

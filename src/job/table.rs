@@ -33,7 +33,11 @@ impl OptionDef {
     /// Whether it may stand on the command line without a value, which then is `true`.
     #[must_use]
     pub fn is_flag(&self) -> bool {
-        matches!(self.kind, Kind::Flag(_) | Kind::Ignored)
+        match &self.kind {
+            Kind::Flag(_) | Kind::Ignored => true,
+            Kind::Special { words, .. } => words.contains(&"true"),
+            _ => false,
+        }
     }
 
     /// The words that it may be set to, where there are some: for completion.

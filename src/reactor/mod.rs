@@ -7,10 +7,12 @@
 //! [`Live`] (atomics) and [`Tap`] (channels), both looked at in housekeeping only.
 
 mod live;
+mod log;
 mod order;
 mod worker;
 
 pub use live::{Live, Tap, TapHandle, Totals, WorkerState, tap};
+pub use log::{LogShape, LogSource, LogTap, log_pipe};
 pub use worker::{
     FloorConfig, FlowConfig, FlowGroup, Found, Measures, Missed, PaceConfig, RateConfig, SearchConfig,
     ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,

@@ -102,7 +102,7 @@ pub struct JobError {
     pub is_missed: bool,
 }
 
-/// Rates measured over the intervals of a run (fio: `bwavgtime`, 500 ms). All zero if the run was
+/// Rates measured over the intervals of a run (`bwavgtime` and `iopsavgtime`, 500 ms). All zero if the run was
 /// shorter than an interval; `samples` says so.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IntervalSummary {
@@ -110,10 +110,10 @@ pub struct IntervalSummary {
     pub bandwidth: RateSummary,
     /// I/Os a second.
     pub iops: RateSummary,
-    /// How many intervals.
-    pub samples: u64,
-    /// How many of them have a bandwidth.
+    /// How many intervals of bandwidth.
     pub bandwidth_samples: u64,
+    /// How many of IOPS.
+    pub samples: u64,
 }
 
 /// Minimum, maximum, mean and deviation of a rate.

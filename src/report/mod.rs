@@ -3,6 +3,7 @@
 mod data;
 pub mod device;
 mod figures;
+pub mod iolog;
 mod json;
 mod latency;
 pub mod live;

@@ -106,8 +106,8 @@ fn intervals(rates: &[f64]) -> IntervalSummary {
     IntervalSummary {
         bandwidth: RateSummary::of(&bytes),
         iops: RateSummary::of(rates),
-        samples: rates.len() as u64,
         bandwidth_samples: rates.len() as u64,
+        samples: rates.len() as u64,
     }
 }
 

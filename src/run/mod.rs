@@ -11,6 +11,7 @@ mod guard;
 mod judged;
 mod keeper;
 mod layout;
+mod logs;
 mod open_job;
 mod order;
 mod outcome;
@@ -60,6 +61,8 @@ pub struct RunOptions {
     /// Where the snapshot of the run lies, unless the jobs say another directory (`state_dir`);
     /// without it there is none.
     pub state: Option<PathBuf>,
+    /// Log the bandwidth of all jobs together, into files whose names begin so.
+    pub bandwidth_log: Option<String>,
 }
 
 impl RunOptions {
@@ -211,6 +214,7 @@ pub fn execute(
     steady_state::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
+    let logs = logs::Logs::open(&plans, options)?;
     for sentence in &consents.sentences {
         observer.note(sentence);
     }
@@ -219,6 +223,7 @@ pub fn execute(
         None => (verification::new_run_id(), Vec::new()),
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
+    run.logs = logs;
     notes.into_iter().for_each(|note| {
         run.note(note);
     });
@@ -256,6 +261,7 @@ pub fn execute(
     }
     let told = run.trigger.is_some();
     crate::engine::shut_down(told);
-    let failure = lost.filter(|_| !told).map(|message| RunError { kind: ErrorKind::Environment, message });
+    let failure = lost.filter(|_| !told).or(run.close_logs());
+    let failure = failure.map(|message| RunError { kind: ErrorKind::Environment, message });
     Ok(Ended { report: run.report(requests.signal(), false), failure })
 }

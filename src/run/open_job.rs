@@ -13,7 +13,9 @@ use crate::engine::{
     TargetFacts, Targets, Wait, missing, with_engine,
 };
 use crate::job::spec::SyncMode;
-use crate::reactor::{Live, PaceConfig, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
+use crate::reactor::{
+    Live, LogTap, PaceConfig, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts,
+};
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
 use super::plan::JobPlan;
@@ -28,6 +30,7 @@ pub struct WorkerRequest {
     pub tap: Tap,
     pub verify: Option<VerifyParts>,
     pub pace: Option<PaceConfig>,
+    pub log: Option<LogTap>,
 }
 
 /// An open engine.
@@ -165,7 +168,7 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, pace } = request;
+        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, pace, log } = request;
         let buffers = self.0.buffers(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
@@ -178,7 +181,7 @@ impl<E: Engine> OpenJob for Opened<E> {
             let issued = |op| parts.ledger.issued(op);
             workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
         }
-        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify };
+        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify, log };
         let mut worker = Worker::new(parts);
         if let Some(pace) = pace {
             worker.set_pace(pace);

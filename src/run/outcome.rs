@@ -17,6 +17,7 @@ use crate::report::{
 use crate::stats::{VerifyTally, WorkerStats};
 
 use super::keeper::Keeper;
+use super::logs::Logs;
 use super::pace;
 use super::plan::JobPlan;
 use super::steady_state::Track;
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub run_id: RunId,
     /// Where violations go.
     pub verdicts: Verdicts,
+    /// Where logs go.
+    pub logs: Logs,
     /// A trigger has fired: errors are what it was for.
     pub is_cut: bool,
     /// The trigger that has fired.
@@ -108,6 +111,7 @@ impl Outcome {
             disks: DiskWatch::default(),
             idle_since: None,
             verdicts,
+            logs: Logs::default(),
             workers_total: specs.iter().map(|spec| spec.numjobs).sum(),
         }
     }
@@ -117,6 +121,20 @@ impl Outcome {
         let keeper = keeper?;
         self.trigger = keeper.fired;
         keeper.trouble
+    }
+
+    /// Ends the logs; gives back what makes them other than what was asked for.
+    pub fn close_logs(&mut self) -> Option<String> {
+        let of_all = self.logs.aggregate.as_mut().map(|log| log.end()).unwrap_or_default();
+        for trouble in of_all {
+            self.note(trouble.clone());
+            self.logs.trouble.push(trouble);
+        }
+        let first = self.logs.trouble.first()?;
+        Some(match self.logs.trouble.len() - 1 {
+            0 => first.clone(),
+            more => format!("{first} (and {more} more, see the report)"),
+        })
     }
 
     /// Adds a note once, however many workers say it.

@@ -19,6 +19,7 @@ use crate::stats::WorkerStats;
 
 use super::assign::{Seat, Thread, assign};
 use super::keeper::{AtWork, Keeper, StageState};
+use super::logs::StageLogs;
 use super::open_job::{OpenJob, WorkerRequest};
 use super::order::{Lives, Order};
 use super::outcome::Outcome;
@@ -33,8 +34,8 @@ use super::{
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// Interval of the rates in the report (fio's `bwavgtime` default).
-const SAMPLE_NS: u64 = 500_000_000;
+/// How often the kernel's counts of block devices are looked at, before they wrap.
+const DISKS_NS: u64 = 500_000_000;
 /// How often the observer hears of progress.
 const PROGRESS_NS: u64 = 500_000_000;
 /// How long workers may take to end when the trigger has fired and its command has run.
@@ -92,6 +93,7 @@ pub fn run(
     let mut watched = Vec::new();
     let mut flows = pace::Flows::default();
     let mut lives = Lives::new();
+    let mut logs = StageLogs::default();
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
@@ -99,6 +101,7 @@ pub fn run(
         }
         at_work.push((job, Arc::clone(&opened)));
         let cpus = plan::cpus(plan)?;
+        logs.add_job(plan);
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let (tap, handle) = tap();
             let live = lives.make(plan);
@@ -136,6 +139,7 @@ pub fn run(
                 live,
                 tap,
                 verify,
+                log: logs.tap(&outcome.logs, plan, clone),
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
@@ -143,7 +147,7 @@ pub fn run(
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched, lives };
     watch_disks(plans, outcome);
-    let stuck = stage.run(makers, outcome, (keeper, kept), options, requests, observer);
+    let stuck = stage.run(makers, outcome, (keeper, kept, logs), options, requests, observer);
     outcome.disks.end(Clock::get().now_ns());
     let stuck = stuck?;
     steady_state::note_missed(outcome);
@@ -254,7 +258,7 @@ impl Stage<'_> {
         self,
         mut makers: Vec<Option<Maker>>,
         outcome: &mut Outcome,
-        (keeper, kept): (&mut Option<Keeper>, StageState),
+        (keeper, kept, logs): (&mut Option<Keeper>, StageState, StageLogs),
         options: &RunOptions,
         requests: &Requests,
         observer: &mut dyn Observer,
@@ -284,11 +288,15 @@ impl Stage<'_> {
                 return Err(RunError::environment(&self.plans[0].spec, why));
             }
         };
+        let logs = logs.start(&self.threads).map_err(|error| {
+            RunError::environment(&self.plans[0].spec, format!("cannot start a thread: {error}"))
+        })?;
         for start in starts {
             // A thread that is ready waits for this.
             let _ = start.send(());
         }
         self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
+        logs.end(outcome, requests);
         self.note_what_happened(outcome);
         let stuck: Vec<usize> =
             self.watched.iter().filter(|worker| worker.lost.get()).map(|worker| worker.job).collect();
@@ -316,9 +324,10 @@ impl Stage<'_> {
         let clock = Clock::get();
         let interval_ns = options.status_interval.map(nanoseconds);
         let begun_ns = clock.now_ns();
-        let mut sampler = Sampler::new(outcome.entries.len());
+        let mut sampler = Sampler::new(outcome, begun_ns);
+        let tick = sampler.tick(TICK);
         let mut meter = Meter { last_ns: begun_ns, ..Meter::default() };
-        let mut next_sample_ns = begun_ns + SAMPLE_NS;
+        let mut next_disks_ns = begun_ns + DISKS_NS;
         let progress_ns = options.progress_interval.map_or(PROGRESS_NS, nanoseconds);
         let mut next_progress_ns = begun_ns.saturating_add(progress_ns);
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
@@ -330,7 +339,7 @@ impl Stage<'_> {
         let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
-            match messages.recv_timeout(TICK) {
+            match messages.recv_timeout(tick) {
                 Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => {
                     let name = thread_name(&self.threads[ended.thread], &self.watched);
                     outcome.note(format!("{name}: answered after it had been left behind: not counted"));
@@ -352,11 +361,12 @@ impl Stage<'_> {
             order.tend(self.plans, &self.watched, outcome, observer);
             status_file.look(requests, observer);
             steady_state::look(outcome, now_ns);
-            if now_ns >= next_sample_ns {
-                next_sample_ns = now_ns + SAMPLE_NS;
-                sampler.sample(outcome, now_ns);
+            if now_ns >= next_disks_ns {
+                next_disks_ns = now_ns + DISKS_NS;
                 outcome.disks.look(now_ns);
             }
+            sampler.sample(outcome, now_ns);
+            self.log_all(outcome, now_ns, false);
             if now_ns >= next_progress_ns {
                 next_progress_ns = now_ns.saturating_add(progress_ns);
                 observer.progress(&self.progress(&mut meter, outcome, now_ns, begun_ns));
@@ -387,7 +397,15 @@ impl Stage<'_> {
         }
         self.attend(outcome, &mut leaves);
         order.end(self.plans, &self.watched, outcome, observer);
+        self.log_all(outcome, clock.now_ns(), true);
         outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
+    }
+
+    /// The log of all jobs together, if there is one.
+    fn log_all(&self, outcome: &mut Outcome, now_ns: u64, ends: bool) {
+        if let Some(log) = &mut outcome.logs.aggregate {
+            log.look(self.watched.iter().map(|worker| &*worker.live), now_ns, ends);
+        }
     }
 
     /// Serves the workers that verify: takes what they have found, and drops what the kernel has

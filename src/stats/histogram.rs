@@ -42,6 +42,34 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// How many bins fio's histograms have: those of here, ended by one for everything larger (17
+    /// seconds and more; fio: stat.h, `FIO_IO_U_PLAT_NR`).
+    pub const FIO_BINS: usize = 29 * SUB_BUCKETS;
+
+    /// Puts into `bins` how many values of each of fio's bins came since `before` was counted, and takes
+    /// the counts over into `before`. `bins` has [`Histogram::FIO_BINS`], or
+    /// that by a power of two, and each of it then stands for so many bins. Allocates nothing.
+    ///
+    /// # Panics
+    /// If `before` is not as long as the counts ([`Histogram::no_counts`]).
+    pub fn take_bins(&self, before: &mut [u64], bins: &mut [u64]) {
+        let each = Self::FIO_BINS / bins.len();
+        bins.fill(0);
+        for (index, (now, before)) in self.counts.iter().zip(&mut before[..BUCKETS]).enumerate() {
+            let new = now - *before;
+            *before = *now;
+            if new > 0 {
+                bins[index.min(Self::FIO_BINS - 1) / each] += new;
+            }
+        }
+    }
+
+    /// The counts of an empty histogram, for [`Histogram::take_bins`].
+    #[must_use]
+    pub fn no_counts() -> Box<[u64]> {
+        vec![0; BUCKETS].into_boxed_slice()
+    }
+
     /// Counts `value_ns` once.
     #[inline]
     pub fn record(&mut self, value_ns: u64) {
@@ -221,6 +249,29 @@ mod tests {
             prop_assert_eq!((a.count(), a.min(), a.max(), a.sum()), (both.count(), both.min(), both.max(), both.sum()));
             prop_assert!((a.stddev() - both.stddev()).abs() < 1e-3);
             prop_assert!(a.buckets().eq(both.buckets()));
+        }
+    }
+
+    #[test]
+    fn bins_are_those_of_fio_and_what_is_longer_is_in_the_last() {
+        // By fio's formula: 64 bins a power of two, from the exponent and the six bits below it.
+        let bin = |value: u64| match value {
+            0..128 => value as usize,
+            _ => {
+                let shift = value.ilog2() - 6;
+                ((shift as usize + 1) * 64 + (value >> shift) as usize % 64).min(1855)
+            }
+        };
+        let mut histogram = Histogram::default();
+        let (mut before, mut bins) = (Histogram::no_counts(), [0; Histogram::FIO_BINS]);
+        for value in [0, 1, 127, 128, 129, 255, 1000, 123_456, 17_000_000_000, 18_000_000_000, u64::MAX] {
+            histogram.record_n(value, 3);
+            histogram.take_bins(&mut before, &mut bins);
+            assert_eq!((bins[bin(value)], bins.iter().sum::<u64>()), (3, 3), "only what is new: {value}");
+            histogram.record(value);
+            let mut coarse = [0; Histogram::FIO_BINS >> 6];
+            histogram.take_bins(&mut before, &mut coarse);
+            assert_eq!(coarse[bin(value) / 64], 1, "{value}");
         }
     }
 

@@ -1,11 +1,13 @@
 //! Counts and histograms of one worker, and how they merge. Knows nothing of text or files.
 
 mod histogram;
+mod log;
 mod steady;
 mod tally;
 mod worker;
 
 pub use histogram::{Bucket, Histogram};
+pub use log::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
 pub use steady::{Finding as SteadyFinding, Round, judge as judge_steady};
 pub use tally::{EXAMPLES, VerifyTally};
 pub use worker::{

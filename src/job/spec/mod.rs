@@ -22,7 +22,7 @@ use crate::base::verify::VerifySpec;
 pub use commands::CommandsSpec;
 pub use files::FilesSpec;
 pub use host::HostSpec;
-pub use logs::LogsSpec;
+pub use logs::{LogName, LogsSpec, WindowValue};
 pub use measuring::{MeasuringSpec, Unified};
 pub use order::{ExitWhat, OrderSpec};
 pub use pace::PaceSpec;

@@ -8,7 +8,17 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 108] = [
+const LINES: [&str; 118] = [
+    "write_bw_log = true",
+    "write_lat_log = \"a/b\"\nlog_offset = true\nlog_issue_time = true",
+    "write_iops_log = \"\"\nlog_avg_msec = 250\nlog_window_value = \"both\"",
+    "write_hist_log = \"h\"\nlog_hist_msec = \"1s\"\nlog_hist_coarseness = 3",
+    "log_entries = \"4k\"",
+    "log_max_value = 1\nlog_avg_msec = 1",
+    "log_alternate_epoch = true\nlog_alternate_epoch_clock_id = 1",
+    "log_store_compressed = true\nlog_compression_cpus = \"1,3-5\"",
+    "per_job_logs = false",
+    "bwavgtime = 100\niopsavgtime = \"1500ms\"",
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",

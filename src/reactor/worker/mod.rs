@@ -7,6 +7,7 @@ mod checker;
 mod checkers;
 mod issue;
 mod judging;
+mod logging;
 mod pace;
 mod reap;
 mod sweep;
@@ -22,7 +23,9 @@ use crate::stats::{DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_l
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
+use super::log::LogTap;
 use super::{FailedIo, Gate, Turn, Turning};
+use logging::Logging;
 pub use pace::{
     FloorConfig, FlowConfig, FlowGroup, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,
 };
@@ -119,6 +122,8 @@ pub struct WorkerParts<Q> {
     pub tap: Tap,
     /// What it takes to verify, if it does.
     pub verify: Option<VerifyParts>,
+    /// Where what it logs goes, if it logs.
+    pub log: Option<LogTap>,
 }
 
 /// What a worker leaves behind.
@@ -200,6 +205,11 @@ pub struct Worker<Q: Queue> {
     /// By buffer: the bytes in flight, kept only to serialize and to verify.
     ranges: Box<[Option<(u16, u64, u64)>]>,
     verification: Option<Box<Verification>>,
+    logging: Option<Box<Logging>>,
+    /// Every I/O is logged.
+    logs_each: bool,
+    /// The largest latency of a window is.
+    logs_maxima: bool,
     /// By buffer: given up, because the device did not answer.
     lost: Box<[bool]>,
     /// How many are.
@@ -241,8 +251,9 @@ impl<Q: Queue> Worker<Q> {
     /// If there are fewer buffers than `config.depth`.
     #[must_use]
     pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
-        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify } =
+        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify, log } =
             parts;
+        let logging = log.map(|tap| Box::new(Logging::new(tap)));
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
@@ -286,6 +297,9 @@ impl<Q: Queue> Worker<Q> {
             tracks_ranges: config.serialize || verifies && writes,
             ranges: if config.serialize || verifies { vec![None; depth].into() } else { Box::default() },
             verification: verify.map(|parts| Box::new(Verification::new(parts, config.depth))),
+            logs_each: logging.as_ref().is_some_and(|logging| logging.logs_each()),
+            logs_maxima: logging.as_ref().is_some_and(|logging| logging.logs_maxima()),
+            logging,
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,
@@ -372,6 +386,9 @@ impl<Q: Queue> Worker<Q> {
         self.counting = true;
         self.stats.restart(self.now_ns);
         self.pace.iter_mut().for_each(|pace| pace.begin_counting(self.now_ns));
+        if let Some(logging) = &mut self.logging {
+            logging.begin(self.now_ns);
+        }
         self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
         self.enter(Phase::Run);
     }
@@ -391,6 +408,9 @@ impl<Q: Queue> Worker<Q> {
         self.count_runs();
         if self.phase == Phase::Run {
             self.stats.end_ns = self.now_ns;
+        }
+        if matches!(phase, Phase::Judge | Phase::Done) {
+            self.end_logs();
         }
         if self.phase == Phase::Judge {
             self.end_judging();
@@ -483,6 +503,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         if self.phase == Phase::Ramp {
             self.look_at_ramp();
         }
+        self.look_at_logs();
         if self.live.stop_requested() {
             self.stop_requested();
         }
@@ -538,7 +559,10 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, mut stats, error, verification, pace, .. } = *self;
+        let Worker { free, mut area, mut stats, error, verification, pace, logging, .. } = *self;
+        if let Some(logging) = logging {
+            logging.finish();
+        }
         for buffer in free {
             area.give_back(buffer);
         }

@@ -89,6 +89,9 @@ impl<Q: Queue> Worker<Q> {
                 all_usual = false;
             }
         }
+        if self.logs_each {
+            self.log_each(done);
+        }
         self.runs_wait = !Q::BLOCKING;
         if all_usual && !self.tracks_buffers && self.lost_count == 0 {
             self.in_flight -= done.len() as u32;
@@ -128,6 +131,9 @@ impl<Q: Queue> Worker<Q> {
                 counts.latency.lat.record(lat_ns);
             } else {
                 record_some::<Q>(&mut counts.latency, self.config.measures, (0, lat_ns), 1);
+            }
+            if self.logs_maxima {
+                self.see(op, 0, lat_ns);
             }
             return;
         }
@@ -173,6 +179,9 @@ impl<Q: Queue> Worker<Q> {
             record_some::<Q>(&mut counts.latency, self.config.measures, (slat_ns, lat_ns), run.ios);
         }
         *run = Run::default();
+        if self.logs_maxima {
+            self.see(op, slat_ns, lat_ns);
+        }
     }
 
     #[inline]
@@ -279,6 +288,9 @@ impl<Q: Queue> Worker<Q> {
         self.queue.stop(STOP_WAIT_NS, &mut done);
         // What ended well before the queue died counts; what was cancelled for it is no error of its own.
         done.iter().filter(|completion| is_usual(completion)).for_each(|completion| self.count(completion));
+        if self.logs_each {
+            self.log_each(&done);
+        }
         self.runs_wait = true;
         self.count_runs();
         for completion in done.drain(..) {

@@ -1,0 +1,39 @@
+//! What must hold between the options of logs.
+
+use super::issue;
+use crate::job::diagnostic::Issue;
+use crate::job::resolve::Draft;
+use crate::job::spec::WindowValue;
+
+/// Reports every rule of logs that the job breaks.
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let logs = &draft.job.logs;
+    if logs.histogram.is_some() && logs.histogram_ns == 0 {
+        issues.push(issue(
+            draft.place("write_hist_log"),
+            "`write_hist_log` needs `log_hist_msec`, or the log would stay empty",
+            "set for example log_hist_msec = 1000",
+        ));
+    }
+    if logs.issue_time && !(logs.latency.is_some() && logs.offset) {
+        issues.push(issue(
+            draft.place("log_issue_time"),
+            "`log_issue_time` needs `write_lat_log` and `log_offset`: it is a column behind that of the offset",
+            "set write_lat_log = true and log_offset = true",
+        ));
+    }
+    if logs.window_value != WindowValue::Average && logs.window_ns == 0 {
+        issues.push(issue(
+            draft.place("log_window_value"),
+            "`log_window_value` needs `log_avg_msec`: without it every I/O is logged, and there is no window",
+            "set for example log_avg_msec = 1000",
+        ));
+    }
+    if logs.clock_id != 0 && !logs.alternate_epoch {
+        issues.push(issue(
+            draft.place("log_alternate_epoch_clock_id"),
+            "`log_alternate_epoch_clock_id` needs `log_alternate_epoch`: without it times begin with the job",
+            "set log_alternate_epoch = true",
+        ));
+    }
+}
