@@ -97,15 +97,7 @@ fn command() -> Command {
                 .value_name("TIME")
                 .help("Report the statistics so far this often (with json: one document a line)"),
         )
-        .arg(
-            Arg::new("bandwidth-log")
-                .long("bandwidth-log")
-                .value_name("NAME")
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("agg")
-                .help("Log the bandwidth of all jobs together: NAME-read_bw.log and its like [default: agg]"),
-        )
+        .arg(bandwidth_log_arg())
         .arg(
             Arg::new("eta")
                 .long("eta")
@@ -138,6 +130,16 @@ fn command() -> Command {
                 .about("Print a completion script for a shell")
                 .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell))),
         )
+}
+
+fn bandwidth_log_arg() -> Arg {
+    Arg::new("bandwidth-log")
+        .long("bandwidth-log")
+        .value_name("NAME")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("agg")
+        .help("Log the bandwidth of all jobs together: NAME-read_bw.log and its like [default: agg]")
 }
 
 fn destroy_arg() -> Arg {
