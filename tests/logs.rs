@@ -1,16 +1,15 @@
-//! Logs through the program: fio's columns and names, every I/O of the report in them, and what is
-//! said where they are not complete.
+//! Logs through the program: every I/O of the report in them, and what is said where they
+//! are not complete. Beside fio's own: `logs_against_fio`.
 
 mod common;
 
 use std::io::Read;
-use std::process::Command;
 
-use common::{Lab, Running, first, float, jobs, near, number, with};
+use common::{Lab, first, float, jobs, near, number, with};
 
 /// The columns of each line of a log.
 fn columns(lab: &Lab, name: &str) -> Vec<Vec<u64>> {
-    parse(&String::from_utf8(lab.bytes(name)).unwrap())
+    parse(&String::from_utf8(lab.bytes(name)).expect(name))
 }
 
 fn parse(text: &str) -> Vec<Vec<u64>> {
@@ -40,49 +39,6 @@ fn ios(json: &serde_json::Value) -> u64 {
 
 const NULL: [&str; 6] =
     ["--ioengine=null", "--size=1g", "--rw=randrw", "--iodepth=8", "--name=j", "--number_ios=20000"];
-
-#[test]
-fn fio_and_this_write_the_same_logs_of_the_same_job() {
-    let fio = Command::new("fio").arg("--version").output();
-    if !fio.is_ok_and(|out| out.status.success()) {
-        eprintln!("skipped: fio cannot be run");
-        return;
-    }
-    let (lab, fios) = (Lab::new(), Lab::new());
-    for rw in ["--rw=write", "--rw=read"] {
-        let job = [
-            "--name=j",
-            "--ioengine=psync",
-            "--bs=4k",
-            "--size=256k",
-            "--filename=data",
-            "--write_bw_log=a",
-            "--write_lat_log=b",
-            "--write_iops_log=c",
-            "--log_offset=1",
-            rw,
-        ];
-        lab.run(&job).expect(0);
-        let mut command = fios.command("fio");
-        command.args(job);
-        Running::of(command).end().expect(0);
-        let logs = |lab: &Lab| -> Vec<String> {
-            lab.names().into_iter().filter(|name| name.ends_with(".log")).collect()
-        };
-        assert_eq!(logs(&lab), logs(&fios));
-        assert_eq!(logs(&lab).len(), 5);
-        for name in logs(&lab) {
-            let (ours, theirs) = (columns(&lab, &name), columns(&fios, &name));
-            let lines = if name == "b_slat.1.log" { 0 } else { 64 };
-            assert_eq!((ours.len(), theirs.len()), (lines, lines), "{name}");
-            // Time and value are another's; all else is the job's.
-            let rest = |lines: &[Vec<u64>]| lines.iter().map(|line| line[2..].to_vec()).collect::<Vec<_>>();
-            assert_eq!(rest(&ours), rest(&theirs), "{name}");
-            assert!(column(&ours, 0).is_sorted());
-        }
-        assert_eq!(column(&columns(&lab, "c_iops.1.log"), 1), column(&columns(&fios, "c_iops.1.log"), 1));
-    }
-}
 
 #[test]
 fn every_io_of_the_report_has_its_line_and_the_columns_agree_with_each_other() {

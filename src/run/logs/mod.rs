@@ -263,7 +263,10 @@ fn write_all(mut feeds: Vec<Feed>, cpus: Option<&[u32]>, stopped: &Receiver<()>)
     let mut trouble: Vec<String> = bound.err().map(|why| format!("logs: {why}")).into_iter().collect();
     let (mut stops, mut looks) = (false, 0);
     loop {
-        let moved = feeds.iter_mut().filter_map(|feed| feed.write().then_some(())).count() > 0;
+        let mut moved = false;
+        for feed in &mut feeds {
+            moved |= feed.write();
+        }
         if moved {
             continue;
         }
