@@ -100,6 +100,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         align: PerOp::all(0),
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
+        places: fio_spdk::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },

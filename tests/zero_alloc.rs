@@ -137,6 +137,7 @@ fn workload(shape: &Shape) -> Workload {
         align: PerOp::all(0),
         distribution: PerOp::all(shape.distribution.clone()),
         percentage_random: PerOp::all(100),
+        places: fio_spdk::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit,

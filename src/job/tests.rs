@@ -256,7 +256,7 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("buffer_pattern = 0xff", "how many bytes"),
         ("continue_on_error = \"reads\"", "no kind of error"),
         ("wait_for = \"a\"", "is an option of fio that this version does not support yet"),
-        ("buffered = 1", "not an option here"),
+        ("softrandommap = 1", "not an option here"),
     ] {
         assert!(message(lines).contains(word), "{lines}: {}", message(lines));
     }

@@ -7,7 +7,7 @@ mod logs;
 mod measuring;
 mod order;
 mod pace;
-mod places;
+pub(crate) mod places;
 mod replay;
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 91] = [
+const LINES: [&str; 103] = [
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",
@@ -96,6 +96,18 @@ const LINES: [&str; 91] = [
     "rw = \"write\"\nverify = \"xxhash\"\ntrim_percentage = 5\ntrim_backlog = 20\ntrim_backlog_batch = 4",
     "rw = \"trim\"\nverify = \"crc32c\"\ntrim_verify_zero = true",
     "verify_async = 0",
+    "zonemode = \"strided\"\nzonesize = \"1m\"\nzonerange = \"2m\"\nzoneskip = \"4k\"",
+    "rw = \"randread:4\"\nrw_sequencer = \"identical\"",
+    "random_generator = \"lfsr\"",
+    "bsrange = \"1k-9k\"\nbs_unaligned = true",
+    "bs = { read = \"4k\", write = \"8k\" }\nbs_is_seq_rand = true",
+    "rw = \"randrw\"\nbs = { read = \"4k\", write = \"8k\" }\nbs_is_seq_rand = true\npercentage_random = 50",
+    "offset = \"50%\"\noffset_align = \"1m\"",
+    "random_distribution = \"zoned_abs:60/20g:/100m\"",
+    "random_distribution = \"sequence:2,0,1\"\nrandom_sequence_stride = true",
+    "rw = \"randwrite\"\nsprandom = true\nspr_op = 0.28\nspr_num_regions = 50\nspr_cs = \"64k\"",
+    "dedupe_percentage = 30\ndedupe_mode = \"working_set\"\ndedupe_working_set_percentage = 2",
+    "buffered = false",
     "ioengine = \"spdk\"\nfilename = \"0000:5e:00.0\"",
     "ioengine = \"spdk\"\nfilename = 'trtype=PCIe traddr=5e\\:00.0:trtype=PCIe traddr=5e.00.1 ns=3'",
     "ioengine = \"spdk\"\nfilename = [\"trtype=TCP traddr=::1 subnqn=nqn.2016-06.io.spdk:c1\"]\ndigest_enable = \"DATA\"",
