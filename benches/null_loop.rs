@@ -69,6 +69,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         live: Arc::new(Live::default()),
         tap,
         verify: None,
+        priorities: None,
     }))
 }
 

@@ -117,6 +117,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         live,
         tap,
         verify: None,
+        priorities: None,
     });
     worker.start();
     let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);

@@ -199,6 +199,7 @@ impl EngineVisitor for Loop {
             live: Arc::new(Live::default()),
             tap,
             verify: None,
+            priorities: None,
         });
         asker.ask();
         worker.start();

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod cut;
 pub mod host;
+pub mod ioprio;
 pub mod nvme;
 pub mod op;
 pub mod permutation;

@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod commands;
 mod places;
 mod spdk;
 mod verify;
@@ -23,6 +24,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     spdk::check(draft, issues);
     verify::check(draft, issues);
     places::check(draft, issues);
+    commands::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {

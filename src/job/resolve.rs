@@ -210,6 +210,8 @@ fn finish(job: &mut JobSpec) {
         (job.verify.only, job.verify.do_verify) = (true, true);
     }
     job.finish_places();
+    // Only direct writes can be atomic, as in fio.
+    job.direct |= job.commands.atomic;
     for op in [Op::Read, Op::Write, Op::Deallocate] {
         if *job.blockalign.get(op) == 0 {
             *job.blockalign.get_mut(op) = job.sizes_of(op).min();

@@ -23,7 +23,7 @@ pub(crate) fn show_size(bytes: u64) -> String {
     if text.ends_with(|c: char| c.is_ascii_digit()) { show_integer(bytes) } else { quote(&text) }
 }
 
-fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let units = [(50, "p"), (40, "t"), (30, "g"), (20, "m"), (10, "k")];
     match units.iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),

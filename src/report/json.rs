@@ -149,7 +149,7 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
     let bytes_a_second = bandwidth(stats, op);
     let intervals = job.intervals.get(op);
     let (bw, io) = (intervals.bandwidth, intervals.iops);
-    json!({
+    let mut object = json!({
         "io_bytes": counts.bytes,
         "io_kbytes": counts.bytes / 1024,
         "bw_bytes": whole(bytes_a_second),
@@ -173,7 +173,24 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
         "iops_mean": number(io.mean),
         "iops_stddev": number(io.stddev),
         "iops_samples": intervals.samples,
-    })
+    });
+    let priorities: Vec<Value> = stats
+        .by_priority
+        .iter()
+        .flat_map(|all| all.told(op))
+        .map(|(priority, clat)| {
+            json!({
+                "prioclass": priority.class(),
+                "prio": priority.level(),
+                "priohint": priority.hint(),
+                "clat_ns": latency_object(clat, bins),
+            })
+        })
+        .collect();
+    if !priorities.is_empty() {
+        object["prios"] = priorities.into();
+    }
+    object
 }
 
 /// Percentiles and bins of nothing are left out, as in fio.

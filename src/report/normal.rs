@@ -129,6 +129,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
             vec![("slat", &latency.slat), ("clat", &latency.clat), ("lat", &latency.lat)]
         };
         out.push_str(&latency_table(&rows));
+        out.push_str(&priorities_text(stats, op));
         out.push_str(&interval_text(job.intervals.get(op)));
     }
     if stats.flush.count() > 0 {
@@ -143,6 +144,18 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     }
     out.push_str(&load_text(job));
     out
+}
+
+/// Completion latencies by the priority that commands carried, as class, level and hint.
+fn priorities_text(stats: &WorkerStats, op: Op) -> String {
+    let told = stats.by_priority.iter().flat_map(|all| all.told(op));
+    let named: Vec<(String, &Histogram)> = told
+        .map(|(priority, clat)| {
+            (format!("prio {}/{}/{}", priority.class(), priority.level(), priority.hint()), clat)
+        })
+        .collect();
+    let rows: Vec<(&str, &Histogram)> = named.iter().map(|(name, clat)| (name.as_str(), *clat)).collect();
+    latency_table(&rows)
 }
 
 /// What the job does, in the words of its options.

@@ -120,6 +120,7 @@ pub fn run(
                 live,
                 tap,
                 verify,
+                priorities: plan.spec.priorities(),
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }

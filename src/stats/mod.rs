@@ -1,10 +1,12 @@
 //! Counts and histograms of one worker, and how they merge. Knows nothing of text or files.
 
 mod histogram;
+mod priority;
 mod tally;
 mod worker;
 
 pub use histogram::{Bucket, Histogram};
+pub use priority::ByPriority;
 pub use tally::{EXAMPLES, VerifyTally};
 pub use worker::{
     BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, ErrorCount, LatencyStats, OpStats, WorkerStats, depth_level,

@@ -2,7 +2,7 @@
 
 use crate::base::{Op, PerOp, Status};
 
-use super::Histogram;
+use super::{ByPriority, Histogram};
 
 /// Levels of the depth distributions, as in fio: 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
 pub const DEPTH_LEVELS: usize = 7;
@@ -107,6 +107,8 @@ pub struct WorkerStats {
     pub start_ns: u64,
     /// When the last I/O came back.
     pub end_ns: u64,
+    /// Completion latencies by the priority that commands carried, where any did.
+    pub by_priority: Option<Box<ByPriority>>,
     errors: [Option<ErrorCount>; ERROR_KINDS],
 }
 
@@ -122,6 +124,7 @@ impl Default for WorkerStats {
             idle_turns: 0,
             start_ns: 0,
             end_ns: 0,
+            by_priority: None,
             errors: [None; ERROR_KINDS],
         }
     }
@@ -202,6 +205,11 @@ impl WorkerStats {
                 if self.start_ns == 0 { other.start_ns } else { self.start_ns.min(other.start_ns) };
         }
         self.end_ns = self.end_ns.max(other.end_ns);
+        match (&mut self.by_priority, &other.by_priority) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+            (_, None) => {}
+        }
         for error in other.errors() {
             self.count_error(*error);
         }
@@ -228,6 +236,10 @@ impl WorkerStats {
         self.idle_turns = other.idle_turns;
         self.start_ns = other.start_ns;
         self.end_ns = other.end_ns;
+        // What is handed out in the middle of a run goes without them where there is no room made.
+        if let (Some(mine), Some(theirs)) = (&mut self.by_priority, &other.by_priority) {
+            mine.copy_from(theirs);
+        }
         self.errors = other.errors;
     }
 
@@ -243,6 +255,9 @@ impl WorkerStats {
             op.latency.lat.clear();
         }
         self.flush.clear();
+        if let Some(by_priority) = &mut self.by_priority {
+            by_priority.clear();
+        }
         self.depth_at_submit = [0; DEPTH_LEVELS];
         self.batch_submit = BatchCounts::default();
         self.batch_complete = BatchCounts::default();

@@ -5,7 +5,7 @@ use crate::job::kind::{Kind, Number};
 use crate::job::spec::JobSpec;
 use crate::job::spec::places::{DedupeMode, Generator};
 use crate::job::table::OptionDef;
-use crate::job::value::{Data, Outcome, Value};
+use crate::job::value::{Data, Outcome, Value, quote};
 
 const SECTION: &str = "Places";
 const ZONED: &str = "zoned namespaces are not supported: it is an option of zonemode = \"zbd\" alone";
@@ -68,7 +68,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             form: "one of none, strided",
             words: &["none", "strided"],
             set: set_zonemode,
-            show: |job| job.places.strided.then(|| "\"strided\"".to_owned()),
+            show: |job| Some(quote(if job.places.strided { "strided" } else { "none" })),
         },
         "`strided` visits one window of the region after the other: `zonesize` bytes in a window of `zonerange` \
          bytes, then `zoneskip` bytes are left alone, and behind the last window comes the first again, until the \

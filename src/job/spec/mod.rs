@@ -1,6 +1,6 @@
 //! A job after parsing: every option resolved and range-checked, units gone, defaults in place.
 
-mod commands;
+pub(crate) mod commands;
 mod files;
 mod host;
 mod logs;

@@ -8,7 +8,7 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 103] = [
+const LINES: [&str; 108] = [
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",
@@ -108,6 +108,11 @@ const LINES: [&str; 103] = [
     "rw = \"randwrite\"\nsprandom = true\nspr_op = 0.28\nspr_num_regions = 50\nspr_cs = \"64k\"",
     "dedupe_percentage = 30\ndedupe_mode = \"working_set\"\ndedupe_working_set_percentage = 2",
     "buffered = false",
+    "ioengine = \"psync\"\nrw = \"write\"\nwrite_hint = \"long\"",
+    "ioengine = \"psync\"\nrw = \"write\"\nbs = \"16k\"\natomic = true",
+    "ioengine = \"io_uring\"\ndirect = true\ncmdprio_percentage = 20\ncmdprio_class = \"be\"\ncmdprio = 3",
+    "ioengine = \"io_uring\"\ndirect = true\ncmdprio_percentage = \"20,30\"\ncmdprio_class = \"rt\"\ncmdprio_hint = 1",
+    "ioengine = \"io_uring\"\ndirect = true\ncmdprio_bssplit = \"4k/10:64k/50/be/3:64k/20/idle/1/2\"",
     "ioengine = \"spdk\"\nfilename = \"0000:5e:00.0\"",
     "ioengine = \"spdk\"\nfilename = 'trtype=PCIe traddr=5e\\:00.0:trtype=PCIe traddr=5e.00.1 ns=3'",
     "ioengine = \"spdk\"\nfilename = [\"trtype=TCP traddr=::1 subnqn=nqn.2016-06.io.spdk:c1\"]\ndigest_enable = \"DATA\"",

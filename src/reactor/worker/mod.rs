@@ -14,9 +14,10 @@ mod verify;
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
+use crate::base::ioprio::CommandPriorities;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
-use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
+use crate::stats::{ByPriority, DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
@@ -93,6 +94,8 @@ pub struct WorkerParts<Q> {
     pub tap: Tap,
     /// What it takes to verify, if it does.
     pub verify: Option<VerifyParts>,
+    /// Which commands carry which priority, if any: latencies are told for each.
+    pub priorities: Option<CommandPriorities>,
 }
 
 /// What a worker leaves behind.
@@ -172,6 +175,7 @@ pub struct Worker<Q: Queue> {
     /// By buffer: the bytes in flight, kept only to serialize and to verify.
     ranges: Box<[Option<(u16, u64, u64)>]>,
     verification: Option<Box<Verification>>,
+    priorities: Option<Box<CommandPriorities>>,
     /// By buffer: given up, because the device did not answer.
     lost: Box<[bool]>,
     /// How many are.
@@ -207,8 +211,21 @@ impl<Q: Queue> Worker<Q> {
     /// If there are fewer buffers than `config.depth`.
     #[must_use]
     pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
-        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify } =
-            parts;
+        let WorkerParts {
+            config,
+            queue,
+            mut buffers,
+            workload,
+            mut content,
+            writes,
+            live,
+            tap,
+            verify,
+            priorities,
+        } = parts;
+        let by_priority = priorities.as_ref().map(|rule| Box::new(ByPriority::of(rule)));
+        let mut stats = Box::<WorkerStats>::default();
+        stats.by_priority = by_priority;
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
@@ -232,7 +249,7 @@ impl<Q: Queue> Worker<Q> {
             phase: Phase::Ramp,
             phase_end_ns: 0,
             counting: false,
-            stats: Box::default(),
+            stats,
             error: None,
             free,
             in_flight: 0,
@@ -252,6 +269,7 @@ impl<Q: Queue> Worker<Q> {
             tracks_ranges: config.serialize || verifies && writes,
             ranges: if config.serialize || verifies { vec![None; depth].into() } else { Box::default() },
             verification: verify.map(|parts| Box::new(Verification::new(parts, config.depth))),
+            priorities: priorities.map(Box::new),
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,
