@@ -32,7 +32,6 @@ fn fios(job: &[&str]) -> Option<Vec<u64>> {
 
 /// The blocks of 4 KiB that the same job visits here, in order.
 fn ours(job: &[&str]) -> Vec<u64> {
-    let lab = Lab::new();
     let set = with(&["--name=x", "--ioengine=null", "--bs=4k"], job);
     let pairs: Vec<(String, String)> = set
         .iter()
