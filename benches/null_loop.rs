@@ -32,6 +32,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         align: PerOp::all(0),
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
+        places: fio_spdk::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
@@ -72,6 +73,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         tap,
         verify: None,
         log: None,
+        priorities: None,
     }))
 }
 

@@ -43,6 +43,7 @@ fn ours(distribution: &Distribution) -> Result<Vec<f64>, Failed> {
         align: PerOp::all(0),
         distribution: PerOp::all(distribution.clone()),
         percentage_random: PerOp::all(100),
+        places: fio_spdk::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit: Limit { ios: Some(DRAWS), ..Limit::default() },

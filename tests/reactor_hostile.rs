@@ -105,6 +105,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         align: PerOp::all(0),
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
+        places: fio_spdk::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
@@ -122,6 +123,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         tap,
         verify: None,
         log: None,
+        priorities: None,
     });
     worker.start();
     let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use fio_spdk::base::PerOp;
 use fio_spdk::base::errno_set::ListedErrors;
-use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
+use fio_spdk::base::ioprio::{CommandPriorities, IoPriority, PriorityShare};
+use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Places, SpRandom, Strides, Zone};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
@@ -76,6 +77,8 @@ struct Shape {
     random: bool,
     sizes: BlockSizes,
     distribution: Distribution,
+    places: Places,
+    priorities: Option<CommandPriorities>,
     content: ContentShape,
     fsync: u32,
     serialize: bool,
@@ -89,6 +92,8 @@ fn shapes() -> Vec<Shape> {
         random: true,
         sizes: BlockSizes::Fixed(4096),
         distribution: Distribution::Random,
+        places: Places::default(),
+        priorities: None,
         content: ContentShape::default(),
         fsync: 0,
         serialize: false,
@@ -100,6 +105,10 @@ fn shapes() -> Vec<Shape> {
     let zones = [(80.0, 20.0), (20.0, 80.0)]
         .map(|(access_percent, range_percent)| Zone { access_percent, range_percent })
         .to_vec();
+    let strides = Some(Strides { amount: 1 << 16, range: 1 << 15, skip: 5000 });
+    let sprandom = Some(SpRandom { over_provisioning: 0.3, parts: 4, cache_bytes: 0 });
+    let share = PriorityShare { bytes: 0, percent: 30, priority: IoPriority::new(2, 1, 0) };
+    let priorities = CommandPriorities { shares: PerOp::all(vec![share]), seed: 1 };
     let with = |change: ContentShape| Shape { name: "contents", content: change, ..writes.clone() };
     let kinds = LogKinds { latency: true, bandwidth: true, iops: true };
     let each = LogShape { entries: Some(2048), ..LogShape::default() };
@@ -112,6 +121,9 @@ fn shapes() -> Vec<Shape> {
     vec![
         Shape { name: "every I/O logged", log: Some(each), ..mixed.clone() },
         Shape { name: "windows logged", log: Some(windows), ..mixed.clone() },
+        Shape { name: "windows", places: Places { strides, ..Places::default() }, ..mixed.clone() },
+        Shape { name: "ageing", places: Places { sprandom, ..Places::default() }, ..writes.clone() },
+        Shape { name: "priorities", priorities: Some(priorities), ..mixed.clone() },
         Shape { name: "sequential reads", random: false, ..plain.clone() },
         with(ContentShape { scramble: true, ..content.clone() }),
         with(ContentShape { refill: true, ..content.clone() }),
@@ -136,7 +148,8 @@ fn shapes() -> Vec<Shape> {
 }
 
 fn workload(shape: &Shape) -> Workload {
-    let limit = if shape.distribution == Distribution::Random && shape.mix != Mix::ReadWrite {
+    let by_passes = shape.mix != Mix::ReadWrite && shape.places.strides.is_none();
+    let limit = if shape.distribution == Distribution::Random && by_passes {
         Limit { passes: Some(3), ..Limit::default() }
     } else {
         Limit { bytes: Some(3 * REGION), ..Limit::default() }
@@ -152,6 +165,7 @@ fn workload(shape: &Shape) -> Workload {
         align: PerOp::all(0),
         distribution: PerOp::all(shape.distribution.clone()),
         percentage_random: PerOp::all(100),
+        places: shape.places.clone(),
         trim: None,
         seed: 1,
         limit,
@@ -217,6 +231,7 @@ impl EngineVisitor for Loop {
             tap,
             verify: None,
             log,
+            priorities: shape.priorities.clone(),
         });
         asker.ask();
         worker.start();

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod cut;
 pub mod errno_set;
 pub mod host;
+pub mod ioprio;
 pub mod nvme;
 pub mod op;
 pub mod permutation;

@@ -38,6 +38,13 @@ pub enum BlockSizes {
     },
     /// Each length with its share in percent; the shares sum to 100.
     Split(Vec<(u32, u32)>),
+    /// Any number of bytes from `min` to `max`, equally often.
+    Unaligned {
+        /// Smallest length.
+        min: u32,
+        /// Largest length.
+        max: u32,
+    },
 }
 
 impl BlockSizes {
@@ -46,7 +53,7 @@ impl BlockSizes {
     pub fn min(&self) -> u32 {
         match self {
             BlockSizes::Fixed(size) => *size,
-            BlockSizes::Range { min, .. } => *min,
+            BlockSizes::Range { min, .. } | BlockSizes::Unaligned { min, .. } => *min,
             BlockSizes::Split(list) => list.iter().map(|(size, _)| *size).min().unwrap_or(0),
         }
     }
@@ -56,7 +63,7 @@ impl BlockSizes {
     pub fn max(&self) -> u32 {
         match self {
             BlockSizes::Fixed(size) => *size,
-            BlockSizes::Range { max, .. } => *max,
+            BlockSizes::Range { max, .. } | BlockSizes::Unaligned { max, .. } => *max,
             BlockSizes::Split(list) => list.iter().map(|(size, _)| *size).max().unwrap_or(0),
         }
     }
@@ -75,6 +82,15 @@ pub enum Distribution {
     Normal(f64),
     /// Consecutive zones, each with its share of accesses and of the region.
     Zoned(Vec<Zone>),
+    /// The same, the zones being so many bytes long; what lies behind them is left alone.
+    ZonedAbs(Vec<ZoneOfBytes>),
+    /// These blocks in this order, over and over.
+    Sequence {
+        /// Numbers of blocks.
+        blocks: Vec<u64>,
+        /// Each time the sequence is over, go on behind it by as many blocks as it has entries.
+        strides: bool,
+    },
 }
 
 /// One zone of [`Distribution::Zoned`].
@@ -84,6 +100,59 @@ pub struct Zone {
     pub access_percent: f64,
     /// Share of the region, percent.
     pub range_percent: f64,
+}
+
+/// One zone of [`Distribution::ZonedAbs`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ZoneOfBytes {
+    /// Share of the accesses, percent.
+    pub access_percent: f64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// Where I/Os go beyond pattern, size and distribution. The default changes nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    /// One window of a region after the other (fio: `zonemode=strided`).
+    pub strides: Option<Strides>,
+    /// A random workload that goes on for several I/Os does so at the same offset
+    /// (fio: `rw_sequencer=identical`).
+    pub identical: bool,
+    /// Lengths of those I/Os of a random workload that do not jump (fio: `bs_is_seq_rand`).
+    pub sequential_sizes: Option<BlockSizes>,
+    /// One pass of random writes that leaves a device as a long time of them would (fio: `sprandom`).
+    pub sprandom: Option<SpRandom>,
+}
+
+/// Windows of a region, all in bytes and above 0 but for `skip`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strides {
+    /// How much is transferred before the next window's turn comes.
+    pub amount: u64,
+    /// The length of a window.
+    pub range: u64,
+    /// What is left alone between two windows.
+    pub skip: u64,
+}
+
+impl Strides {
+    /// From the beginning of one window to that of the next.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.range.saturating_add(self.skip)
+    }
+}
+
+/// The device that [`Places::sprandom`] prepares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpRandom {
+    /// Its over-provisioning, as a share of what it can store: between 0 and 1.
+    pub over_provisioning: f64,
+    /// In how many parts it is written, at least 1.
+    pub parts: u32,
+    /// Bytes of its cache: where there is one, a part is only overwritten behind the next one.
+    pub cache_bytes: u64,
 }
 
 /// What a job does (fio: `rw`).

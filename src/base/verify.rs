@@ -332,6 +332,7 @@ pub fn lengths(
         // All of a range are multiples of its smallest.
         BlockSizes::Fixed(size) | BlockSizes::Range { min: size, .. } => vec![u64::from(*size)],
         BlockSizes::Split(list) => list.iter().map(|&(size, _)| u64::from(size)).collect(),
+        BlockSizes::Unaligned { .. } => vec![1],
     };
     lengths.push(if random { u64::from(*align.get(op)) } else { modifier.unwrap_or(0) });
     lengths.retain(|&length| length > 0);

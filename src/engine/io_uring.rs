@@ -10,6 +10,7 @@ use ::io_uring::types::{CancelBuilder, Fd, Fixed, FsyncFlags, SubmitArgs, Timesp
 use ::io_uring::{EnterFlags, IoUring as Ring, opcode, squeue};
 
 use crate::base::clock::Clock;
+use crate::base::ioprio::CommandPriorities;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
 
@@ -55,6 +56,20 @@ pub struct IoUringQueue {
     uncommitted: u32,
     iopoll: bool,
     sqpoll: bool,
+    marks: Option<Box<Marks>>,
+}
+
+/// What commands are told beside what they do.
+struct Marks {
+    priorities: CommandPriorities,
+    write_flags: i32,
+}
+
+/// The marks of one command.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    ioprio: u16,
+    rw_flags: i32,
 }
 
 impl Engine for IoUring {
@@ -164,7 +179,16 @@ impl IoUring {
             uncommitted: 0,
             iopoll,
             sqpoll: self.options.sqpoll,
+            marks: self.marks(),
         }
+    }
+
+    fn marks(&self) -> Option<Box<Marks>> {
+        let commands = &self.options.commands;
+        let write_flags = if commands.atomic_bytes.is_some() { libc::RWF_ATOMIC } else { 0 };
+        let priorities = commands.priorities.clone();
+        (write_flags != 0 || priorities.is_some())
+            .then(|| Box::new(Marks { priorities: priorities.unwrap_or_default(), write_flags }))
     }
 
     /// Whether every target can be polled: a ring with IOPOLL is accepted for any file, and the
@@ -297,31 +321,7 @@ impl Queue for IoUringQueue {
 
     #[inline]
     fn submit(&mut self, batch: &mut Vec<Io>) {
-        let queue = self.ring.submission();
-        let room = batch.len().min(self.free_slots.len()).min(queue.capacity() - queue.len());
-        drop(queue);
-        let mut count = 0;
-        while count < room && !self.completes_here(&batch[count]) {
-            count += 1;
-        }
-        for io in batch.drain(..count) {
-            let Some(slot) = self.free_slots.pop() else { break };
-            // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
-            // has the buffer.
-            let io = self.slots[slot as usize].insert(io);
-            let entry = entry(&self.files, self.registered_files, &self.fixed, io);
-            let entry = entry.user_data(u64::from(slot));
-            let mut queue = self.ring.submission();
-            // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
-            // completion; if this queue is dropped before, the buffer is not given back and its
-            // area is leaked.
-            let pushed = unsafe { queue.push(&entry) };
-            assert!(pushed.is_ok(), "there was room");
-            self.uncommitted += 1;
-        }
-        if count < room {
-            self.complete_here(batch);
-        }
+        if self.marks.is_some() { self.submit_as::<true>(batch) } else { self.submit_as::<false>(batch) }
     }
 
     #[inline]
@@ -386,7 +386,51 @@ impl Queue for IoUringQueue {
     }
 }
 
+impl Marks {
+    #[inline]
+    fn of(&self, io: &Io) -> Mark {
+        Mark {
+            ioprio: self.priorities.of(io.op, io.len, io.sequence).0,
+            rw_flags: if io.op == Op::Write { self.write_flags } else { 0 },
+        }
+    }
+}
+
 impl IoUringQueue {
+    /// Hands I/Os to the ring; what they are told beside what they do is only looked for if `MARKED`.
+    #[inline]
+    fn submit_as<const MARKED: bool>(&mut self, batch: &mut Vec<Io>) {
+        let queue = self.ring.submission();
+        let room = batch.len().min(self.free_slots.len()).min(queue.capacity() - queue.len());
+        drop(queue);
+        let mut count = 0;
+        while count < room && !self.completes_here(&batch[count]) {
+            count += 1;
+        }
+        for io in batch.drain(..count) {
+            let Some(slot) = self.free_slots.pop() else { break };
+            // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
+            // has the buffer.
+            let io = self.slots[slot as usize].insert(io);
+            let mark = match &self.marks {
+                Some(marks) if MARKED => marks.of(io),
+                _ => Mark::default(),
+            };
+            let entry = entry(&self.files, self.registered_files, &self.fixed, io, mark);
+            let entry = entry.user_data(u64::from(slot));
+            let mut queue = self.ring.submission();
+            // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
+            // completion; if this queue is dropped before, the buffer is not given back and its
+            // area is leaked.
+            let pushed = unsafe { queue.push(&entry) };
+            assert!(pushed.is_ok(), "there was room");
+            self.uncommitted += 1;
+        }
+        if count < room {
+            self.complete_here(batch);
+        }
+    }
+
     /// What no ring takes: block devices discard by ioctl only, as far as kernels before 6.12 go, and
     /// a ring that polls has reads and writes alone.
     #[inline]
@@ -421,26 +465,36 @@ impl IoUringQueue {
 
 /// What the kernel is told of `io`.
 #[inline]
-fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io, mark: Mark) -> squeue::Entry {
     let file = &files[usize::from(io.target)];
     if registered {
-        entry_on(Fixed(u32::from(io.target)), fixed, io)
+        entry_on(Fixed(u32::from(io.target)), fixed, io, mark)
     } else {
-        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, io)
+        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, io, mark)
     }
 }
 
 #[inline]
-fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], io: &mut Io, mark: Mark) -> squeue::Entry {
+    let Mark { ioprio, rw_flags } = mark;
     let offset = io.offset + u64::from(io.moved);
     let len = io.len - io.moved;
     let is_fixed = is_fixed(fixed, &io.buffer);
     let id = io.buffer.id() as u16;
     match (io.op, is_fixed) {
-        (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
-        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
-        (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
-        (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
+        (Op::Read, true) => {
+            fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).ioprio(ioprio).build()
+        }
+        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).ioprio(ioprio).build(),
+        (Op::Write, true) => fd
+            .write_fixed(rest(io).as_ptr(), len, id)
+            .offset(offset)
+            .ioprio(ioprio)
+            .rw_flags(rw_flags)
+            .build(),
+        (Op::Write, false) => {
+            fd.write(rest(io).as_ptr(), len).offset(offset).ioprio(ioprio).rw_flags(rw_flags).build()
+        }
         (Op::Flush, _) => {
             let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
             fd.fsync().flags(flags).build()

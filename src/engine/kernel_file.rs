@@ -1,14 +1,15 @@
 //! Files and block devices of the kernel: what psync and io_uring share.
 
-#![allow(unsafe_code, reason = "one ioctl that rustix has no call for")]
+#![allow(unsafe_code, reason = "an ioctl and a fcntl that rustix has no call for")]
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::base::Status;
 use crate::base::host::{Sysfs, block, nvme_admin};
@@ -26,6 +27,8 @@ const BLKFLSBUF: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0x12, 97);
 pub struct KernelFile {
     file: File,
     is_block_device: bool,
+    /// Writes are done whole or not at all.
+    is_atomic: bool,
 }
 
 impl KernelFile {
@@ -98,7 +101,19 @@ impl KernelFile {
             atomic_write_bytes,
             known: None,
         };
-        Ok((KernelFile { file, is_block_device }, facts))
+        if let Some(len) = options.commands.atomic_bytes {
+            check_atomic(&file, len).map_err(|why| EngineError {
+                message: format!("{shown}: {why}"),
+                errno: Some(libc::EINVAL),
+            })?;
+        }
+        if let Some(hint) = options.commands.write_hint.filter(|_| options.writes) {
+            set_write_hint(&file, hint).map_err(|error| {
+                EngineError::os(&format!("{shown}: the kernel takes no write_hint"), error)
+            })?;
+        }
+        let is_atomic = options.commands.atomic_bytes.is_some();
+        Ok((KernelFile { file, is_block_device, is_atomic }, facts))
     }
 
     /// Tells the device or the file system that a range is not needed.
@@ -134,6 +149,16 @@ impl KernelFile {
         rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)
     }
 
+    /// Writes at `offset`.
+    #[inline]
+    pub fn write(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        if self.is_atomic {
+            let flags = ReadWriteFlags::from_bits_retain(libc::RWF_ATOMIC.cast_unsigned());
+            return rustix::io::pwritev2(&self.file, &[IoSlice::new(bytes)], offset, flags);
+        }
+        rustix::io::pwrite(&self.file, bytes, offset)
+    }
+
     /// Whether it is a block device.
     pub fn is_block_device(&self) -> bool {
         self.is_block_device
@@ -143,6 +168,41 @@ impl KernelFile {
 impl AsFd for KernelFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// STATX_WRITE_ATOMIC of linux/stat.h.
+const STATX_WRITE_ATOMIC: StatxFlags = StatxFlags::from_bits_retain(0x1_0000);
+/// F_SET_RW_HINT of linux/fcntl.h.
+const F_SET_RW_HINT: libc::c_int = 1036;
+
+/// Whether writes of `len` bytes can be whole or not at all.
+fn check_atomic(file: &File, len: u32) -> Result<(), String> {
+    let limits = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, STATX_WRITE_ATOMIC)
+        .ok()
+        .filter(|stat| stat.stx_mask & STATX_WRITE_ATOMIC.bits() != 0 && stat.stx_atomic_write_unit_max > 0);
+    let Some(stat) = limits else {
+        return Err(
+            "writes cannot be atomic here: neither this kernel's file system nor the device says that they \
+                    can (statx, Linux 6.11); leave `atomic` out"
+                .to_owned(),
+        );
+    };
+    let (min, max) = (stat.stx_atomic_write_unit_min, stat.stx_atomic_write_unit_max);
+    if (min..=max).contains(&len) {
+        return Ok(());
+    }
+    Err(format!("atomic writes here have {min} to {max} bytes, not {len}: change bs"))
+}
+
+/// Says how long what is written to the file will live.
+fn set_write_hint(file: &File, hint: u64) -> Result<(), Errno> {
+    // SAFETY: F_SET_RW_HINT reads one u64 from the pointer, which is to `hint`; the file is open.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), F_SET_RW_HINT, &raw const hint) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
     }
 }
 

@@ -23,6 +23,7 @@ pub mod spdk;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
 use crate::base::sim::SimOptions;
 use crate::base::spdk::SpdkOptions;
@@ -308,6 +309,19 @@ pub struct EngineOptions {
     pub sim: SimOptions,
     /// spdk: queues, controllers, memory.
     pub spdk: SpdkOptions,
+    /// psync, io_uring: what goes along with commands.
+    pub commands: CommandOptions,
+}
+
+/// What goes along with commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandOptions {
+    /// How long what is written is expected to live, as linux/fcntl.h numbers it (RWH_WRITE_LIFE_*).
+    pub write_hint: Option<u64>,
+    /// Each write, all of this many bytes, is done whole or not at all (RWF_ATOMIC).
+    pub atomic_bytes: Option<u32>,
+    /// io_uring: which commands carry which priority.
+    pub priorities: Option<CommandPriorities>,
 }
 
 /// What a target is.

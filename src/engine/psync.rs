@@ -102,7 +102,7 @@ fn perform(files: &[KernelFile], io: &mut Io) -> Result<usize, Errno> {
     let offset = io.offset + u64::from(io.moved);
     match io.op {
         Op::Read => rustix::io::pread(file, &mut io.buffer[from..to], offset),
-        Op::Write => rustix::io::pwrite(file, &io.buffer[from..to], offset),
+        Op::Write => file.write(&io.buffer[from..to], offset),
         Op::Deallocate => file.deallocate(offset, (to - from) as u64).map(|()| to - from),
         Op::Flush => file.flush(io.data_only).map(|()| to - from),
     }

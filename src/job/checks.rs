@@ -1,9 +1,11 @@
 //! What must hold between the options of a job.
 
+mod commands;
 mod logs;
 mod measuring;
 mod order;
 mod pace;
+mod places;
 mod spdk;
 mod verify;
 
@@ -30,6 +32,8 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     spdk::check(draft, issues);
     verify::check(draft, issues);
     logs::check(draft, issues);
+    places::check(draft, issues);
+    commands::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {

@@ -22,6 +22,8 @@ pub(crate) enum Number {
     MaybeU64(Field<Option<u64>>),
     /// 0 stands for the default.
     NonZeroU32(Field<Option<u32>>),
+    /// 0 where nothing is said.
+    ZeroUnset(Field<u64>),
     /// 0 takes the limit away, as in fio.
     NonZeroU64(Field<Option<u64>>),
     /// One for each direction.
@@ -147,7 +149,7 @@ impl Number {
             Number::U16(field) => *field(job) = fitting(value, parse(value)?)?,
             Number::NonZeroU32(field) => *field(job) = Some(small(value)?).filter(|&number| number > 0),
             Number::U32(field) | Number::OrDepth(field) => *field(job) = small(value)?,
-            Number::U64(field) => *field(job) = parse(value)?,
+            Number::U64(field) | Number::ZeroUnset(field) => *field(job) = parse(value)?,
             Number::MaybeU32(field) => *field(job) = Some(small(value)?),
             Number::MaybeU64(field) => *field(job) = Some(parse(value)?),
             Number::NonZeroU64(field) => *field(job) = Some(parse(value)?).filter(|&number| number > 0),
@@ -162,6 +164,7 @@ impl Number {
             Number::U16(field) => Some(show(u64::from(*field(job)))),
             Number::U32(field) => Some(show(u64::from(*field(job)))),
             Number::U64(field) => Some(show(*field(job))),
+            Number::ZeroUnset(field) => Some(*field(job)).filter(|&number| number > 0).map(show),
             Number::MaybeU32(field) | Number::NonZeroU32(field) => {
                 (*field(job)).map(|number| show(u64::from(number)))
             }

@@ -13,6 +13,7 @@ mod options;
 mod parse;
 mod patterns;
 mod print;
+mod priorities;
 mod resolve;
 mod setters;
 mod shapes;

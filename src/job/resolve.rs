@@ -9,12 +9,12 @@ use super::spec::{
 use super::table::{explain_unknown, find, index_of};
 use super::value::Value;
 use super::{checks, shapes, spdk};
-use crate::base::PerOp;
 use crate::base::cut::{StateSpec, TriggerSpec};
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::sim::SimOptions;
 use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
+use crate::base::{Op, PerOp};
 
 /// The options that set `JobSpec::bs`.
 const BLOCK_SIZES: [&str; 3] = ["bs", "bsrange", "bssplit"];
@@ -88,7 +88,7 @@ impl Level {
 
     /// Options that set the same thing may replace each other between levels, not within one.
     fn refuse_rivals(&self, issues: &mut Vec<Issue>) {
-        let rivals: [&[&str]; 2] = [&BLOCK_SIZES, &["rwmixread", "rwmixwrite"]];
+        let rivals: [&[&str]; 3] = [&BLOCK_SIZES, &["rwmixread", "rwmixwrite"], &["direct", "buffered"]];
         for names in rivals {
             let mut set =
                 self.settings.iter().filter(|setting| names.contains(&OPTIONS[setting.option].name));
@@ -111,9 +111,9 @@ impl Level {
             let outcome = OPTIONS[setting.option].kind.set(&mut job, &setting.value);
             outcome.is_ok().then_some(job)
         };
-        let mix = |setting: &Setting| set(setting).map(|job| (job.rwmixread, job.bs));
-        let is_mix = OPTIONS[one.option].name.starts_with("rwmix");
-        is_mix && mix(one).is_some() && mix(one) == mix(other)
+        let mix = |setting: &Setting| set(setting).map(|job| (job.rwmixread, job.bs, job.direct));
+        let is_block_size = BLOCK_SIZES.contains(&OPTIONS[one.option].name);
+        !is_block_size && mix(one).is_some() && mix(one) == mix(other)
     }
 
     /// Applies the settings to a draft.
@@ -209,9 +209,12 @@ fn finish(job: &mut JobSpec) {
     if job.state.load {
         (job.verify.only, job.verify.do_verify) = (true, true);
     }
-    for (op, align) in job.blockalign.iter_mut() {
-        if *align == 0 {
-            *align = job.bs.get(op).min();
+    job.finish_places();
+    // Only direct writes can be atomic, as in fio.
+    job.direct |= job.commands.atomic;
+    for op in [Op::Read, Op::Write, Op::Deallocate] {
+        if *job.blockalign.get(op) == 0 {
+            *job.blockalign.get_mut(op) = job.sizes_of(op).min();
         }
     }
 }

@@ -5,7 +5,7 @@ use super::kind::{percent, show_integer, size, texts, with_nearest};
 use super::spec::JobSpec;
 use super::value::{Data, Outcome, Value, per_op, quote, show_per_op};
 use crate::base::PerOp;
-use crate::base::shape::{BlockSizes, Distribution, Mix, Zone};
+use crate::base::shape::{BlockSizes, Distribution, Mix, Zone, ZoneOfBytes};
 use crate::base::units::parse_size;
 
 /// Largest I/O, in bytes.
@@ -23,7 +23,7 @@ pub(crate) fn show_size(bytes: u64) -> String {
     if text.ends_with(|c: char| c.is_ascii_digit()) { show_integer(bytes) } else { quote(&text) }
 }
 
-fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let units = [(50, "p"), (40, "t"), (30, "g"), (20, "m"), (10, "k")];
     match units.iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
@@ -88,7 +88,9 @@ pub(crate) fn set_bsrange(job: &mut JobSpec, value: &Value) -> Outcome<()> {
 
 /// `bsrange` in TOML, if there is a range.
 pub(crate) fn show_bsrange(job: &JobSpec) -> Option<String> {
-    let ranges = job.bs.iter().any(|(_, sizes)| matches!(sizes, BlockSizes::Range { .. }));
+    let is_range =
+        |sizes: &BlockSizes| matches!(sizes, BlockSizes::Range { .. } | BlockSizes::Unaligned { .. });
+    let ranges = job.bs.iter().any(|(_, sizes)| is_range(sizes));
     ranges.then(|| {
         show_per_op(&job.bs, |sizes| {
             let (min, max) = (u64::from(sizes.min()), u64::from(sizes.max()));
@@ -236,7 +238,9 @@ pub(crate) fn show_rw(job: &JobSpec) -> Option<String> {
     }))
 }
 
-const DISTRIBUTIONS: [&str; 5] = ["random", "zipf", "pareto", "normal", "zoned"];
+const DISTRIBUTIONS: [&str; 7] = ["random", "zipf", "pareto", "normal", "zoned", "zoned_abs", "sequence"];
+/// As in fio.
+const MAX_SEQUENCE: usize = 64;
 
 /// `random_distribution` of one direction.
 pub(crate) fn distribution(value: &Value) -> Outcome<Distribution> {
@@ -262,10 +266,8 @@ pub(crate) fn distribution(value: &Value) -> Outcome<Distribution> {
         "pareto" => number(0.2, "between 0 and 1", |h| h > 0.0 && h < 1.0).map(Distribution::Pareto),
         "normal" => number(0.0, "a deviation from 0 to 100", |_| true).map(Distribution::Normal),
         "zoned" => zones(value, rest.unwrap_or("")).map(Distribution::Zoned),
-        "zoned_abs" | "sequence" => {
-            Err(value
-                .bad(format!("`{name}` is a distribution of fio that this version does not support yet")))
-        }
+        "zoned_abs" => zones_of_bytes(value, rest.unwrap_or("")).map(Distribution::ZonedAbs),
+        "sequence" => sequence(value, rest.unwrap_or("")),
         _ => {
             let issue = value.bad(format!("`{name}` is no distribution"));
             Err(with_nearest(issue, name, DISTRIBUTIONS.into_iter()))
@@ -304,6 +306,61 @@ fn zones(value: &Value, text: &str) -> Outcome<Vec<Zone>> {
     Ok(zones)
 }
 
+/// The zones of `zoned_abs`. Sizes have no default: a blank one could only be guessed.
+fn zones_of_bytes(value: &Value, text: &str) -> Outcome<Vec<ZoneOfBytes>> {
+    let example = "for example \"zoned_abs:60/20g:30/100g:10/500g\"";
+    let entries: Vec<&str> = text.split(':').collect();
+    if entries.len() > MAX_ZONES {
+        return Err(value.bad(format!("{} zones: at most {MAX_ZONES}", entries.len())));
+    }
+    let (mut access, mut bytes) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let parts = entry.split_once('/').filter(|(_, size)| !size.trim().is_empty());
+        let Some((share, size)) = parts else {
+            return Err(value.bad(format!("the zone `{entry}` has no size")).help(example));
+        };
+        access.push(match share.trim() {
+            "" => None,
+            share => Some(
+                percent(share).ok_or_else(|| value.bad(format!("`{share}` is no share from 0 to 100")))?,
+            ),
+        });
+        let size = parse_size(size).map_err(|why| value.bad(format!("`{size}`: {why}")))?;
+        bytes.push(size);
+    }
+    if bytes.contains(&0) {
+        return Err(value.bad("a zone has a size above 0"));
+    }
+    let access = shared_out(value, &access, "accesses")?;
+    let zone = |(access_percent, bytes)| ZoneOfBytes { access_percent, bytes };
+    Ok(access.into_iter().zip(bytes).map(zone).collect())
+}
+
+/// `sequence`. Whether it moves on is said by another option.
+fn sequence(value: &Value, text: &str) -> Outcome<Distribution> {
+    let block = |text: &str| {
+        text.trim().parse::<u64>().ok().filter(|&block| block < 1 << 62).ok_or_else(|| {
+            value.bad(format!("`{text}` is no number of a block")).help("for example \"sequence:2,0,1\"")
+        })
+    };
+    let blocks = text.split(',').map(block).collect::<Outcome<Vec<u64>>>()?;
+    if blocks.len() > MAX_SEQUENCE {
+        return Err(value.bad(format!("{} blocks: at most {MAX_SEQUENCE}", blocks.len())));
+    }
+    Ok(Distribution::Sequence { blocks, strides: false })
+}
+
+/// `random_distribution`. The commas of a sequence are its own, unlike those between directions.
+pub(crate) fn set_distribution(job: &mut JobSpec, value: &Value) -> Outcome<()> {
+    if let Data::Text(text) = &value.data
+        && text.trim_start().starts_with("sequence")
+    {
+        job.random_distribution = PerOp::all(distribution(value)?);
+        return Ok(());
+    }
+    per_op(value, &mut job.random_distribution, distribution)
+}
+
 /// Fills the blanks with even parts of what is left of 100.
 fn shared_out(value: &Value, shares: &[Option<f64>], what: &str) -> Outcome<Vec<f64>> {
     const TOLERANCE: f64 = 1e-6;
@@ -328,6 +385,17 @@ pub(crate) fn show_distribution(distribution: &Distribution) -> String {
             let entries: Vec<String> =
                 zones.iter().map(|zone| format!("{}/{}", zone.access_percent, zone.range_percent)).collect();
             format!("zoned:{}", entries.join(":"))
+        }
+        Distribution::ZonedAbs(zones) => {
+            let entries: Vec<String> = zones
+                .iter()
+                .map(|zone| format!("{}/{}", zone.access_percent, size_text(zone.bytes)))
+                .collect();
+            format!("zoned_abs:{}", entries.join(":"))
+        }
+        Distribution::Sequence { blocks, .. } => {
+            let blocks: Vec<String> = blocks.iter().map(u64::to_string).collect();
+            format!("sequence:{}", blocks.join(","))
         }
     })
 }

@@ -63,7 +63,7 @@ fn documented_defaults_are_the_defaults() {
             }
             Some(shown) => assert_eq!(option.default, shown, "{}", option.name),
             None => {
-                let words = ["rwmixwrite", "thread"].contains(&option.name)
+                let words = ["rwmixwrite", "thread", "buffered"].contains(&option.name)
                     || !option.default.starts_with(|c: char| c.is_ascii_digit() || c == '"');
                 assert!(words, "{}", option.name);
             }
@@ -241,7 +241,13 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("random_distribution = \"pareto:1\"", "between 0 and 1"),
         ("random_distribution = \"zoned:50/50\"", "add up to 50"),
         ("random_distribution = \"zoned:100/0:/100\"", "without room"),
-        ("random_distribution = \"zoned_abs:1/2\"", "does not support yet"),
+        ("random_distribution = \"zoned_abs:1/2\"", "add up to 1"),
+        ("random_distribution = \"zoned_abs:60/1g:40\"", "has no size"),
+        ("random_distribution = \"sequence:1,x\"", "no number of a block"),
+        ("zonemode = \"zbd\"", "zoned namespaces are not supported"),
+        ("sprandom = true\nspr_op = 1.5", "between 0.001 and 1"),
+        ("cmdprio_bssplit = \"4k/60:4k/50\"", "more than 100"),
+        ("cmdprio_class = \"fast\"", "none of the classes"),
         ("cpus_allowed = []", "no CPU"),
         ("cpus_allowed = \"0-99999999\"", "no CPU number"),
         ("filename = \"\"", "empty name"),
@@ -256,7 +262,7 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("buffer_pattern = 0xff", "how many bytes"),
         ("continue_on_error = \"reads\"", "no kind of error"),
         ("wait_for = \"a\"", "is an option of fio that this version does not support yet"),
-        ("buffered = 1", "not an option here"),
+        ("softrandommap = 1", "not an option here"),
     ] {
         assert!(message(lines).contains(word), "{lines}: {}", message(lines));
     }

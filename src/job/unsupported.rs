@@ -215,7 +215,6 @@ const FIO_ONLY: &[&str] = &[
 
 /// Names that have a better answer than "not yet".
 pub(crate) const NOTES: &[(&str, &str)] = &[
-    ("buffered", "write `direct = false` for `buffered = true`, and the other way round"),
     ("filename_prefix", "use `directory`"),
     ("engine", "did you mean `ioengine`?"),
     ("qd", "did you mean `iodepth`?"),

@@ -191,7 +191,23 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
     let intervals = job.intervals.get(op);
     let share = share_of_group(report, job.group, &[op], intervals);
     let time_ns = runtime_ns(&job.stats, op);
-    direction_object(&job.spec.measuring, (job.stats.ops.get(op), time_ns), (intervals, share), bins)
+    let measuring = &job.spec.measuring;
+    let mut object = direction_object(measuring, (job.stats.ops.get(op), time_ns), (intervals, share), bins);
+    let told = job.stats.by_priority.iter().flat_map(|all| all.told(op));
+    let priorities: Vec<Value> = told
+        .map(|(priority, clat)| {
+            json!({
+                "prioclass": priority.class(),
+                "prio": priority.level(),
+                "priohint": priority.hint(),
+                "clat_ns": latency_object(clat, percentiles_of(measuring, measuring.clat_percentiles), bins),
+            })
+        })
+        .collect();
+    if !priorities.is_empty() {
+        object["prios"] = priorities.into();
+    }
+    object
 }
 
 fn mixed_object(report: &Report, job: &JobReport, bins: bool) -> Value {

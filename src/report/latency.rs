@@ -12,7 +12,7 @@ const NARROWEST: usize = 6;
 
 /// One line of the table.
 pub(super) struct Row<'a> {
-    label: &'static str,
+    label: &'a str,
     histogram: &'a Histogram,
     /// Its percentiles are wanted.
     percentiles: bool,
@@ -20,7 +20,7 @@ pub(super) struct Row<'a> {
 
 impl Row<'_> {
     /// A line for `histogram`, of which nothing is shown if it is empty.
-    pub(super) fn new<'a>(label: &'static str, histogram: &'a Histogram, percentiles: bool) -> Row<'a> {
+    pub(super) fn new<'a>(label: &'a str, histogram: &'a Histogram, percentiles: bool) -> Row<'a> {
         Row { label, histogram, percentiles }
     }
 }

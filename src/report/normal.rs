@@ -4,7 +4,7 @@
 use crate::base::units::{format_size, format_time_ns};
 use crate::base::{Op, Status};
 use crate::job::spec::Unified;
-use crate::stats::{ErrorCount, OpStats, WorkerStats};
+use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 
 use super::device;
 use super::figures::{
@@ -170,6 +170,7 @@ fn directions_text(report: &Report, job: &JobReport) -> String {
     if unified != Unified::Mixed {
         for (op, counts) in stats.ops.iter().filter(|(_, counts)| was_used(counts)) {
             out.push_str(&op_text(report, job, op.name(), counts, runtime_ns(stats, op)));
+            out.push_str(&priorities_text(job, op));
             out.push_str(&interval_text(job.intervals.get(op), Style::of(&job.spec.measuring)));
         }
     }
@@ -179,6 +180,20 @@ fn directions_text(report: &Report, job: &JobReport) -> String {
         out.push_str(&interval_text(&job.mixed_intervals, Style::of(&job.spec.measuring)));
     }
     out
+}
+
+/// Completion latencies by the priority that commands carried, as class, level and hint.
+fn priorities_text(job: &JobReport, op: Op) -> String {
+    let told = job.stats.by_priority.iter().flat_map(|all| all.told(op));
+    let named: Vec<(String, &Histogram)> = told
+        .map(|(priority, clat)| {
+            (format!("prio {}/{}/{}", priority.class(), priority.level(), priority.hint()), clat)
+        })
+        .collect();
+    let measuring = &job.spec.measuring;
+    let is_told = measuring.clat_percentiles;
+    let rows: Vec<Row<'_>> = named.iter().map(|(name, clat)| Row::new(name, clat, is_told)).collect();
+    latency_table(&rows, measuring, WIDTH)
 }
 
 /// What the job does, in the words of its options.

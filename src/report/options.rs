@@ -36,7 +36,7 @@ pub(super) fn bs_text(spec: &JobSpec) -> String {
 fn sizes_text(sizes: &BlockSizes) -> String {
     match sizes {
         BlockSizes::Fixed(size) => format_size(u64::from(*size)),
-        BlockSizes::Range { min, max } => {
+        BlockSizes::Range { min, max } | BlockSizes::Unaligned { min, max } => {
             format!("{}-{}", format_size(u64::from(*min)), format_size(u64::from(*max)))
         }
         BlockSizes::Split(list) => {

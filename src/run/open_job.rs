@@ -4,15 +4,17 @@
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
+use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::DeviceFacts;
 use crate::base::spdk::SpdkOptions;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
 use crate::engine::{
-    Buffer, BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Io, Queue, QueueConfig, Target,
-    TargetFacts, Targets, Wait, missing, with_engine,
+    Buffer, BufferArea, CommandOptions, Engine, EngineError, EngineOptions, EngineVisitor, Io, Queue,
+    QueueConfig, Target, TargetFacts, Targets, Wait, missing, with_engine,
 };
 use crate::job::spec::SyncMode;
+use crate::job::spec::commands::WriteHint;
 use crate::reactor::{
     Live, LogTap, PaceConfig, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts,
 };
@@ -31,6 +33,7 @@ pub struct WorkerRequest {
     pub verify: Option<VerifyParts>,
     pub pace: Option<PaceConfig>,
     pub log: Option<LogTap>,
+    pub priorities: Option<CommandPriorities>,
 }
 
 /// An open engine.
@@ -168,7 +171,8 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, pace, log } = request;
+        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, pace, log, priorities } =
+            request;
         let buffers = self.0.buffers(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
@@ -181,7 +185,19 @@ impl<E: Engine> OpenJob for Opened<E> {
             let issued = |op| parts.ledger.issued(op);
             workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
         }
-        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify, log };
+        let parts = WorkerParts {
+            config,
+            queue,
+            buffers,
+            workload,
+            content,
+            writes,
+            live,
+            tap,
+            verify,
+            log,
+            priorities,
+        };
         let mut worker = Worker::new(parts);
         if let Some(pace) = pace {
             worker.set_pace(pace);
@@ -219,8 +235,28 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         registered_files: spec.io_uring.registerfiles,
         sim: spec.sim,
         spdk: spec.spdk.clone(),
+        commands: command_options(plan),
     };
     open_as(plan, size_hints, &options)
+}
+
+/// What goes along with the job's commands.
+fn command_options(plan: &JobPlan) -> CommandOptions {
+    let write_hint = match plan.spec.commands.write_hint {
+        WriteHint::NotSaid => None,
+        WriteHint::NotSet => Some(0),
+        WriteHint::Short => Some(2),
+        WriteHint::Medium => Some(3),
+        WriteHint::Long => Some(4),
+        WriteHint::Extreme => Some(5),
+    };
+    CommandOptions { write_hint, atomic_bytes: atomic_bytes(plan), priorities: plan.spec.priorities() }
+}
+
+/// How long writes are that must be whole or not at all.
+fn atomic_bytes(plan: &JobPlan) -> Option<u32> {
+    let wanted = plan.spec.commands.atomic && plan.modifies();
+    wanted.then(|| plan.spec.bs.get(Op::Write).max())
 }
 
 /// Opens the targets for reading only, to look at them.
@@ -229,6 +265,7 @@ pub fn probe(plan: &JobPlan) -> Result<Arc<dyn OpenJob>, EngineError> {
         reads: true,
         direct: plan.spec.direct,
         spdk: probing(&plan.spec.spdk),
+        commands: CommandOptions { atomic_bytes: atomic_bytes(plan), ..CommandOptions::default() },
         ..EngineOptions::default()
     };
     open_as(plan, &vec![0; plan.targets.len()], &options)

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::base::host::affinity;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::transport_id::{Transport, TransportId};
-use crate::base::{Op, random};
+use crate::base::{Op, PerOp, random};
 use crate::engine::{self, TargetFacts, Targets};
 use crate::job::JobSpec;
+use crate::job::spec::places::DedupeMode;
 use crate::reactor::{Measures, WorkerConfig};
 use crate::verify::snapshot::JobState;
 use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
@@ -109,7 +110,8 @@ impl JobPlan {
         Op::ADDRESSED
             .into_iter()
             .filter(|&op| self.spec.mix.issues(op))
-            .map(|op| self.spec.bs.get(op).max())
+            .flat_map(|op| self.spec.all_sizes_of(op))
+            .map(BlockSizes::max)
             .max()
             .unwrap_or(1)
     }
@@ -352,7 +354,7 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
             }
         };
         let increment = absolute(spec.offset_increment)?.saturating_mul(u64::from(clone));
-        let start = absolute(spec.offset)?.saturating_add(increment);
+        let start = aligned(spec, absolute(spec.offset)?.saturating_add(increment));
         let bytes = match spec.size {
             Some(Amount::Bytes(bytes)) => bytes / u64::from(count),
             Some(percent @ Amount::Percent(_)) => percent.of(whole()?).min(whole()?.saturating_sub(start)),
@@ -377,13 +379,26 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     Ok(regions)
 }
 
+/// Where a region begins, rounded up to `offset_align` if it is a share of the target.
+fn aligned(spec: &JobSpec, start: u64) -> u64 {
+    let is_share = |amount| matches!(amount, Amount::Percent(_));
+    match spec.places.offset_align {
+        0 => start,
+        align if is_share(spec.offset) || is_share(spec.offset_increment) => {
+            start.checked_next_multiple_of(align).unwrap_or(start)
+        }
+        _ => start,
+    }
+}
+
 /// A region in which not one I/O has room is a mistake, such as an `offset` at the end of the target.
 fn check_holds_blocks(plan: &JobPlan, path: &Path, start: u64, bytes: u64) -> Result<(), RunError> {
     let spec = &plan.spec;
     for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
         // Where places are drawn, each length must find room at each of them.
         let drawn = spec.random && !visits_each_once(spec, op);
-        let needed = if drawn { spec.bs.get(op).max() } else { spec.bs.get(op).min() };
+        let longest = spec.all_sizes_of(op).map(BlockSizes::max).max().unwrap_or(1);
+        let needed = if drawn { longest } else { spec.sizes_of(op).min() };
         if bytes < u64::from(needed) {
             return Err(RunError::bad_job(
                 spec,
@@ -394,13 +409,41 @@ fn check_holds_blocks(plan: &JobPlan, path: &Path, start: u64, bytes: u64) -> Re
                 ),
             ));
         }
+        check_reaches(spec, op, path, bytes)?;
     }
     Ok(())
 }
 
+/// Blocks and zones that are named by number and size must lie in the region.
+fn check_reaches(spec: &JobSpec, op: Op, path: &Path, bytes: u64) -> Result<(), RunError> {
+    let end = match spec.random_distribution.get(op) {
+        Distribution::Sequence { blocks, .. } => {
+            let (unit, longest) = (u64::from(*spec.blockalign.get(op)), u64::from(spec.sizes_of(op).max()));
+            blocks.iter().max().map_or(0, |&last| last.saturating_mul(unit).saturating_add(longest))
+        }
+        Distribution::ZonedAbs(zones) => {
+            zones.iter().fold(0, |sum: u64, zone| sum.saturating_add(zone.bytes))
+        }
+        _ => return Ok(()),
+    };
+    if !spec.random || end <= bytes {
+        return Ok(());
+    }
+    Err(RunError::bad_job(
+        spec,
+        format!(
+            "random_distribution reaches to byte {end} of a region of {} that has {bytes}: change it, or size",
+            path.display()
+        ),
+    ))
+}
+
 /// Whether a random workload visits each block once a pass.
 fn visits_each_once(spec: &JobSpec, op: Op) -> bool {
-    !spec.norandommap
+    let places = spec.places();
+    let runs = spec.rw_modifier.is_some_and(|run| run > 1);
+    spec.covers()
+        && !(runs && places.identical)
         && *spec.random_distribution.get(op) == Distribution::Random
         && *spec.percentage_random.get(op) == 100
 }
@@ -419,12 +462,13 @@ pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpe
         mix: spec.mix,
         read_percent: spec.rwmixread,
         random: spec.random,
-        coverage: !spec.norandommap,
+        coverage: spec.covers(),
         modifier: spec.rw_modifier,
-        sizes: spec.bs.clone(),
+        sizes: PerOp::from_fn(|op| spec.sizes_of(op).clone()),
         align: spec.blockalign.clone(),
         distribution: spec.random_distribution.clone(),
         percentage_random: spec.percentage_random.clone(),
+        places: spec.places(),
         trim: trim_rule(spec),
         seed: random::derive(plan.seed, u64::from(clone)),
     }
@@ -454,7 +498,8 @@ fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
     let op = if spec.mix == Mix::Trim { Op::Deallocate } else { op };
     // Once over the region is a pass where places do not repeat (holes are passed over, as in fio), and
     // its size where they do.
-    let whole_passes = spec.mix != Mix::ReadWrite && (!spec.random || visits_each_once(spec, op));
+    let strided = spec.places().strides.is_some();
+    let whole_passes = !strided && spec.mix != Mix::ReadWrite && (!spec.random || visits_each_once(spec, op));
     if whole_passes {
         Limit { bytes: None, ios, passes: Some(spec.loops) }
     } else {
@@ -495,8 +540,19 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
     }
 }
 
-/// What a clone writes.
-pub fn content(spec: &JobSpec) -> ContentShape {
+/// How many blocks are repeated again and again; 0 where each duplicate repeats the newest one.
+fn working_set(spec: &JobSpec, regions: &[Region]) -> u64 {
+    if spec.places.dedupe_mode == DedupeMode::Repeat {
+        return 0;
+    }
+    let bytes: u64 = regions.iter().map(|region| region.bytes).sum();
+    let blocks = bytes / u64::from(spec.sizes_of(Op::Write).min().max(1));
+    let share = u128::from(blocks) * u128::from(spec.places.dedupe_working_set) / 100;
+    u64::try_from(share).unwrap_or(u64::MAX).max(1)
+}
+
+/// What a clone writes on its regions.
+pub fn content(spec: &JobSpec, regions: &[Region]) -> ContentShape {
     let content = &spec.content;
     ContentShape {
         zero: content.zero_buffers,
@@ -506,6 +562,7 @@ pub fn content(spec: &JobSpec) -> ContentShape {
         compress_percent: content.compress_percentage,
         compress_chunk: content.compress_chunk,
         dedupe_percent: content.dedupe_percentage,
+        working_set: working_set(spec, regions),
     }
 }
 
@@ -530,11 +587,13 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
             )
         };
         for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
-            let lengths: Vec<u32> = match spec.bs.get(op) {
+            let of = |sizes: &BlockSizes| match sizes {
                 BlockSizes::Fixed(size) => vec![*size],
                 BlockSizes::Range { min, .. } => vec![*min],
                 BlockSizes::Split(list) => list.iter().map(|(size, _)| *size).collect(),
+                BlockSizes::Unaligned { min, max } => vec![*min, *max, min + 1],
             };
+            let lengths: Vec<u32> = spec.all_sizes_of(op).flat_map(of).collect();
             if let Some(size) = lengths.iter().find(|&&size| !size.is_multiple_of(lba)) {
                 return Err(bad("bs", u64::from(*size)));
             }
@@ -547,6 +606,10 @@ pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) ->
             {
                 return Err(bad("the hole of rw", hole));
             }
+        }
+        let step = spec.places().strides.map_or(0, |strides| strides.step());
+        if !step.is_multiple_of(u64::from(lba)) {
+            return Err(bad("zonerange + zoneskip", step));
         }
         if !region.start.is_multiple_of(u64::from(lba)) {
             return Err(bad("offset", region.start));

@@ -133,13 +133,14 @@ pub fn run(
             let request = WorkerRequest {
                 config,
                 pace: pace::config(plan, clone, config.depth, &mut flows),
+                content: plan::content(&plan.spec, &workload.regions),
                 workload,
-                content: plan::content(&plan.spec),
                 largest_io: plan.largest_io(),
                 live,
                 tap,
                 verify,
                 log: logs.tap(&outcome.logs, plan, clone),
+                priorities: plan.spec.priorities(),
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
@@ -240,6 +241,10 @@ fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &
 fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
     let region: u64 = workload.regions.iter().map(|region| region.bytes).sum();
     let twice = if workload.mix == crate::base::shape::Mix::TrimWrite { 2 } else { 1 };
+    let spare = workload.places.sprandom.map_or(0.0, |rule| rule.over_provisioning);
+    #[expect(clippy::cast_precision_loss, reason = "a share of a device")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "above 0")]
+    let region = region.saturating_add((region as f64 * spare) as u64);
     let passes = workload.limit.passes.map(|passes| region.saturating_mul(passes).saturating_mul(twice));
     workload.limit.bytes.or(passes)
 }

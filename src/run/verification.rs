@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::clock::{Clock, unix_time_ns};
-use crate::base::verify::{BadInterval, Method, RunId, lengths};
+use crate::base::verify::{BadInterval, Method, RunId};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::job::spec::SyncMode;
@@ -30,8 +30,7 @@ const ON_THE_WAY: usize = 16 << 10;
 
 /// The length of a block of `spec`.
 pub fn interval(spec: &JobSpec) -> Result<u32, BadInterval> {
-    let lengths = lengths(spec.mix, spec.random, &spec.bs, &spec.blockalign, spec.rw_modifier);
-    spec.verify.effective_interval(&lengths)
+    spec.verify.effective_interval(&spec.lengths())
 }
 
 /// How blocks of `spec` are made.

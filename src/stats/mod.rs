@@ -2,12 +2,14 @@
 
 mod histogram;
 mod log;
+mod priority;
 mod steady;
 mod tally;
 mod worker;
 
 pub use histogram::{Bucket, Histogram};
 pub use log::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
+pub use priority::ByPriority;
 pub use steady::{Finding as SteadyFinding, Round, judge as judge_steady};
 pub use tally::{EXAMPLES, VerifyTally};
 pub use worker::{

@@ -2,7 +2,7 @@
 
 use crate::base::{Op, PerOp, Status};
 
-use super::Histogram;
+use super::{ByPriority, Histogram};
 
 /// Levels of the depth distributions, as in fio: 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
 pub const DEPTH_LEVELS: usize = 7;
@@ -120,6 +120,8 @@ pub struct WorkerStats {
     pub end_ns: u64,
     /// The depth that a latency allows, if that is sought; of several workers the smallest.
     pub depth_found: Option<DepthFound>,
+    /// Completion latencies by the priority that commands carried, where any did.
+    pub by_priority: Option<Box<ByPriority>>,
     errors: [Option<ErrorCount>; ERROR_KINDS],
 }
 
@@ -136,6 +138,7 @@ impl Default for WorkerStats {
             start_ns: 0,
             end_ns: 0,
             depth_found: None,
+            by_priority: None,
             errors: [None; ERROR_KINDS],
         }
     }
@@ -224,6 +227,11 @@ impl WorkerStats {
             }),
             (mine, theirs) => mine.or(theirs),
         };
+        match (&mut self.by_priority, &other.by_priority) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+            (_, None) => {}
+        }
         for error in other.errors() {
             self.count_error(*error);
         }
@@ -252,6 +260,10 @@ impl WorkerStats {
         self.start_ns = other.start_ns;
         self.end_ns = other.end_ns;
         self.depth_found = other.depth_found;
+        // What is handed out in the middle of a run goes without them where there is no room made.
+        if let (Some(mine), Some(theirs)) = (&mut self.by_priority, &other.by_priority) {
+            mine.copy_from(theirs);
+        }
         self.errors = other.errors;
     }
 
@@ -268,6 +280,9 @@ impl WorkerStats {
             op.latency.response.clear();
         }
         self.flush.clear();
+        if let Some(by_priority) = &mut self.by_priority {
+            by_priority.clear();
+        }
         self.depth_at_submit = [0; DEPTH_LEVELS];
         self.batch_submit = BatchCounts::default();
         self.batch_complete = BatchCounts::default();

@@ -26,6 +26,9 @@ pub struct ContentShape {
     pub compress_chunk: u32,
     /// `dedupe_percentage`.
     pub dedupe_percent: u32,
+    /// Duplicates repeat any of the first blocks, so many (`dedupe_mode=working_set`); with 0, the
+    /// newest that is none.
+    pub working_set: u64,
 }
 
 /// Fills the buffers of one worker: a function of seed and write sequence.
@@ -35,6 +38,8 @@ pub struct Content {
     key: u64,
     /// Seed of the newest buffer that was no duplicate.
     last_unique: u64,
+    /// Buffers so far that were no duplicates.
+    uniques: u64,
 }
 
 impl Content {
@@ -42,7 +47,7 @@ impl Content {
     #[must_use]
     pub fn new(shape: ContentShape, seed: u64) -> Content {
         let key = random::derive(seed, 0xc0de);
-        Content { shape, key, last_unique: random::at(key, u64::MAX) }
+        Content { shape, key, last_unique: random::at(key, u64::MAX), uniques: 0 }
     }
 
     /// What a buffer holds before its first use, and again after a read went through it: the same
@@ -67,6 +72,16 @@ impl Content {
         let seed = random::at(self.key, step.sequence);
         let percent = u64::from(self.shape.dedupe_percent);
         let repeats = percent > 0 && random::below(random::derive(seed, 1), 100) < percent;
+        if self.shape.working_set > 0 {
+            let first = |number| random::derive(self.key, number);
+            let seed = if repeats {
+                first(random::below(random::derive(seed, 2), self.shape.working_set))
+            } else {
+                self.uniques += 1;
+                first(self.uniques - 1)
+            };
+            return self.fill(buffer, seed);
+        }
         if !repeats {
             self.last_unique = seed;
         }
@@ -223,5 +238,16 @@ mod tests {
         let mut seen = HashMap::new();
         let repeats = buffers.iter().filter(|buffer| seen.insert((*buffer).clone(), ()).is_some()).count();
         assert!((740..860).contains(&repeats), "{repeats} of 2000");
+    }
+
+    #[test]
+    fn duplicates_of_a_working_set_are_any_of_the_first_buffers() {
+        let shape = ContentShape { dedupe_percent: 50, working_set: 20, ..ContentShape::default() };
+        let buffers = contents(shape, 2000);
+        let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+        buffers.iter().for_each(|buffer| *seen.entry(buffer.clone()).or_default() += 1);
+        let repeated: Vec<u32> = seen.values().copied().filter(|&times| times > 1).collect();
+        assert_eq!(repeated.len(), 20);
+        assert!((930..1110).contains(&repeated.iter().sum::<u32>()), "{repeated:?}");
     }
 }

@@ -27,6 +27,8 @@ enum Kind {
     Pareto { exponent: f64, scatter: Permutation },
     Normal { spread: u64 },
     Zoned(Box<[ZoneRange]>),
+    Sequence { blocks: Box<[u64]>, groups: u64 },
+    EachOnce,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +40,12 @@ struct ZoneRange {
 }
 
 impl Draw {
-    /// Draws from `0..n` by `distribution`; `n` must not be 0. Popular ranks of zipf and pareto are
+    /// Draws from `0..n` by `distribution`; `n` must not be 0. A number stands for `unit` bytes. Popular ranks of zipf and pareto are
     /// scattered over the whole range by a permutation, as fio scatters them by a hash.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "the shape needs no more than 53 bits of n")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage of n")]
-    pub fn new(distribution: &Distribution, n: u64, key: u64) -> Draw {
+    pub fn new(distribution: &Distribution, n: u64, unit: u64, key: u64) -> Draw {
         let scatter = || Permutation::new(random::derive(key, 1), n);
         let kind = match distribution {
             Distribution::Random => Kind::Uniform,
@@ -56,8 +58,35 @@ impl Draw {
                 Kind::Normal { spread: ((n as f64 * deviation / 100.0).ceil() as u64).min(n / 2) }
             }
             Distribution::Zoned(zones) => Kind::Zoned(zone_ranges(zones, n)),
+            Distribution::ZonedAbs(zones) => {
+                let share = |bytes: u64| (bytes / unit) as f64 / n as f64 * 100.0;
+                let zones = zones.iter().map(|zone| Zone {
+                    access_percent: zone.access_percent,
+                    range_percent: share(zone.bytes),
+                });
+                Kind::Zoned(zone_ranges(&zones.collect::<Vec<_>>(), n))
+            }
+            Distribution::Sequence { blocks, strides } => {
+                let highest = blocks.iter().max().map_or(1, |&block| block + 1);
+                // Only whole groups inside the range, and then again from the first.
+                let further =
+                    if *strides { n.saturating_sub(highest) / blocks.len().max(1) as u64 } else { 0 };
+                Kind::Sequence { blocks: blocks.clone().into(), groups: further + 1 }
+            }
         };
         Draw { key, n, kind }
+    }
+
+    /// Gives each of `0..n` once, in an order that looks random, then each again in another.
+    #[must_use]
+    pub fn each_once(n: u64, key: u64) -> Draw {
+        Draw { key, n, kind: Kind::EachOnce }
+    }
+
+    /// Whether it was made by [`Draw::each_once`].
+    #[must_use]
+    pub fn is_each_once(&self) -> bool {
+        matches!(self.kind, Kind::EachOnce)
     }
 
     /// The k-th draw.
@@ -67,15 +96,21 @@ impl Draw {
         let bits = random::at(self.key, k);
         match &self.kind {
             Kind::Uniform => random::below(bits, self.n),
-            _ => self.shaped(bits),
+            _ => self.shaped(k, bits),
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the shape needs no more than 53 bits of n")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range")]
-    fn shaped(&self, bits: u64) -> u64 {
+    fn shaped(&self, k: u64, bits: u64) -> u64 {
         match &self.kind {
             Kind::Uniform => random::below(bits, self.n),
+            Kind::EachOnce => Permutation::new(random::derive(self.key, k / self.n), self.n).at(k % self.n),
+            Kind::Sequence { blocks, groups } => {
+                let len = blocks.len() as u64;
+                let within = usize::try_from(k % len).unwrap_or(0);
+                (k / len % groups * len + blocks[within]).min(self.n - 1)
+            }
             Kind::Zipf { zipf, scatter } => {
                 let rank = zipf.sample(&mut Bits { key: bits, drawn: 0 }) as u64;
                 scatter.at(rank.clamp(1, self.n) - 1)
@@ -158,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn histogram(distribution: &Distribution, n: u64, draws: u64) -> Vec<f64> {
-        let draw = Draw::new(distribution, n, 42);
+        let draw = Draw::new(distribution, n, 1, 42);
         let mut seen = vec![0.0; usize::try_from(n).unwrap()];
         (0..draws).for_each(|k| seen[usize::try_from(draw.at(k)).unwrap()] += 1.0 / draws as f64);
         seen
@@ -230,9 +265,9 @@ mod tests {
                 _ => Distribution::Zoned(vec![Zone { access_percent: 90.0, range_percent: 1.0 },
                                               Zone { access_percent: 10.0, range_percent: 99.0 }]),
             };
-            let draw = Draw::new(&distribution, n, key);
+            let draw = Draw::new(&distribution, n, 1, key);
             prop_assert!(draw.at(k) < n);
-            prop_assert_eq!(draw.at(k), Draw::new(&distribution, n, key).at(k));
+            prop_assert_eq!(draw.at(k), Draw::new(&distribution, n, 1, key).at(k));
         }
     }
 }

@@ -12,10 +12,9 @@ mod replay;
 mod single;
 mod trimmed;
 
-use crate::base::shape::Mix;
+use crate::base::shape::{Mix, Places};
 use crate::base::{Op, shape::Distribution};
 
-use super::stream::Order;
 use super::trim::TrimPlan;
 use super::{Limit, Region, Step, Workload, WorkloadError, WorkloadSpec};
 use passes::{Passes, Visit};
@@ -116,8 +115,8 @@ impl History {
             Rule::Trims | Rule::Paired => issued.trims,
         };
         let source = match places {
-            Some(stream) if matches!(stream.regions[0].order, Order::Drawn(_)) => {
-                let lengths = stream.regions[0].pieces.lengths();
+            Some(stream) if stream.regions[0].order.may_repeat() => {
+                let lengths = stream.regions[0].lengths();
                 let mutations = Mutations::new(spec, issued)?;
                 let replay = Replay::new(mutations, &spec.regions, lengths, block_bytes, unsettled);
                 let refused =
@@ -345,7 +344,9 @@ fn repeats(spec: &WorkloadSpec, op: Op) -> bool {
         && *spec.distribution.get(op) == Distribution::Random
         && *spec.percentage_random.get(op) == 100
         && (align == 0 || align >= spec.sizes.get(op).min());
-    spec.random && !once
+    let Places { strides, identical, sequential_sizes, sprandom } = &spec.places;
+    let runs = spec.modifier.is_some_and(|run| run > 1) && (*identical || sequential_sizes.is_some());
+    strides.is_some() || sprandom.is_some() || spec.random && (!once || runs)
 }
 
 /// The region that holds byte `offset` of `target`; the one numbered `hint` is tried first.

@@ -11,11 +11,12 @@ mod history;
 mod pieces;
 mod stream;
 mod trim;
+mod walk;
 
 use std::fmt;
 
 use crate::base::permutation::Permutation;
-use crate::base::shape::{BlockSizes, Distribution, Mix};
+use crate::base::shape::{BlockSizes, Distribution, Mix, Places};
 use crate::base::{Op, PerOp, random};
 
 pub use content::{Content, ContentShape};
@@ -62,6 +63,8 @@ pub struct WorkloadSpec {
     pub distribution: PerOp<Distribution>,
     /// Percent of the I/Os of a random workload that jump; the others follow the one before.
     pub percentage_random: PerOp<u32>,
+    /// Where they go beyond that.
+    pub places: Places,
     /// Trims of what was written, with [`Mix::Write`] and [`Mix::ReadWrite`].
     pub trim: Option<TrimRule>,
     /// The seed.
@@ -107,6 +110,7 @@ impl WorkloadSpec {
             align: *self.align.get(shape),
             distribution: self.distribution.get(shape),
             percentage_random: *self.percentage_random.get(shape),
+            places: &self.places,
             key: random::derive(self.seed, op as u64),
             max_passes: self.limit.passes,
         })

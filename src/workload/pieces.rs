@@ -185,6 +185,16 @@ impl Pieces {
 fn cell_sizes(sizes: &BlockSizes) -> Vec<u32> {
     match sizes {
         BlockSizes::Fixed(size) => vec![*size],
+        BlockSizes::Unaligned { min, max } => {
+            let lengths = u64::from(max - min) + 1;
+            let picked = lengths.min(u64::from(CELL_PIECES));
+            (0..picked)
+                .map(|index| {
+                    let spread = index * (lengths - 1) / (picked - 1).max(1);
+                    min + u32::try_from(spread).unwrap_or(0)
+                })
+                .collect()
+        }
         BlockSizes::Range { min, max } => {
             let lengths = max / min;
             let picked = lengths.min(CELL_PIECES);

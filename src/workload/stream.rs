@@ -2,16 +2,18 @@
 
 use crate::base::permutation::Permutation;
 use crate::base::random;
-use crate::base::shape::{BlockSizes, Distribution};
+use crate::base::shape::{BlockSizes, Distribution, Places};
 
 use super::distribution::Draw;
 use super::pieces::Pieces;
+use super::walk::Walk;
 use super::{Region, WorkloadError};
 
 /// How often a draw that does not fit is repeated before the last place that fits is taken.
 const REDRAWS: u64 = 16;
 
 /// What a stream needs to know of the job.
+#[derive(Clone)]
 pub(super) struct StreamSpec<'a> {
     pub regions: &'a [Region],
     pub random: bool,
@@ -22,6 +24,7 @@ pub(super) struct StreamSpec<'a> {
     pub align: u32,
     pub distribution: &'a Distribution,
     pub percentage_random: u32,
+    pub places: &'a Places,
     pub key: u64,
     pub max_passes: Option<u64>,
 }
@@ -68,6 +71,15 @@ pub(super) enum Order {
         run: u64,
     },
     Drawn(Box<Drawn>),
+    /// In windows, or in the order that prepares a device.
+    Walked(Box<Walk>),
+}
+
+impl Order {
+    /// Whether a place may come again within a pass.
+    pub(super) fn may_repeat(&self) -> bool {
+        matches!(self, Order::Drawn(_) | Order::Walked(_))
+    }
 }
 
 /// Positions with repeats.
@@ -75,6 +87,12 @@ pub(super) enum Order {
 pub(super) struct Drawn {
     draw: Draw,
     unit: u64,
+    /// Lengths of what does not jump, where they are others.
+    sequential: Option<Pieces>,
+    /// A run stays where it is.
+    identical: bool,
+    /// Jumps so far.
+    jumps: u64,
     size_key: u64,
     jump_key: u64,
     percentage_random: u32,
@@ -147,15 +165,24 @@ impl Stream {
 }
 
 impl RegionStream {
-    fn new(spec: &StreamSpec<'_>, region: &Region, key: u64) -> Result<RegionStream, WorkloadError> {
+    pub(super) fn new(
+        spec: &StreamSpec<'_>,
+        region: &Region,
+        key: u64,
+    ) -> Result<RegionStream, WorkloadError> {
         let (align, hole) = if spec.random { (spec.align, 0) } else { (0, spec.modifier.unwrap_or(0)) };
-        let covered = spec.coverage
+        let once = spec.coverage
             && *spec.distribution == Distribution::Random
             && spec.percentage_random == 100
             && (align == 0 || align >= spec.sizes.min());
+        // Where the I/Os between jumps are others than their neighbours, the order is no row of pieces.
+        let runs = spec.modifier.is_some_and(|run| run > 1);
+        let identical = spec.places.identical && runs;
+        let covered = once && !identical && !(runs && spec.places.sequential_sizes.is_some());
         let pieces = Pieces::new(region.bytes, spec.sizes, u64::from(align), hole, random::derive(key, 0));
         let count = pieces.count();
-        let needed = if spec.random && !covered { spec.sizes.max() } else { spec.sizes.min() };
+        let longest = spec.places.sequential_sizes.as_ref().map_or(0, BlockSizes::max).max(spec.sizes.max());
+        let needed = if spec.random && !covered { longest } else { spec.sizes.min() };
         if count == 0 || region.bytes < u64::from(needed) {
             return Err(WorkloadError(format!(
                 "a region of {} bytes holds no block of {needed} bytes",
@@ -163,16 +190,29 @@ impl RegionStream {
             )));
         }
         let run = spec.modifier.unwrap_or(1).max(1);
-        let order = if !spec.random {
+        let walk = Walk::of(spec, region, key)?;
+        let order = if let Some(walk) = walk {
+            Order::Walked(Box::new(walk))
+        } else if !spec.random {
             Order::Sequential
         } else if covered {
             Order::Permuted { groups: Permutation::new(key, count.div_ceil(run)), run }
         } else {
             let unit = u64::from(if align == 0 { spec.sizes.min() } else { align });
             let places = (region.bytes - u64::from(spec.sizes.min())) / unit + 1;
+            let draw_key = random::derive(key, 1);
+            let draw = if once && identical {
+                Draw::each_once(places, draw_key)
+            } else {
+                Draw::new(spec.distribution, places, unit, draw_key)
+            };
+            let sequential = spec.places.sequential_sizes.as_ref();
             Order::Drawn(Box::new(Drawn {
-                draw: Draw::new(spec.distribution, places, random::derive(key, 1)),
+                draw,
                 unit,
+                sequential: sequential.map(|sizes| Pieces::new(region.bytes, sizes, 0, 0, 0)),
+                identical,
+                jumps: 0,
                 size_key: random::derive(key, 2),
                 jump_key: random::derive(key, 3),
                 percentage_random: spec.percentage_random,
@@ -198,6 +238,10 @@ impl RegionStream {
     }
 
     pub(super) fn begin_pass(&mut self, pass: u64) {
+        if let Order::Walked(walk) = &mut self.order {
+            walk.begin_pass(pass);
+            return;
+        }
         if let Order::Drawn(drawn) = &mut self.order {
             // The draws go on: those of a pass are none of another's.
             drawn.left_in_pass = drawn.pass_bytes.unwrap_or(u64::MAX);
@@ -211,8 +255,28 @@ impl RegionStream {
         }
     }
 
+    /// The lengths that there are, each once, rising.
+    pub(super) fn lengths(&self) -> Box<[u32]> {
+        let mut lengths = self.pieces.lengths().into_vec();
+        if let Order::Drawn(drawn) = &self.order
+            && let Some(sequential) = &drawn.sequential
+        {
+            lengths.extend(sequential.lengths());
+            lengths.sort_unstable();
+            lengths.dedup();
+        }
+        lengths.into_boxed_slice()
+    }
+
+    /// What comes next is the first of its kind, wherever the one before was.
+    pub(super) fn forget_neighbour(&mut self) {
+        if let Order::Drawn(drawn) = &mut self.order {
+            (drawn.next_offset, drawn.left_in_run) = (0, 0);
+        }
+    }
+
     #[inline(always)]
-    fn next(&mut self) -> Option<Place> {
+    pub(super) fn next(&mut self) -> Option<Place> {
         let (offset, len) = match &mut self.order {
             Order::Sequential => {
                 if self.index == self.count {
@@ -252,6 +316,7 @@ impl RegionStream {
                 }
                 (offset, len)
             }
+            Order::Walked(walk) => walk.next()?,
         };
         Some(Place { target: self.target, offset: self.start + offset, len })
     }
@@ -260,16 +325,19 @@ impl RegionStream {
 impl Drawn {
     #[inline(never)]
     fn place(&mut self, k: u64, pieces: &Pieces, bytes: u64) -> (u64, u32) {
-        let len = pieces.draw_size(random::at(self.size_key, k));
-        let room = bytes - u64::from(len);
         let jump = if self.run > 1 {
             self.left_in_run == 0
         } else {
             self.percentage_random >= 100
                 || random::below(random::at(self.jump_key, k), 100) < u64::from(self.percentage_random)
         };
+        let sizes = self.sequential.as_ref().filter(|_| !jump).unwrap_or(pieces);
+        let len = sizes.draw_size(random::at(self.size_key, k));
+        let room = bytes - u64::from(len);
         let offset = if jump {
             self.left_in_run = self.run;
+            self.jumps += 1;
+            let k = if self.draw.is_each_once() { self.jumps - 1 } else { k };
             self.draw(k, room)
         } else if self.next_offset <= room {
             self.next_offset
@@ -277,7 +345,7 @@ impl Drawn {
             0
         };
         self.left_in_run = self.left_in_run.saturating_sub(1);
-        self.next_offset = offset + u64::from(len);
+        self.next_offset = if self.identical { offset } else { offset + u64::from(len) };
         (offset, len)
     }
 

@@ -16,6 +16,7 @@ fn spec(mix: Mix, random: bool, bytes: u64, sizes: BlockSizes) -> WorkloadSpec {
         align: PerOp::all(0),
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
+        places: crate::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit: Limit { passes: Some(1), ..Limit::default() },

@@ -179,6 +179,7 @@ pub fn commands(spec: &JobSpec) -> Vec<Command> {
         align: PerOp::clone(&spec.blockalign),
         distribution: spec.random_distribution.clone(),
         percentage_random: PerOp::clone(&spec.percentage_random),
+        places: fio_spdk::base::shape::Places::default(),
         trim: (trim.percent > 0).then_some(trim),
         seed,
         limit: Limit { ios: spec.number_ios, ..Limit::default() },

@@ -1,10 +1,10 @@
 //! What must hold between the options of verification.
 
 use super::issue;
+use crate::base::Op;
 use crate::base::shape::Mix;
 use crate::base::units::format_size;
-use crate::base::verify::{BadInterval, Method, gcd, lengths};
-use crate::base::{Op, PerOp};
+use crate::base::verify::{BadInterval, Method, gcd};
 use crate::job::diagnostic::{Issue, Place};
 use crate::job::resolve::Draft;
 use crate::job::shapes::show_size;
@@ -143,9 +143,7 @@ fn engine(draft: &Draft<'_>, method: Method, issues: &mut Vec<Issue>) {
 }
 
 fn lengths_of(draft: &Draft<'_>) -> Vec<u64> {
-    let job = &draft.job;
-    let align: &PerOp<u32> = &job.blockalign;
-    lengths(job.mix, job.random, &job.bs, align, job.rw_modifier)
+    draft.job.lengths()
 }
 
 fn what(length: u64) -> String {

@@ -23,7 +23,7 @@ use super::shapes::{self, MAX_BS};
 use super::sim;
 use super::spec::{CpusPolicy, Fallocate, SyncMode};
 use super::table::OptionDef;
-use super::value::{per_op, quote, show_per_op};
+use super::value::{quote, show_per_op};
 
 const fn choice(name: &'static str, also: &'static [&'static str]) -> Choice {
     Choice { name, also }
@@ -517,16 +517,18 @@ const GENERAL: &[OptionDef] = &[
         &[],
         "\"random\"",
         Kind::Special {
-            form: "random, zipf[:theta], pareto[:h], normal[:deviation] or zoned:access/range:...; per direction",
+            form: "random, zipf[:theta], pareto[:h], normal[:deviation], zoned:access/range:..., zoned_abs:access/size:... or sequence:block,...; per direction",
             words: &[],
-            set: |job, value| per_op(value, &mut job.random_distribution, shapes::distribution),
+            set: shapes::set_distribution,
             show: |job| Some(show_per_op(&job.random_distribution, shapes::show_distribution)),
         },
         "Where random I/Os go. `zipf` (theta 1.1 unless given, not 1) and `pareto` (h 0.2 unless \
          given, between 0 and 1) favour some blocks; `normal` favours the middle (deviation in \
          percent, 0 unless given); `zoned` lists zones one after the other, each with its percentage \
-         of the accesses and of the region, as in `\"zoned:60/10:30/20:10/70\"`. All but `random` may \
-         repeat blocks before others have come once.",
+         of the accesses and of the region, as in `\"zoned:60/10:30/20:10/70\"`; `zoned_abs` has sizes in the place \
+         of the latter (`\"zoned_abs:60/20g:40/100g\"`) and leaves alone what lies behind the last; `sequence` \
+         lists up to 64 blocks that are visited in this order, over and over (`\"sequence:2,0,1\"`; a list holds for \
+         all directions, or for one in a table). All but `random` may repeat blocks before others have come once.",
     ),
     entry(
         RANDOM,

@@ -1,13 +1,13 @@
 //! A job after parsing: every option resolved and range-checked, units gone, defaults in place.
 
-mod commands;
+pub(crate) mod commands;
 mod files;
 mod host;
 mod logs;
 mod measuring;
 mod order;
 mod pace;
-mod places;
+pub(crate) mod places;
 mod replay;
 
 use std::path::PathBuf;

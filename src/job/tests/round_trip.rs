@@ -8,7 +8,7 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 118] = [
+const LINES: [&str; 135] = [
     "write_bw_log = true",
     "write_lat_log = \"a/b\"\nlog_offset = true\nlog_issue_time = true",
     "write_iops_log = \"\"\nlog_avg_msec = 250\nlog_window_value = \"both\"",
@@ -123,6 +123,23 @@ const LINES: [&str; 118] = [
     "rw = \"write\"\nverify = \"xxhash\"\ntrim_percentage = 5\ntrim_backlog = 20\ntrim_backlog_batch = 4",
     "rw = \"trim\"\nverify = \"crc32c\"\ntrim_verify_zero = true",
     "verify_async = 0",
+    "zonemode = \"strided\"\nzonesize = \"1m\"\nzonerange = \"2m\"\nzoneskip = \"4k\"",
+    "rw = \"randread:4\"\nrw_sequencer = \"identical\"",
+    "random_generator = \"lfsr\"",
+    "bsrange = \"1k-9k\"\nbs_unaligned = true",
+    "bs = { read = \"4k\", write = \"8k\" }\nbs_is_seq_rand = true",
+    "rw = \"randrw\"\nbs = { read = \"4k\", write = \"8k\" }\nbs_is_seq_rand = true\npercentage_random = 50",
+    "offset = \"50%\"\noffset_align = \"1m\"",
+    "random_distribution = \"zoned_abs:60/20g:/100m\"",
+    "random_distribution = \"sequence:2,0,1\"\nrandom_sequence_stride = true",
+    "rw = \"randwrite\"\nsprandom = true\nspr_op = 0.28\nspr_num_regions = 50\nspr_cs = \"64k\"",
+    "dedupe_percentage = 30\ndedupe_mode = \"working_set\"\ndedupe_working_set_percentage = 2",
+    "buffered = false",
+    "ioengine = \"psync\"\nrw = \"write\"\nwrite_hint = \"long\"",
+    "ioengine = \"psync\"\nrw = \"write\"\nbs = \"16k\"\natomic = true",
+    "ioengine = \"io_uring\"\ndirect = true\ncmdprio_percentage = 20\ncmdprio_class = \"be\"\ncmdprio = 3",
+    "ioengine = \"io_uring\"\ndirect = true\ncmdprio_percentage = \"20,30\"\ncmdprio_class = \"rt\"\ncmdprio_hint = 1",
+    "ioengine = \"io_uring\"\ndirect = true\ncmdprio_bssplit = \"4k/10:64k/50/be/3:64k/20/idle/1/2\"",
     "ioengine = \"spdk\"\nfilename = \"0000:5e:00.0\"",
     "ioengine = \"spdk\"\nfilename = 'trtype=PCIe traddr=5e\\:00.0:trtype=PCIe traddr=5e.00.1 ns=3'",
     "ioengine = \"spdk\"\nfilename = [\"trtype=TCP traddr=::1 subnqn=nqn.2016-06.io.spdk:c1\"]\ndigest_enable = \"DATA\"",

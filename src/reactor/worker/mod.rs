@@ -17,9 +17,10 @@ use std::sync::Arc;
 
 use crate::base::clock::Clock;
 use crate::base::errno_set::ListedErrors;
+use crate::base::ioprio::CommandPriorities;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
-use crate::stats::{DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_level};
+use crate::stats::{ByPriority, DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_level};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
@@ -124,6 +125,8 @@ pub struct WorkerParts<Q> {
     pub verify: Option<VerifyParts>,
     /// Where what it logs goes, if it logs.
     pub log: Option<LogTap>,
+    /// Which commands carry which priority, if any: latencies are told for each.
+    pub priorities: Option<CommandPriorities>,
 }
 
 /// What a worker leaves behind.
@@ -210,6 +213,7 @@ pub struct Worker<Q: Queue> {
     logs_each: bool,
     /// The largest latency of a window is.
     logs_maxima: bool,
+    priorities: Option<Box<CommandPriorities>>,
     /// By buffer: given up, because the device did not answer.
     lost: Box<[bool]>,
     /// How many are.
@@ -251,9 +255,23 @@ impl<Q: Queue> Worker<Q> {
     /// If there are fewer buffers than `config.depth`.
     #[must_use]
     pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
-        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify, log } =
-            parts;
+        let WorkerParts {
+            config,
+            queue,
+            mut buffers,
+            workload,
+            mut content,
+            writes,
+            live,
+            tap,
+            verify,
+            priorities,
+            log,
+        } = parts;
         let logging = log.map(|tap| Box::new(Logging::new(tap)));
+        let by_priority = priorities.as_ref().map(|rule| Box::new(ByPriority::of(rule)));
+        let mut stats = Box::<WorkerStats>::default();
+        stats.by_priority = by_priority;
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
@@ -277,7 +295,7 @@ impl<Q: Queue> Worker<Q> {
             phase: Phase::Ramp,
             phase_end_ns: 0,
             counting: false,
-            stats: Box::default(),
+            stats,
             error: None,
             free,
             in_flight: 0,
@@ -300,6 +318,7 @@ impl<Q: Queue> Worker<Q> {
             logs_each: logging.as_ref().is_some_and(|logging| logging.logs_each()),
             logs_maxima: logging.as_ref().is_some_and(|logging| logging.logs_maxima()),
             logging,
+            priorities: priorities.map(Box::new),
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,

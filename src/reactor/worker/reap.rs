@@ -92,12 +92,27 @@ impl<Q: Queue> Worker<Q> {
         if self.logs_each {
             self.log_each(done);
         }
+        if self.priorities.is_some() {
+            self.count_by_priority(done);
+        }
         self.runs_wait = !Q::BLOCKING;
         if all_usual && !self.tracks_buffers && self.lost_count == 0 {
             self.in_flight -= done.len() as u32;
             self.free.extend(done.drain(..).map(|completion| completion.io.buffer));
         } else {
             self.take_back_mixed(done);
+        }
+    }
+
+    /// Counts once more what has come back, by the priority that it carried.
+    #[inline(never)]
+    fn count_by_priority(&mut self, done: &[Completion]) {
+        let (Some(rule), Some(stats)) = (&self.priorities, &mut self.stats.by_priority) else { return };
+        for completion in done.iter().filter(|completion| is_usual(completion)) {
+            let io = &completion.io;
+            let slat_ns = self.slat_ns[io.buffer.id() as usize];
+            let clat_ns = self.reaped_ns.saturating_sub(io.submit_ns).saturating_sub(slat_ns);
+            stats.record(io.op, rule.of(io.op, io.len, io.sequence), clat_ns);
         }
     }
 

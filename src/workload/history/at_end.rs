@@ -39,6 +39,9 @@ impl Issued {
 
 /// The length of all I/Os, if there is only one.
 fn one_length(spec: &WorkloadSpec) -> Option<u32> {
+    if spec.places.sequential_sizes.is_some() {
+        return None;
+    }
     let mut only = None;
     for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
         // A trim that precedes a write has its length.
@@ -59,6 +62,9 @@ fn steps_of_length(spec: &WorkloadSpec, len: u32) -> Result<Option<u64>, Workloa
     }
     if let Some(passes) = spec.limit.passes {
         let Some(stream) = only_stream(spec)? else { return Ok(None) };
+        if matches!(stream.regions[0].order, Order::Walked(_)) {
+            return Ok(None);
+        }
         let drawn = matches!(stream.regions[0].order, Order::Drawn(_));
         let of_pass: u64 = if drawn {
             spec.regions.iter().map(|region| region.bytes.div_ceil(u64::from(len))).sum()
@@ -74,7 +80,7 @@ fn steps_of_length(spec: &WorkloadSpec, len: u32) -> Result<Option<u64>, Workloa
 fn steps_of_passes(spec: &WorkloadSpec) -> Result<Option<u64>, WorkloadError> {
     let Limit { bytes: None, ios: None, passes: Some(passes) } = spec.limit else { return Ok(None) };
     let Some(mut stream) = only_stream(spec)? else { return Ok(None) };
-    if matches!(stream.regions[0].order, Order::Drawn(_)) {
+    if stream.regions[0].order.may_repeat() {
         return Ok(None);
     }
     let mut steps = 0_u64;

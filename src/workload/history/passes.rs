@@ -218,7 +218,7 @@ impl Pass {
                     let missing = *run - (region.stream.count - last * *run);
                     Back::Groups { short_at: inverse.at(last), inverse, run: *run, missing }
                 }
-                Order::Sequential | Order::Drawn(_) => Back::Same,
+                Order::Sequential | Order::Drawn(_) | Order::Walked(_) => Back::Same,
             };
         }
         let count = |region: &RegionPass| region.stream.count;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::PerOp;
-use crate::base::shape::{BlockSizes, Zone};
+use crate::base::shape::{BlockSizes, Places, SpRandom, Strides, Zone};
 use crate::workload::TrimRule;
 
 const BLOCK: u32 = 512;
@@ -41,6 +41,25 @@ fn any_distribution() -> impl Strategy<Value = Distribution> {
             Zone { access_percent: 80.0, range_percent: 20.0 },
             Zone { access_percent: 20.0, range_percent: 80.0 },
         ])),
+        1 => (prop::collection::vec(0_u64..9, 1..5), any::<bool>())
+            .prop_map(|(blocks, strides)| Distribution::Sequence { blocks, strides }),
+    ]
+}
+
+fn any_places() -> impl Strategy<Value = Places> {
+    let strides = (1_u64..30, 9_u64..30, 0_u64..30).prop_map(|(amount, range, skip)| {
+        let bytes = |blocks: u64| blocks * u64::from(BLOCK);
+        Strides { amount: bytes(amount), range: bytes(range), skip: bytes(skip) }
+    });
+    prop_oneof![
+        8 => Just(Places::default()),
+        1 => strides.prop_map(|strides| Places { strides: Some(strides), ..Places::default() }),
+        1 => Just(Places { identical: true, ..Places::default() }),
+        1 => any_sizes().prop_map(|sizes| Places { sequential_sizes: Some(sizes), ..Places::default() }),
+        1 => (0.05..0.9, 1_u32..9, 0_u64..2).prop_map(|(over_provisioning, parts, cache_bytes)| Places {
+            sprandom: Some(SpRandom { over_provisioning, parts, cache_bytes }),
+            ..Places::default()
+        }),
     ]
 }
 
@@ -78,6 +97,7 @@ prop_compose! {
         trim in prop::option::of(any_trim()),
         seed: u64,
         passes in prop::option::of(1_u64..6),
+        places in any_places(),
     ) -> WorkloadSpec {
         let modifier = if random { modifier } else { modifier.map(|hole| (hole % 7) * u64::from(BLOCK)) };
         WorkloadSpec {
@@ -86,6 +106,7 @@ prop_compose! {
             align: PerOp::all(align),
             distribution: PerOp::all(distribution),
             percentage_random: PerOp::all(percentage_random),
+            places,
             trim,
             seed,
             limit: Limit { passes, ios: Some(1200), bytes: None },
@@ -106,6 +127,7 @@ fn randwrite(bytes: u64) -> WorkloadSpec {
         align: PerOp::all(0),
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
+        places: crate::base::shape::Places::default(),
         trim: None,
         seed: 1,
         limit: Limit::default(),

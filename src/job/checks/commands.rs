@@ -1,0 +1,91 @@
+//! What must hold between the options of hints, priorities and atomic writes.
+
+use super::issue;
+use crate::base::Op;
+use crate::base::shape::{Amount, BlockSizes};
+use crate::job::diagnostic::Issue;
+use crate::job::resolve::Draft;
+use crate::job::spec::commands::WriteHint;
+
+/// Reports every rule that the job breaks.
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let (job, commands) = (&draft.job, &draft.job.commands);
+    let on_files = matches!(job.ioengine.as_str(), "psync" | "io_uring");
+    let written = [
+        ("write_hint", commands.write_hint != WriteHint::NotSaid, "only files of the kernel have hints"),
+        ("atomic", commands.atomic, "only the kernel's files have such writes"),
+    ];
+    for (name, set, why) in written {
+        if set && !on_files {
+            let message = format!("`{name}` does not go with engine `{}`: {why}", job.ioengine);
+            issues.push(issue(draft.place(name), message, "use ioengine = \"io_uring\" or \"psync\""));
+        } else if set && !job.mix.issues(Op::Write) {
+            let message = format!("`{name}` needs a workload that writes");
+            issues.push(issue(draft.place(name), message, "set for example rw = \"write\""));
+        }
+    }
+    atomic(draft, issues);
+    priorities(draft, issues);
+}
+
+fn atomic(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let job = &draft.job;
+    if !job.commands.atomic {
+        return;
+    }
+    let size = match job.bs.write {
+        BlockSizes::Fixed(size) if size.is_power_of_two() => u64::from(size),
+        _ => {
+            issues.push(issue(
+                draft.place("bs"),
+                "`atomic` needs writes of one length, and a power of two",
+                "set for example bs = \"16k\"",
+            ));
+            return;
+        }
+    };
+    let beside = [
+        ("blockalign", !u64::from(job.blockalign.write).is_multiple_of(size)),
+        ("offset", matches!(job.offset, Amount::Bytes(bytes) if !bytes.is_multiple_of(size))),
+        ("rw", !job.random && job.rw_modifier.is_some_and(|hole| !hole.is_multiple_of(size))),
+    ];
+    for (name, _) in beside.iter().filter(|(_, wrong)| *wrong) {
+        issues.push(issue(
+            draft.place(name),
+            format!("with `atomic`, writes begin at multiples of their length, {size} bytes"),
+            "choose a multiple of bs",
+        ));
+    }
+}
+
+fn priorities(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let (job, commands) = (&draft.job, &draft.job.commands);
+    let percentage = commands.prio_percentage.iter().any(|(_, &percent)| percent > 0);
+    let split = commands.prio_split.iter().any(|(_, list)| !list.is_empty());
+    let name = if split { "cmdprio_bssplit" } else { "cmdprio_percentage" };
+    if percentage && split {
+        issues.push(issue(
+            draft.place("cmdprio_bssplit"),
+            "`cmdprio_bssplit` and `cmdprio_percentage` both say which commands carry a priority",
+            "keep one of them",
+        ));
+    } else if (percentage || split) && job.ioengine != "io_uring" {
+        let message = format!("engine `{}` cannot give commands priorities of their own", job.ioengine);
+        issues.push(issue(draft.place(name), message, "use ioengine = \"io_uring\""));
+    } else if (percentage || split) && !job.direct {
+        issues.push(issue(
+            draft.place(name),
+            format!("`{name}` needs `direct`: the page cache forgets priorities"),
+            "set direct = true",
+        ));
+    }
+    for partner in ["cmdprio_class", "cmdprio", "cmdprio_hint"] {
+        if draft.setting(partner).is_some() && !percentage && !split {
+            issues.push(issue(
+                draft.place(partner),
+                format!("`{partner}` needs commands that carry a priority"),
+                "set for example cmdprio_percentage = 10",
+            ));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What goes along with commands, as far as a machine without a fitting drive can show it.
+
+mod common;
+
+use common::{FILE_ENGINES, Lab, at, first, with};
+
+#[test]
+fn priorities_have_their_shares_and_latencies_of_their_own() {
+    let lab = Lab::new();
+    let base =
+        ["--filename=data", "--size=8m", "--rw=randrw", "--ioengine=io_uring", "--iodepth=16", "--direct=1"];
+    if lab.run(&with(&base, &["--number_ios=1"])).code != Some(0) {
+        eprintln!("skipped: no O_DIRECT or no io_uring here");
+        return;
+    }
+    // The class `be` may be used by everybody.
+    let json = lab.json(&with(&base, &["--cmdprio_percentage=20,0", "--cmdprio_class=be", "--cmdprio=3"]));
+    let prios = at(&json, "/jobs/0/read/prios").as_array().expect("an array");
+    let count = |class: u64| -> u64 {
+        let of_class = prios.iter().filter(|prio| prio["prioclass"] == class);
+        of_class.map(|prio| prio["clat_ns"]["N"].as_u64().expect("a count")).sum()
+    };
+    let reads = first(&json, "/read/total_ios");
+    assert_eq!(count(0) + count(2), reads);
+    let share = count(2) as f64 / reads as f64;
+    assert!((0.14..0.26).contains(&share), "{share}");
+    assert!(prios.iter().any(|prio| prio["prio"] == 3));
+    assert!(json.pointer("/jobs/0/write/prios").is_none(), "writes have one priority only");
+
+    let split = "--cmdprio_bssplit=4k/50/be/1:8k/100/idle/0";
+    let json = lab.json(&with(&base, &[split, "--bssplit=4k/50:8k/50"]));
+    let prios = at(&json, "/jobs/0/read/prios").as_array().expect("an array");
+    assert_eq!(prios.len(), 3);
+    let done = lab.run(&with(&base, &["--cmdprio_percentage=50", "--cmdprio_class=be"])).expect(0);
+    assert!(done.stdout.contains("prio 2/0/0"), "{done:#?}");
+}
+
+#[test]
+fn priorities_need_an_engine_that_has_them() {
+    let lab = Lab::new();
+    for (job, why) in [
+        (&["--ioengine=psync", "--cmdprio_percentage=10"][..], "io_uring"),
+        (&["--ioengine=io_uring", "--cmdprio_percentage=10"], "needs `direct`"),
+        (&["--ioengine=io_uring", "--direct=1", "--cmdprio=1"], "cmdprio_percentage"),
+        (&["--ioengine=null", "--rw=write", "--write_hint=long"], "engine `null`"),
+        (&["--ioengine=psync", "--rw=read", "--atomic"], "a workload that writes"),
+        (&["--ioengine=psync", "--rw=write", "--atomic", "--bs=12k"], "power of two"),
+        (&["--ioengine=psync", "--fdp"], "data placement"),
+        (&["--ioengine=psync", "--rw=trim", "--num_range=8"], "one range"),
+    ] {
+        lab.run(&with(&["--filename=data", "--size=1m"], job)).expect(2).says(why);
+    }
+    assert!(lab.names().is_empty(), "a job that is refused makes no file");
+}
+
+#[test]
+fn a_hint_stands_at_the_file() {
+    for engine in FILE_ENGINES {
+        let lab = Lab::new();
+        let job = ["--filename=data", "--size=1m", "--rw=write", engine];
+        let done = lab.run(&with(&job, &["--write_hint=extreme"]));
+        if done.code == Some(4) && done.stderr.contains("takes no write_hint") {
+            eprintln!("skipped: this file system has no hints");
+            return;
+        }
+        done.expect(0);
+    }
+}
+
+#[test]
+fn atomic_writes_are_refused_before_anything_is_written_where_they_cannot_be() {
+    for engine in FILE_ENGINES {
+        let lab = Lab::new();
+        lab.marked("data", 1 << 20);
+        let done = lab.run(&["--filename=data", "--rw=write", "--bs=16k", "--atomic", engine]);
+        if done.code == Some(0) {
+            eprintln!("skipped: this file system has atomic writes");
+            return;
+        }
+        let done = done.expect(2);
+        assert!(done.stderr.contains("atomic") || done.stderr.contains("O_DIRECT"), "{done:#?}");
+        assert!(lab.bytes("data").iter().all(|&byte| byte == common::MARK));
+    }
+}
