@@ -5,9 +5,11 @@
 //! for all stages first, and nothing is written before that. Knows neither the command line nor
 //! how a terminal looks: what happens meanwhile is told to an [`Observer`].
 
+mod around;
 mod assign;
 mod devices;
 mod guard;
+mod hold;
 mod judged;
 mod keeper;
 mod layout;
@@ -171,6 +173,7 @@ pub fn execute(
     let plans = plans;
     let consents = guard::check(&plans, options)?;
     plan::check_before_start(&plans)?;
+    hold::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     for sentence in &consents.sentences {
@@ -185,12 +188,13 @@ pub fn execute(
         run.note(note);
     });
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
+    let mut group = hold::enter_group(&plans, observer)?;
     for stage in plan::stages(&plans) {
         if requests.signal().is_some() || keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some()) {
             break;
         }
         let before = run.entries.len();
-        if let Err(failure) = stage::run(stage, &mut run, &mut keeper, options, requests, observer) {
+        if let Err(failure) = hold::run_stage(stage, &mut run, &mut keeper, options, requests, observer) {
             if requests.signal().is_some() {
                 // The user ended what the stage was at.
                 run.entries.truncate(before);
@@ -206,6 +210,9 @@ pub fn execute(
         }
     }
     drop(consents);
+    group.iter_mut().flat_map(|group| group.leave()).for_each(|trouble| {
+        run.note(trouble);
+    });
     let lost = run.close(keeper);
     if let Some(trouble) = run.verdicts.trouble.take() {
         run.note(trouble);

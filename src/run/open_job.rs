@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
+use crate::base::host::mapping::BufferMemory;
 use crate::base::nvme::DeviceFacts;
 use crate::base::spdk::SpdkOptions;
 use crate::base::units::SECOND_NS;
@@ -27,6 +28,8 @@ pub struct WorkerRequest {
     pub live: Arc<Live>,
     pub tap: Tap,
     pub verify: Option<VerifyParts>,
+    /// What its buffers are made of, unless the engine says it.
+    pub memory: Option<BufferMemory>,
 }
 
 /// An open engine.
@@ -164,8 +167,11 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap, verify } = request;
-        let buffers = self.0.buffers(config.depth, largest_io)?;
+        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, memory } = request;
+        let buffers = match &memory {
+            Some(memory) => BufferArea::mapped(config.depth, largest_io, memory)?,
+            None => self.0.buffers(config.depth, largest_io)?,
+        };
         let (queue, notes) = self
             .0
             .queue(&QueueConfig { depth: config.depth }, &buffers)
