@@ -300,9 +300,10 @@ fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
             return Err(RunError::bad_job(
                 &plan.spec,
                 format!(
-                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs), {} are available: \
+                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs{}), {} are available: \
                      lower iodepth, bs or numjobs",
                     crate::base::units::format_size(needed),
+                    if plan.spec.host.lock_bytes > 0 { ", and lockmem" } else { "" },
                     crate::base::units::format_size(available)
                 ),
             ));
