@@ -67,6 +67,19 @@ pub fn assign(seats: &[Seat]) -> Vec<Thread> {
     threads
 }
 
+/// Tells of a CPU on which two threads poll because their workers differ in what they ask for.
+pub fn crowded(threads: &[Thread], seats: &[Seat]) -> Option<String> {
+    let polls = |thread: &&Thread| thread.workers.iter().all(|&worker| !seats[worker].blocking);
+    let cpus: Vec<u32> =
+        threads.iter().filter(polls).filter_map(|thread| thread.cpus.first().copied()).collect();
+    let twice = |(index, cpu): (usize, &u32)| cpus[..index].contains(cpu).then_some(*cpu);
+    let cpu = cpus.iter().enumerate().find_map(twice)?;
+    Some(format!(
+        "CPU {cpu} is shared by several polling threads, as the jobs on it ask for different nice values, I/O priorities, \
+         memory policies or names: give each CPUs of its own (cpus_allowed)"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +136,7 @@ mod tests {
         let threads = assign(&seats);
         assert_eq!(threads.iter().map(|thread| thread.workers.clone()).collect::<Vec<_>>(), [[0, 2], [1, 3]]);
         assert_eq!((threads[0].settings.nice, threads[1].settings.nice), (0, 5));
+        assert!(crowded(&threads, &seats).is_some_and(|note| note.contains("CPU 7")));
+        assert_eq!(crowded(&threads[1..], &seats), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, 
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
 
-use super::assign::{Seat, Thread, assign};
+use super::assign::{Seat, Thread, assign, crowded};
 use super::keeper::{AtWork, Keeper, StageState};
 use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
@@ -128,6 +128,9 @@ pub fn run(
         }
     }
     let threads = assign(&seats);
+    crowded(&threads, &seats).into_iter().for_each(|note| {
+        outcome.note(note);
+    });
     let stage = Stage { plans, threads, watched };
     stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
     // Where the power was cut, or a device does not answer, nobody waits for it once more.

@@ -31,7 +31,7 @@ pub fn queues(sysfs: &Sysfs, path: &Path) -> Result<Vec<Queue>, String> {
     let shown = path.display();
     let mut found = BTreeMap::new();
     match DeviceNumber::of_block_path(path) {
-        Some(number) => below(sysfs, block::by_number(sysfs, number), &mut found),
+        Some(number) => below(block::by_number(sysfs, number), &mut found),
         None => {
             // A file that is not there yet will lie where its directory does.
             let place = path.ancestors().find(|place| place.exists() && !place.as_os_str().is_empty());
@@ -42,10 +42,10 @@ pub fn queues(sysfs: &Sysfs, path: &Path) -> Result<Vec<Queue>, String> {
                 let beneath =
                     Beneath::file_system(sysfs, number).map_err(|error| format!("{shown}: {error}"))?;
                 for number in beneath.devices.keys() {
-                    below(sysfs, block::by_number(sysfs, *number), &mut found);
+                    below(block::by_number(sysfs, *number), &mut found);
                 }
             } else {
-                below(sysfs, block::by_number(sysfs, number), &mut found);
+                below(block::by_number(sysfs, number), &mut found);
             }
         }
     }
@@ -55,7 +55,7 @@ pub fn queues(sysfs: &Sysfs, path: &Path) -> Result<Vec<Queue>, String> {
     Ok(found.into_values().collect())
 }
 
-fn below(sysfs: &Sysfs, device: Option<BlockDevice>, found: &mut BTreeMap<DeviceNumber, Queue>) {
+fn below(device: Option<BlockDevice>, found: &mut BTreeMap<DeviceNumber, Queue>) {
     let Some(device) = device else { return };
     let disk = match &device.disk {
         Some(_) => match device.dir.parent().and_then(block::describe) {
@@ -71,7 +71,7 @@ fn below(sysfs: &Sysfs, device: Option<BlockDevice>, found: &mut BTreeMap<Device
         return;
     }
     for slave in slaves {
-        below(sysfs, block::describe(&disk.dir.join("slaves").join(slave)), found);
+        below(block::describe(&disk.dir.join("slaves").join(slave)), found);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a worker asks of the machine: memory, priorities, schedulers, commands before and after.
 
-use super::{CPUS, choice, entry};
+use super::{choice, entry};
 use crate::base::host::mapping::MemoryKind;
 use crate::base::host::thread_settings::{IoClass, MemoryPolicy, Nodes};
 use crate::job::kind::{Choice, Kind, Number, choose, integer, text};
@@ -9,12 +9,12 @@ use crate::job::spec::JobSpec;
 use crate::job::table::OptionDef;
 use crate::job::value::{Data, Outcome, Value, quote};
 
-const SECTION: &str = "Memory, priorities and the machine";
+const SECTION: &str = "NUMA nodes, memory, priorities and the machine";
 
 /// All of them.
 pub(super) const OPTIONS: &[OptionDef] = &[
     entry(
-        CPUS,
+        SECTION,
         "cpumask",
         &[],
         "",
@@ -28,7 +28,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          `cpus_allowed`.",
     ),
     entry(
-        CPUS,
+        SECTION,
         "numa_cpu_nodes",
         &[],
         "",
@@ -44,7 +44,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "The workers of this job run on the CPUs of these NUMA nodes, as if `cpus_allowed` named them.",
     ),
     entry(
-        CPUS,
+        SECTION,
         "numa_mem_policy",
         &[],
         "\"default\"",
@@ -72,7 +72,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "What the buffers are made of: memory of the allocator, mmap(2) private or shared, segments of System V, or \
          hugepages by either. With `:path`, mmap(2) maps a file that each worker makes at the path (a number is \
          appended) or in that directory, and whose name is gone at once; `mmaphuge` needs a path in a hugetlbfs then. All but \
-         `malloc` are taken before the job starts, and what cannot be had ends the run before anything is written. \
+         `malloc` are taken before the job starts, and what cannot be had ends the run before its first I/O. \
          Not for engine `spdk`, whose buffers are hugepages of its own.",
     ),
     entry(
@@ -234,7 +234,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "Switches the disks that the targets lie on to this I/O scheduler while the job runs: of a partition its disk, of a file \
          the disks below its file system, of dm and md the disks they are made of. It is read back, and put back when the \
-         jobs that run together have ended, after a signal too. Needs root; refused before anything is written.",
+         jobs that run together have ended, after a signal or two as well; a third one and SIGKILL leave it. Needs root; what \
+         cannot be is refused before anything is written.",
     ),
     entry(
         SECTION,
