@@ -36,8 +36,9 @@ fn main() {
     let loops = no_loop_device();
     let groups = no_groups();
     let huge = no_hugepages();
+    let numa = (!Path::new("/proc/self/numa_maps").exists()).then(|| "no /proc/self/numa_maps".to_owned());
     let traces = loops.clone().or_else(no_tracing);
-    let trials: [(&str, Check, &Option<String>); 18] = [
+    let trials: [(&str, Check, &Option<String>); 19] = [
         ("threads_have_the_name_the_nice_value_and_the_cpus_that_the_job_asks_for", threads, &any),
         ("threads_have_the_io_priority_that_the_job_asks_for", io_priorities, &lacks("ionice")),
         ("jobs_that_differ_in_their_threads_do_not_share_one", own_threads, &any),
@@ -46,6 +47,7 @@ fn main() {
         ("hugepages_that_are_not_there_end_the_run_before_anything_is_written", too_few_hugepages, &any),
         ("buffers_lie_in_hugepages", hugepages, &huge),
         ("memory_is_pinned_while_the_job_runs", pinned, &root),
+        ("memory_comes_from_the_nodes_that_the_job_names", nodes, &numa),
         ("nodes_that_are_not_there_are_refused", no_such_node, &any),
         ("rights_that_are_lacking_are_told_before_anything_starts", no_rights, &dropped),
         ("a_scheduler_is_switched_and_put_back_whatever_ends_the_run", schedulers, &loops),
@@ -257,6 +259,23 @@ fn pinned() {
     let locked = status(Path::new(&format!("/proc/{}", running.id())), "VmLck");
     assert_eq!(locked, "6144 kB");
     stop(running).expect(130);
+}
+
+fn nodes() {
+    for (policy, expected) in [
+        ("bind:0", " bind:0 "),
+        ("interleave", " interleave:"),
+        ("prefer:0", " prefer:0 "),
+        ("local", " local "),
+    ] {
+        let lab = Lab::new();
+        let option = format!("--numa_mem_policy={policy}");
+        let mut running = start(&lab, &["--name=a", "--comm=nodes", "--ioengine=io_uring", &option]);
+        let task = tasks(&mut running, "nodes").remove(0);
+        let maps = fs::read_to_string(task.join("numa_maps")).expect("its memory");
+        assert!(maps.contains(expected), "{policy}: {maps}");
+        stop(running).expect(130);
+    }
 }
 
 fn no_such_node() {

@@ -150,12 +150,33 @@ impl Switched {
 
 #[cfg(test)]
 mod tests {
+    use super::super::machines::{Machine, NO_SWAP};
     use super::*;
 
     fn queue(root: &Path, text: &str) -> Queue {
         let file = root.join("scheduler");
         fs::write(&file, text).unwrap();
         Queue { disk: "sda".to_owned(), file, number: DeviceNumber::default() }
+    }
+
+    #[test]
+    fn partitions_lead_to_their_disk_and_made_up_devices_to_what_they_are_made_of() {
+        let machine = Machine::new("", NO_SWAP);
+        machine.disk("pci0000:00/0000:00:1.0/nvme/nvme0/nvme0n1", "259:0");
+        machine.disk("pci0000:00/0000:00:2.0/ata1/sda", "8:0");
+        let part = machine.partition("sys/devices/pci0000:00/0000:00:2.0/ata1/sda", "sda1", "8:1");
+        let dm = machine.disk("virtual/block/dm-0", "253:0");
+        machine.link(&format!("{dm}/slaves/sda1"), &part);
+        machine.link(&format!("{dm}/slaves/nvme0n1"), "sys/block/nvme0n1");
+        let disks = |number: &str| {
+            let mut found = BTreeMap::new();
+            below(block::by_number(&machine.sysfs, DeviceNumber::parse(number).unwrap()), &mut found);
+            found.into_values().map(|queue| queue.disk).collect::<Vec<_>>()
+        };
+        assert_eq!(disks("8:1"), ["sda"]);
+        assert_eq!(disks("259:0"), ["nvme0n1"]);
+        assert_eq!(disks("253:0"), ["sda", "nvme0n1"]);
+        assert!(disks("9:9").is_empty());
     }
 
     #[test]
