@@ -9,8 +9,11 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+
+use crate::base::host::mapping::{BufferMemory, Mapping};
 
 /// Alignment of every buffer in bytes: the page, which also satisfies O_DIRECT on every device.
 pub const BUFFER_ALIGN: usize = 4096;
@@ -63,6 +66,7 @@ impl fmt::Debug for Buffer {
 /// Where an area's memory came from, and how it goes back.
 enum Origin {
     Heap(Layout),
+    Mapped(ManuallyDrop<Mapping>),
     #[cfg(feature = "spdk")]
     Device(fn(NonNull<u8>)),
 }
@@ -92,6 +96,23 @@ impl BufferArea {
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).ok_or_else(failed)?;
         Ok(BufferArea { start, origin: Origin::Heap(layout), stride, len, count, taken: 0, out: 0 })
+    }
+
+    /// The same in memory of the kind that the job asks for.
+    ///
+    /// # Errors
+    /// If the memory cannot be had: a sentence with the size.
+    pub fn mapped(count: u32, len: u32, memory: &BufferMemory) -> Result<BufferArea, String> {
+        let (stride, total) = dimensions(count, len);
+        let total = total.ok_or_else(|| format!("no memory for {count} buffers of {len} bytes"))?;
+        let mapping = Mapping::new(memory, total)?;
+        let (align, shift) = memory.alignment();
+        let offset = mapping.start().align_offset(align) + shift;
+        assert!(offset + total <= mapping.bytes(), "a mapping has room for how its buffers are aligned");
+        // SAFETY: the offset is inside the mapping, as was asserted.
+        let start = unsafe { mapping.start().add(offset) };
+        let origin = Origin::Mapped(ManuallyDrop::new(mapping));
+        Ok(BufferArea { start, origin, stride, len, count, taken: 0, out: 0 })
     }
 
     /// The same in memory that a device can reach by itself: `alloc` gives so many zeroed bytes so
@@ -165,10 +186,12 @@ impl BufferArea {
 
 impl Drop for BufferArea {
     fn drop(&mut self) {
-        match self.origin {
+        match &mut self.origin {
             _ if self.out > 0 => {}
             // SAFETY: allocated in `new` with this layout, and no handle to it is left.
-            Origin::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+            Origin::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), *layout) },
+            // SAFETY: no handle to it is left, and it is not looked at again.
+            Origin::Mapped(mapping) => unsafe { ManuallyDrop::drop(mapping) },
             #[cfg(feature = "spdk")]
             Origin::Device(free) => free(self.start),
         }
@@ -198,6 +221,29 @@ mod tests {
         for (id, buffer) in buffers.into_iter().enumerate() {
             assert!(buffer.iter().all(|&byte| usize::from(byte) == id + 1));
             area.give_back(buffer);
+        }
+    }
+
+    #[test]
+    fn mapped_buffers_begin_where_the_job_says() {
+        use crate::base::host::mapping::{MemoryKind, PAGE};
+        for (align, kind) in [
+            (0, MemoryKind::Mmap),
+            (512, MemoryKind::Shm),
+            (1 << 20, MemoryKind::MmapShared),
+            (4, MemoryKind::Mmap),
+        ] {
+            let memory = BufferMemory { kind, align, ..BufferMemory::default() };
+            let mut area = BufferArea::mapped(3, 5000, &memory).unwrap();
+            let mut buffers: Vec<Buffer> = std::iter::from_fn(|| area.take()).collect();
+            let (first, shift) = memory.alignment();
+            assert_eq!((buffers[0].as_ptr().addr() - shift) % first, 0);
+            for buffer in &mut buffers {
+                assert_eq!(buffer.as_ptr().addr() % PAGE, shift);
+                assert!(buffer.iter().all(|&byte| byte == 0));
+                buffer.fill(1);
+            }
+            buffers.into_iter().for_each(|buffer| area.give_back(buffer));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What must hold between the options of a job.
 
 mod commands;
+mod host;
 mod logs;
 mod measuring;
 mod order;
@@ -11,12 +12,17 @@ mod verify;
 
 use super::diagnostic::{Issue, Place};
 use super::resolve::Draft;
+use super::spec::JobSpec;
 use crate::base::Op;
 use crate::base::shape::{Amount, Mix};
 use crate::base::sim::{FaultRates, SimOptions};
 
-pub(crate) use order::check_run as check_order;
-pub(crate) use spdk::check_run;
+/// Reports what must hold between the jobs of a run.
+pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+    spdk::check_run(jobs, headers, issues);
+    host::check_run(jobs, headers, issues);
+    order::check_run(jobs, headers, issues);
+}
 
 /// Reports every rule that the job breaks, at the option that breaks it.
 pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
@@ -34,6 +40,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     logs::check(draft, issues);
     places::check(draft, issues);
     commands::check(draft, issues);
+    host::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {

@@ -114,7 +114,6 @@ fn read(
     if specs.len() == jobs.len() && judged.is_empty() && texts.iter().all(|text| text.complete) {
         let headers: Vec<&Place> = jobs.iter().map(|job| &job.header).collect();
         checks::check_run(&specs, &headers, &mut judged);
-        checks::check_order(&specs, &headers, &mut judged);
     }
     let campaign = judge_campaign(&mut texts, &jobs, &above, &specs, wanted, &mut judged);
     // What the parser made of a line that it did not understand is not the user's mistake.

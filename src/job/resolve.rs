@@ -88,7 +88,12 @@ impl Level {
 
     /// Options that set the same thing may replace each other between levels, not within one.
     fn refuse_rivals(&self, issues: &mut Vec<Issue>) {
-        let rivals: [&[&str]; 3] = [&BLOCK_SIZES, &["rwmixread", "rwmixwrite"], &["direct", "buffered"]];
+        let rivals: [&[&str]; 4] = [
+            &BLOCK_SIZES,
+            &["rwmixread", "rwmixwrite"],
+            &["direct", "buffered"],
+            &["cpus_allowed", "cpumask"],
+        ];
         for names in rivals {
             let mut set =
                 self.settings.iter().filter(|setting| names.contains(&OPTIONS[setting.option].name));

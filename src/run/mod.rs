@@ -5,9 +5,11 @@
 //! for all stages first, and nothing is written before that. Knows neither the command line nor
 //! how a terminal looks: what happens meanwhile is told to an [`Observer`].
 
+mod around;
 mod assign;
 mod devices;
 mod guard;
+mod hold;
 mod judged;
 mod keeper;
 mod layout;
@@ -212,6 +214,7 @@ pub fn execute(
     let plans = plans;
     let consents = check_targets(&plans, options, requests)?;
     steady_state::check(&plans)?;
+    hold::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     let logs = logs::Logs::open(&plans, options)?;
@@ -230,6 +233,7 @@ pub fn execute(
     run.idle_since = options.idle_profile.map(|each| (CpuTimes::now(&Sysfs::default()), each));
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
     run.stages_left = plan::stages(&plans).count();
+    let mut group = hold::enter_group(&plans, observer)?;
     for stage in plan::stages(&plans) {
         run.stages_left -= 1;
         if run.ends_run {
@@ -239,7 +243,7 @@ pub fn execute(
             break;
         }
         let before = run.entries.len();
-        if let Err(failure) = stage::run(stage, &mut run, &mut keeper, options, requests, observer) {
+        if let Err(failure) = hold::run_stage(stage, &mut run, &mut keeper, options, requests, observer) {
             if requests.signal().is_some() {
                 // The user ended what the stage was at.
                 run.entries.truncate(before);
@@ -255,6 +259,9 @@ pub fn execute(
         }
     }
     drop(consents);
+    group.iter_mut().flat_map(|group| group.leave()).for_each(|trouble| {
+        run.note(trouble);
+    });
     let lost = run.close(keeper);
     if let Some(trouble) = run.verdicts.trouble.take() {
         run.note(trouble);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
+use crate::base::host::mapping::BufferMemory;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::DeviceFacts;
 use crate::base::spdk::SpdkOptions;
@@ -34,6 +35,8 @@ pub struct WorkerRequest {
     pub pace: Option<PaceConfig>,
     pub log: Option<LogTap>,
     pub priorities: Option<CommandPriorities>,
+    /// What its buffers are made of, unless the engine says it.
+    pub memory: Option<BufferMemory>,
 }
 
 /// An open engine.
@@ -171,9 +174,23 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap, verify, pace, log, priorities } =
-            request;
-        let buffers = self.0.buffers(config.depth, largest_io)?;
+        let WorkerRequest {
+            config,
+            workload,
+            content,
+            largest_io,
+            live,
+            tap,
+            verify,
+            pace,
+            log,
+            priorities,
+            memory,
+        } = request;
+        let buffers = match &memory {
+            Some(memory) => BufferArea::mapped(config.depth, largest_io, memory)?,
+            None => self.0.buffers(config.depth, largest_io)?,
+        };
         let (queue, notes) = self
             .0
             .queue(&QueueConfig { depth: config.depth }, &buffers)

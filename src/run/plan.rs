@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::base::host::affinity;
+use crate::base::host::{Sysfs, affinity, numa};
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix};
 use crate::base::transport_id::{Transport, TransportId};
 use crate::base::{Op, PerOp, random};
@@ -72,7 +72,7 @@ impl JobPlan {
     }
 
     /// Whether a worker has one I/O in flight, whatever `iodepth` says.
-    fn is_blocking(&self) -> bool {
+    pub fn is_blocking(&self) -> bool {
         struct IsBlocking;
         impl crate::engine::EngineVisitor for IsBlocking {
             type Output = bool;
@@ -262,6 +262,10 @@ fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
 /// The CPUs that the workers of `plan` may use.
 pub fn cpus(plan: &JobPlan) -> Result<Vec<u32>, RunError> {
     let usable = affinity::available().map_err(|error| RunError::environment(&plan.spec, error))?;
+    if let Some(nodes) = &plan.spec.host.cpu_nodes {
+        return numa::cpus(&Sysfs::default(), nodes, &usable)
+            .map_err(|why| RunError::environment(&plan.spec, format!("numa_cpu_nodes: {why}")));
+    }
     let Some(chosen) = &plan.spec.cpus_allowed else { return Ok(usable) };
     if let Some(missing) = chosen.iter().find(|cpu| !usable.contains(cpu)) {
         return Err(RunError::environment(
@@ -289,15 +293,19 @@ fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
     for plan in stage {
         let depth = if plan.is_blocking() { 1 } else { plan.spec.iodepth };
         let per_worker = u64::from(depth) * u64::from(plan.largest_io()).next_multiple_of(4096);
+        // What is in hugepages has been reserved already.
+        let per_worker = if plan.spec.host.memory.kind.is_huge() { 0 } else { per_worker };
+        let per_worker = per_worker.saturating_add(plan.spec.host.lock_bytes);
         needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
         let Some(available) = crate::base::host::memory::available_bytes() else { continue };
         if needed > available {
             return Err(RunError::bad_job(
                 &plan.spec,
                 format!(
-                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs), {} are available: \
+                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs{}), {} are available: \
                      lower iodepth, bs or numjobs",
                     crate::base::units::format_size(needed),
+                    if plan.spec.host.lock_bytes > 0 { ", and lockmem" } else { "" },
                     crate::base::units::format_size(available)
                 ),
             ));

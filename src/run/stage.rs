@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::base::clock::Clock;
-use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
+use crate::base::host::{Sysfs, affinity};
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
 use crate::engine::{TargetFacts, Targets};
@@ -17,7 +17,7 @@ use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, 
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
 
-use super::assign::{Seat, Thread, assign};
+use super::assign::{Seat, Thread, assign, crowded};
 use super::keeper::{AtWork, Keeper, StageState};
 use super::logs::StageLogs;
 use super::open_job::{OpenJob, WorkerRequest};
@@ -28,8 +28,8 @@ use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
 use super::stuck::Heartbeats;
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, devices, layout, pace, starting, steady_state,
-    verification,
+    Observer, Progress, Requests, RunError, RunOptions, around, devices, layout, pace, starting,
+    steady_state, verification,
 };
 
 /// How often signals and the end are looked at.
@@ -124,10 +124,10 @@ pub fn run(
             });
             seats.push(Seat {
                 cpus: cpus.clone(),
-                chosen: plan.spec.cpus_allowed.is_some(),
+                chosen: plan.spec.cpus_allowed.is_some() || plan.spec.host.cpu_nodes.is_some(),
                 policy: plan.spec.cpus_allowed_policy,
                 blocking: opened.is_blocking(),
-                clone,
+                settings: plan.spec.host.thread_settings(),
             });
             let config = plan::worker_config(plan, clone, opened.is_blocking());
             let request = WorkerRequest {
@@ -141,11 +141,15 @@ pub fn run(
                 verify,
                 log: logs.tap(&outcome.logs, plan, clone),
                 priorities: plan.spec.priorities(),
+                memory: plan.spec.host.buffer_memory(),
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
     }
     let threads = assign(&seats);
+    crowded(&threads, &seats).into_iter().for_each(|note| {
+        outcome.note(note);
+    });
     let stage = Stage { plans, threads, watched, lives };
     watch_disks(plans, outcome);
     let stuck = stage.run(makers, outcome, (keeper, kept, logs), options, requests, observer);
@@ -187,6 +191,7 @@ fn prepare(
     if plan.uses_files() {
         layout::lay_out(plan, &wanted, readonly || spec.readonly, requests, observer)?;
     }
+    around::before(plan, requests, observer)?;
     let mut hints = vec![0; plan.targets.len()];
     for region in &wanted {
         let hint: &mut u64 = &mut hints[usize::from(region.target)];
@@ -276,10 +281,10 @@ impl Stage<'_> {
             let (start, started) = bounded(1);
             starts.push(start);
             let messages = messages_in.clone();
-            let cpus = thread.cpus.clone();
+            let place = thread.clone();
             std::thread::Builder::new()
                 .name(thread_name(thread, &self.watched))
-                .spawn(move || reactor_thread(number, &cpus, own, &started, &messages))
+                .spawn(move || reactor_thread(number, &place, own, &started, &messages))
                 .map_err(|error| {
                     RunError::environment(&self.plans[0].spec, format!("cannot start a thread: {error}"))
                 })?;
@@ -603,6 +608,9 @@ pub fn published(live: &Live) -> Box<WorkerStats> {
 }
 
 fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
+    if let Some(name) = &thread.settings.name {
+        return name.clone();
+    }
     match (thread.cpus.as_slice(), thread.workers.as_slice()) {
         ([cpu], [_, _, ..]) => format!("reactor-{cpu}"),
         (_, [worker, ..]) => watched[*worker].name.clone(),
@@ -613,13 +621,15 @@ fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
 /// The life of a thread: bind, make the workers, wait for the start, drive, report.
 fn reactor_thread(
     number: usize,
-    cpus: &[u32],
+    place: &Thread,
     makers: Vec<(usize, Maker)>,
     started: &Receiver<()>,
     messages: &Sender<Message>,
 ) {
     let first = makers.first().map_or(0, |(worker, _)| *worker);
-    let made = bind(cpus).map_err(|why| (first, why)).and_then(|()| make_workers(makers));
+    // Before buffers and queues are made: they follow what the thread has.
+    let bound = bind(&place.cpus).and_then(|()| place.settings.apply(&Sysfs::default()));
+    let made = bound.map_err(|why| (first, why)).and_then(|()| make_workers(makers));
     let (workers, notes) = match made {
         Ok(made) => made,
         Err(failure) => {

@@ -108,6 +108,11 @@ impl Running {
         Running { child, what, stdout, stderr }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id");
         let id = rustix::process::Pid::from_raw(id).expect("a process id");
@@ -132,7 +137,7 @@ impl Running {
         self.wait_until("a file", || path.exists());
     }
 
-    fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
             if holds() {
                 return;

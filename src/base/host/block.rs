@@ -318,7 +318,7 @@ fn virtual_driver(disk: &Path) -> Option<String> {
 }
 
 /// Of `none [mq-deadline] kyber` the one in brackets.
-fn active(text: &str) -> String {
+pub(super) fn active(text: &str) -> String {
     let inside = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     inside.map_or(text, |(name, _)| name).to_owned()
 }
