@@ -22,6 +22,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
     let region_bytes = 1 << 40;
     let spec = WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: region_bytes }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix,
         read_percent: 50,
         random: true,

@@ -91,6 +91,7 @@ fn config(depth: u32) -> WorkerConfig {
 fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
     let spec = WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: 1 << 30 }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix: Mix::Write,
         read_percent: 0,
         random: true,

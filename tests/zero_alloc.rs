@@ -128,6 +128,7 @@ fn workload(shape: &Shape) -> Workload {
     };
     Workload::new(&WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: REGION }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix: shape.mix,
         read_percent: 50,
         random: shape.random,

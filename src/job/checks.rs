@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod files;
 mod spdk;
 mod verify;
 
@@ -21,6 +22,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     sim(draft, issues);
     spdk::check(draft, issues);
     verify::check(draft, issues);
+    files::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {

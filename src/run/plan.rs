@@ -416,6 +416,7 @@ pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpe
     WorkloadSpec {
         limit: limit(spec, region_bytes),
         regions,
+        service: spec.files.service.clone(),
         mix: spec.mix,
         read_percent: spec.rwmixread,
         random: spec.random,

@@ -3,7 +3,7 @@
 //! it runs.
 //!
 //! Where every block comes once a pass, the function is inverted: no memory, whatever the size.
-//! Where offsets repeat, it is gone through once, into at most eight bytes a block. Knows nothing of what
+//! Where offsets repeat, or files take their turns by chance, it is gone through once, into at most eight bytes a block. Knows nothing of what
 //! became of the I/Os, but for a list of those that may not have happened.
 
 mod at_end;
@@ -12,10 +12,9 @@ mod replay;
 mod single;
 mod trimmed;
 
-use crate::base::shape::Mix;
+use crate::base::shape::{FileService, Mix};
 use crate::base::{Op, shape::Distribution};
 
-use super::stream::Order;
 use super::trim::TrimPlan;
 use super::{Limit, Region, Step, Workload, WorkloadError, WorkloadSpec};
 use passes::{Passes, Visit};
@@ -116,7 +115,7 @@ impl History {
             Rule::Trims | Rule::Paired => issued.trims,
         };
         let source = match places {
-            Some(stream) if matches!(stream.regions[0].order, Order::Drawn(_)) => {
+            Some(stream) if stream.is_drawn() => {
                 let lengths = stream.regions[0].pieces.lengths();
                 let mutations = Mutations::new(spec, issued)?;
                 let replay = Replay::new(mutations, &spec.regions, lengths, block_bytes, unsettled);
@@ -146,7 +145,9 @@ impl History {
     #[must_use]
     pub fn bytes_needed(spec: &WorkloadSpec, block_bytes: u32) -> u64 {
         let op = if spec.mix == Mix::Trim { Op::Deallocate } else { Op::Write };
-        if !spec.mix.modifies() || !repeats(spec, op) {
+        let by_chance = spec.regions.len() > 1
+            && matches!(spec.service, FileService::Random { .. } | FileService::Shaped(_));
+        if !spec.mix.modifies() || !(by_chance || repeats(spec, op)) {
             return 0;
         }
         let blocks = |region: &Region| region.bytes.div_ceil(u64::from(block_bytes.max(1)));

@@ -7,6 +7,7 @@ use super::*;
 fn spec(mix: Mix, random: bool, bytes: u64, sizes: BlockSizes) -> WorkloadSpec {
     WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes }],
+        service: FileService::default(),
         mix,
         read_percent: 50,
         random,

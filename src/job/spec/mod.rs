@@ -20,7 +20,7 @@ use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
 
 pub use commands::CommandsSpec;
-pub use files::FilesSpec;
+pub use files::{FileAdvice, FileType, FilesSpec};
 pub use host::HostSpec;
 pub use logs::LogsSpec;
 pub use measuring::MeasuringSpec;
