@@ -55,6 +55,12 @@ pub struct IoUringQueue {
     uncommitted: u32,
     iopoll: bool,
     sqpoll: bool,
+    /// RWF_* flags of reads and writes.
+    rw_flags: i32,
+    /// One of every so many I/Os goes to the kernel's workers; 0 none.
+    force_async: u32,
+    /// I/Os until the next one that does.
+    until_async: u32,
 }
 
 impl Engine for IoUring {
@@ -164,6 +170,9 @@ impl IoUring {
             uncommitted: 0,
             iopoll,
             sqpoll: self.options.sqpoll,
+            rw_flags: self.options.rw_flags,
+            force_async: self.options.force_async,
+            until_async: self.options.force_async,
         }
     }
 
@@ -309,8 +318,15 @@ impl Queue for IoUringQueue {
             // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
             // has the buffer.
             let io = self.slots[slot as usize].insert(io);
-            let entry = entry(&self.files, self.registered_files, &self.fixed, io);
-            let entry = entry.user_data(u64::from(slot));
+            let entry = entry(&self.files, self.registered_files, &self.fixed, self.rw_flags, io);
+            let mut entry = entry.user_data(u64::from(slot));
+            if self.force_async > 0 {
+                self.until_async -= 1;
+                if self.until_async == 0 {
+                    self.until_async = self.force_async;
+                    entry = entry.flags(squeue::Flags::ASYNC);
+                }
+            }
             let mut queue = self.ring.submission();
             // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
             // completion; if this queue is dropped before, the buffer is not given back and its
@@ -421,26 +437,30 @@ impl IoUringQueue {
 
 /// What the kernel is told of `io`.
 #[inline]
-fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], flags: i32, io: &mut Io) -> squeue::Entry {
     let file = &files[usize::from(io.target)];
     if registered {
-        entry_on(Fixed(u32::from(io.target)), fixed, io)
+        entry_on(Fixed(u32::from(io.target)), fixed, flags, io)
     } else {
-        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, io)
+        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, flags, io)
     }
 }
 
 #[inline]
-fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], io: &mut Io) -> squeue::Entry {
+fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], rw_flags: i32, io: &mut Io) -> squeue::Entry {
     let offset = io.offset + u64::from(io.moved);
     let len = io.len - io.moved;
     let is_fixed = is_fixed(fixed, &io.buffer);
     let id = io.buffer.id() as u16;
     match (io.op, is_fixed) {
-        (Op::Read, true) => fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).build(),
-        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).build(),
-        (Op::Write, true) => fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).build(),
-        (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).build(),
+        (Op::Read, true) => {
+            fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).rw_flags(rw_flags).build()
+        }
+        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).rw_flags(rw_flags).build(),
+        (Op::Write, true) => {
+            fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).rw_flags(rw_flags).build()
+        }
+        (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).rw_flags(rw_flags).build(),
         (Op::Flush, _) => {
             let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
             fd.fsync().flags(flags).build()

@@ -66,6 +66,10 @@ impl KernelFile {
             }
             Err(error) => return Err(EngineError::os(&format!("cannot open {shown}"), error)),
         };
+        if let Some(advice) = options.advice.filter(|_| !options.direct) {
+            // A hint: what takes none (a pipe) does without.
+            let _ = rustix::fs::fadvise(&file, 0, None, advice);
+        }
         let kind = file
             .metadata()
             .map_err(|error| EngineError::new(format!("cannot stat {shown}: {error}")))?

@@ -294,6 +294,12 @@ pub struct EngineOptions {
     pub sync: bool,
     /// O_DSYNC.
     pub dsync: bool,
+    /// What the kernel is told of the pattern, where the page cache is used (posix_fadvise(2)).
+    pub advice: Option<rustix::fs::Advice>,
+    /// io_uring: RWF_* flags of all reads and writes.
+    pub rw_flags: i32,
+    /// io_uring: one of every so many I/Os is left to the kernel's workers (IOSQE_ASYNC); 0 none.
+    pub force_async: u32,
     /// io_uring: poll for completions (IORING_SETUP_IOPOLL).
     pub iopoll: bool,
     /// io_uring: a kernel thread submits (IORING_SETUP_SQPOLL).

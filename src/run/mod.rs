@@ -7,6 +7,7 @@
 
 mod assign;
 mod devices;
+mod files;
 mod guard;
 mod judged;
 mod keeper;
@@ -169,11 +170,13 @@ pub fn execute(
     let mut plans = plan::plan(jobs)?;
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
+    files::make_directories(&plans, options)?;
+    let losses = files::check(&plans, options)?;
     let consents = guard::check(&plans, options)?;
     plan::check_before_start(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
-    for sentence in &consents.sentences {
+    for sentence in consents.sentences.iter().chain(&losses) {
         observer.note(sentence);
     }
     let (run_id, notes) = match judged {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rustix::fs::Advice;
+
 use crate::base::clock::Clock;
 use crate::base::nvme::DeviceFacts;
 use crate::base::spdk::SpdkOptions;
@@ -12,7 +14,8 @@ use crate::engine::{
     Buffer, BufferArea, Engine, EngineError, EngineOptions, EngineVisitor, Io, Queue, QueueConfig, Target,
     TargetFacts, Targets, Wait, missing, with_engine,
 };
-use crate::job::spec::SyncMode;
+use crate::job::JobSpec;
+use crate::job::spec::{FileAdvice, SyncMode};
 use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
@@ -204,6 +207,9 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         direct: spec.direct,
         sync: spec.sync == SyncMode::Sync,
         dsync: spec.sync == SyncMode::Dsync || spec.writefua && spec.sync == SyncMode::None,
+        advice: advice(spec),
+        rw_flags: rw_flags(spec),
+        force_async: spec.files.force_async,
         iopoll: spec.io_uring.hipri,
         sqpoll: spec.io_uring.sqthread_poll,
         sqpoll_cpu: spec.io_uring.sqthread_poll_cpu,
@@ -213,6 +219,25 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         spdk: spec.spdk.clone(),
     };
     open_as(plan, size_hints, &options)
+}
+
+/// What the kernel is told of the pattern.
+fn advice(spec: &JobSpec) -> Option<Advice> {
+    match spec.files.advice {
+        FileAdvice::None => None,
+        FileAdvice::Pattern if spec.random => Some(Advice::Random),
+        FileAdvice::Random => Some(Advice::Random),
+        FileAdvice::Pattern | FileAdvice::Sequential => Some(Advice::Sequential),
+        FileAdvice::NoReuse => Some(Advice::NoReuse),
+    }
+}
+
+/// RWF_DONTCACHE of linux/fs.h.
+const RWF_DONTCACHE: i32 = 0x80;
+
+fn rw_flags(spec: &JobSpec) -> i32 {
+    let flag = |set: bool, flag: i32| if set { flag } else { 0 };
+    flag(spec.files.nowait, libc::RWF_NOWAIT) | flag(spec.files.uncached, RWF_DONTCACHE)
 }
 
 /// Opens the targets for reading only, to look at them.

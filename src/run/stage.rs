@@ -22,7 +22,9 @@ use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
-use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, verification};
+use super::{
+    Observer, Progress, Requests, RunError, RunOptions, devices, files, layout, open_job, verification,
+};
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -65,8 +67,23 @@ struct Ended {
     used: ThreadUse,
 }
 
-/// Runs the jobs of one stage to their end and adds the results to `outcome`.
+/// Runs the jobs of one stage to their end, adds the results to `outcome`, and removes the files that
+/// are not to stay.
 pub fn run(
+    plans: &[JobPlan],
+    outcome: &mut Outcome,
+    keeper: &mut Option<Keeper>,
+    options: &RunOptions,
+    requests: &Requests,
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
+    let leftovers = files::Leftovers::look(plans, outcome);
+    let result = run_all(plans, outcome, keeper, options, requests, observer);
+    leftovers.remove(plans, result.is_ok(), requests, outcome);
+    result
+}
+
+fn run_all(
     plans: &[JobPlan],
     outcome: &mut Outcome,
     keeper: &mut Option<Keeper>,
@@ -129,6 +146,8 @@ pub fn run(
     stage.run(makers, outcome, (keeper, kept), options, requests, observer)?;
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
+        let synced = plans.iter().filter(|plan| plan.spec.files.end_syncfs && plan.modifies());
+        synced.for_each(|plan| files::sync_file_systems(plan, outcome));
         at_work.iter().for_each(|opened| devices::look_again(&**opened, outcome));
     }
     Ok(())
@@ -150,7 +169,7 @@ fn prepare(
     let clones = 0..spec.numjobs;
     let wanted: Result<Vec<_>, RunError> =
         clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
-    let wanted = wanted?.concat();
+    let (wanted, before) = (wanted?.concat(), sizes.clone());
     if plan.uses_files() {
         layout::lay_out(plan, &wanted, readonly || spec.readonly, requests, observer)?;
     }
@@ -160,13 +179,25 @@ fn prepare(
         *hint = (*hint).max(region.start + region.bytes);
     }
     let opened = open_job::open(plan, &hints).map_err(|error| RunError::environment(spec, error))?;
-    if spec.invalidate {
+    if spec.files.pre_read {
+        files::pre_read(plan, &wanted, requests)?;
+    } else if spec.invalidate {
         opened.invalidate().map_err(|error| RunError::environment(spec, error))?;
     }
     let facts = opened.facts();
     // Now that the logical blocks are known, shares of a device are whole ones.
     let sizes: Vec<Option<u64>> =
         if plan.target_kind() == Targets::MadeUp { sizes } else { plan::known_sizes(facts) };
+    // What is appended to has been made longer meanwhile.
+    let sizes = if spec.files.append && plan.uses_files() {
+        before
+            .into_iter()
+            .zip(facts)
+            .map(|(size, fact)| if fact.is_block_device { Some(fact.size_bytes) } else { size })
+            .collect()
+    } else {
+        sizes
+    };
     let lba = plan::granularity(facts);
     let regions: Result<Vec<_>, RunError> =
         clones.map(|clone| plan::regions(plan, clone, &sizes, lba)).collect();

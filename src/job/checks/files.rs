@@ -145,6 +145,12 @@ fn pairs(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             "leave one of them out",
         ),
         (
+            "overwrite",
+            files.overwrite && job.fill_device,
+            "`fill_device` writes until nothing fits: there is nothing to fill before that",
+            "leave one of them out",
+        ),
+        (
             "pre_read",
             files.pre_read && job.direct,
             "`pre_read` fills the page cache, which `direct` goes around",

@@ -140,7 +140,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         SECTION,
         "filename_format",
         &[],
-        "\"$jobname.$jobnum.$filenum\"",
+        "$jobname.$jobnum.$filenum",
         Kind::Special {
             form: "string",
             words: &[],
