@@ -15,6 +15,7 @@ use crate::engine::{TargetFacts, Targets};
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
+use crate::workload::Region;
 
 use super::assign::{Seat, Thread, assign};
 use super::keeper::{AtWork, Keeper, StageState};
@@ -154,7 +155,7 @@ fn run_all(
 }
 
 /// An open job, and the regions of each clone.
-type Prepared = (Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>);
+type Prepared = (Arc<dyn OpenJob>, Vec<Vec<Region>>);
 
 /// Lays out and opens one job, and says which bytes each clone owns.
 fn prepare(
@@ -204,10 +205,8 @@ fn prepare(
     let regions = regions?;
     for clone_regions in &regions {
         plan::check_alignment(plan, facts, clone_regions)?;
-        for region in clone_regions {
-            note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
-        }
     }
+    note_uncovered_ends(plan, facts, &regions.concat(), outcome);
     if opened.is_blocking() && spec.iodepth > 1 {
         outcome.note(format!(
             "job `{}`: ioengine {} has one I/O in flight whatever iodepth says; use numjobs, or io_uring",
@@ -218,21 +217,23 @@ fn prepare(
     Ok((opened, regions))
 }
 
-fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
+fn note_uncovered_ends(plan: &JobPlan, facts: &[TargetFacts], regions: &[Region], outcome: &mut Outcome) {
     let smallest = Op::ADDRESSED
         .into_iter()
         .filter(|&op| plan.spec.mix.issues(op))
         .map(|op| u64::from(plan.spec.bs.get(op).min()))
         .min()
         .unwrap_or(1);
-    let left = bytes % smallest.max(1);
-    if left > 0 && bytes > smallest {
-        outcome.note(format!(
-            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
-            plan.spec.name,
-            fact.path.display()
-        ));
-    }
+    let left = |region: &Region| region.bytes % smallest.max(1);
+    let mut uneven = regions.iter().filter(|region| left(region) > 0 && region.bytes > smallest);
+    let Some(first) = uneven.next() else { return };
+    let (left, others) = (left(first), uneven.count());
+    let more = if others > 0 { format!("; so it is with {others} more") } else { String::new() };
+    outcome.note(format!(
+        "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone{more}",
+        plan.spec.name,
+        facts[usize::from(first.target)].path.display()
+    ));
 }
 
 /// How many bytes a worker will move, if its workload ends by itself.

@@ -56,6 +56,8 @@ pub struct Touched {
 #[derive(Clone, Debug)]
 pub struct History {
     regions: Box<[Region]>,
+    /// Each target has one region, and they come in the order of the targets without a gap.
+    one_each: bool,
     block_bytes: u64,
     issued: Issued,
     rule: Rule,
@@ -130,7 +132,10 @@ impl History {
             Rule::Trimmed(plan) if issued.trims > 0 => plan.write_of(issued.trims - 1) + 1,
             _ => 0,
         };
+        let one_each =
+            spec.regions.windows(2).all(|pair| pair[0].target.checked_add(1) == Some(pair[1].target));
         Ok(History {
+            one_each,
             regions: spec.regions.clone().into(),
             block_bytes,
             issued,
@@ -281,6 +286,11 @@ impl History {
 
     /// The region of `target` that holds `from`, or else the next one that begins before `until`.
     fn region_at_or_behind(&self, target: u16, from: u64, until: u64) -> Option<usize> {
+        if self.one_each {
+            let nth = usize::from(target.wrapping_sub(self.regions[0].target));
+            let region = self.regions.get(nth)?;
+            return (region.start < until && from < region.start + region.bytes).then_some(nth);
+        }
         let candidates = self.regions.iter().enumerate().filter(|(_, region)| {
             region.target == target && region.start < until && from < region.start + region.bytes
         });
@@ -355,8 +365,10 @@ fn region_of(regions: &[Region], hint: usize, target: u16, offset: u64) -> Optio
     let holds = |region: &Region| {
         region.target == target && offset >= region.start && offset - region.start < region.bytes
     };
-    if holds(&regions[hint]) {
-        return Some(hint);
+    // Files come one region each, in their order.
+    let nth = usize::from(target.wrapping_sub(regions[0].target));
+    if let Some(found) = [hint, nth].into_iter().find(|&at| regions.get(at).is_some_and(holds)) {
+        return Some(found);
     }
     regions.iter().position(holds)
 }
