@@ -50,6 +50,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             depth_low: depth,
             fsync: 0,
             fdatasync: 0,
+            sync_range: 0,
             end_fsync: false,
             first_target: 0,
             targets: 1,

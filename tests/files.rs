@@ -1,6 +1,8 @@
 //! Files through the program: how they are named, made, chosen, appended to and removed; what is refused
 //! before one is touched. fio says the same where it is there.
 
+#![allow(clippy::print_stderr, reason = "says why a part is skipped")]
+
 mod common;
 
 use std::fs;
@@ -14,7 +16,7 @@ use rustix::process::Signal;
 fn has_fio() -> bool {
     let is_there = Command::new("fio").arg("--version").output().is_ok_and(|out| out.status.success());
     if !is_there {
-        println!("skipped: there is no fio in PATH");
+        eprintln!("skipped: there is no fio in PATH");
     }
     is_there
 }
@@ -287,6 +289,20 @@ fn the_end_flushes_files_and_file_systems() {
 }
 
 #[test]
+fn ranges_are_synced_every_so_many_writes_and_promise_nothing() {
+    let lab = Lab::new();
+    for engine in FILE_ENGINES {
+        let job = ["--name=j", "--rw=randwrite", "--size=256k", "--nrfiles=2", "--verify=crc32c", engine];
+        let job = with(&job, &["--sync_file_range=wait_before,write:8", "--verify_policy=fsynced"]);
+        let json = lab.json(&job);
+        // 64 writes are 8 times 8, of two files each.
+        assert_eq!(first(&json, "/sync/total_ios"), 16, "{engine}");
+        assert_eq!(number(&json, "/jobs/0/verify/checked"), 64);
+        lab.run(&with(&job, &["--direct=1"])).expect(2).says("page cache");
+    }
+}
+
+#[test]
 fn unlink_removes_the_files_of_the_job_and_no_others() {
     let lab = Lab::new();
     lab.marked("other", 4 * KIB).marked("mine", 64 * KIB).marked("aim", 64 * KIB);
@@ -394,7 +410,8 @@ fn what_makes_no_sense_here_says_why() {
         ("--unlink_each_loop=1", "stay open"),
         ("--write_barrier=2", "2.6.37"),
         ("--nonvectored=1", "plain reads and writes"),
-        ("--sync_file_range=write:8", "durable"),
+        ("--sync_file_range=sometimes:8", "wait_before"),
+        ("--sync_file_range=write:0", "below 1"),
         ("--file_service_type=sequential:2", "to its end"),
         ("--file_service_type=robin", "roundrobin"),
         ("--filesize=8k-4k", "ends before"),

@@ -74,6 +74,7 @@ fn config(depth: u32) -> WorkerConfig {
         depth_low: depth,
         fsync: 0,
         fdatasync: 0,
+        sync_range: 0,
         end_fsync: false,
         first_target: 0,
         targets: 1,

@@ -154,6 +154,7 @@ fn config(shape: &Shape, depth: u32) -> WorkerConfig {
         depth_low: depth.div_ceil(4),
         fsync: shape.fsync,
         fdatasync: shape.fsync * 2,
+        sync_range: 0,
         end_fsync: shape.fsync > 0,
         first_target: 0,
         targets: 1,

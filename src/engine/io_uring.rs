@@ -439,11 +439,21 @@ impl IoUringQueue {
 #[inline]
 fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], flags: i32, io: &mut Io) -> squeue::Entry {
     let file = &files[usize::from(io.target)];
+    if io.op == Op::Flush && io.len > 0 {
+        return range_entry(file, io);
+    }
     if registered {
         entry_on(Fixed(u32::from(io.target)), fixed, flags, io)
     } else {
         entry_on(Fd(file.as_fd().as_raw_fd()), fixed, flags, io)
     }
+}
+
+#[cold]
+fn range_entry(file: &KernelFile, io: &Io) -> squeue::Entry {
+    let len = if io.len == u32::MAX { 0 } else { io.len };
+    let entry = opcode::SyncFileRange::new(Fd(file.as_fd().as_raw_fd()), len);
+    entry.offset(io.offset).flags(file.range_flags()).build()
 }
 
 #[inline]

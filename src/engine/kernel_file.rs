@@ -1,9 +1,9 @@
 //! Files and block devices of the kernel: what psync and io_uring share.
 
-#![allow(unsafe_code, reason = "one ioctl that rustix has no call for")]
+#![allow(unsafe_code, reason = "an ioctl and a system call that rustix has no call for")]
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -26,6 +26,7 @@ const BLKFLSBUF: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(0x12, 97);
 pub struct KernelFile {
     file: File,
     is_block_device: bool,
+    range_flags: u32,
 }
 
 impl KernelFile {
@@ -102,7 +103,7 @@ impl KernelFile {
             atomic_write_bytes,
             known: None,
         };
-        Ok((KernelFile { file, is_block_device }, facts))
+        Ok((KernelFile { file, is_block_device, range_flags: options.range_flags }, facts))
     }
 
     /// Tells the device or the file system that a range is not needed.
@@ -121,6 +122,25 @@ impl KernelFile {
     /// Makes completed writes durable.
     pub fn flush(&self, data_only: bool) -> Result<(), Errno> {
         if data_only { rustix::fs::fdatasync(&self.file) } else { rustix::fs::fsync(&self.file) }
+    }
+
+    /// Does what a flush with a length says: writes back a range of the page cache, as the flags of the
+    /// job say.
+    pub fn sync_range(&self, offset: u64, len: u32) -> Result<(), Errno> {
+        let bytes = if len == u32::MAX { 0 } else { i64::from(len) };
+        let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
+        // SAFETY: numbers are passed, and a file that is open.
+        let result = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, bytes, self.range_flags) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+        }
+    }
+
+    /// The flags of [`KernelFile::sync_range`].
+    pub fn range_flags(&self) -> u32 {
+        self.range_flags
     }
 
     /// Drops clean pages of the page cache, and for a block device all of its buffers.

@@ -207,6 +207,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         direct: spec.direct,
         sync: spec.sync == SyncMode::Sync,
         dsync: spec.sync == SyncMode::Dsync || spec.writefua && spec.sync == SyncMode::None,
+        range_flags: range_flags(spec),
         advice: advice(spec),
         rw_flags: rw_flags(spec),
         force_async: spec.files.force_async,
@@ -230,6 +231,14 @@ fn advice(spec: &JobSpec) -> Option<Advice> {
         FileAdvice::Pattern | FileAdvice::Sequential => Some(Advice::Sequential),
         FileAdvice::NoReuse => Some(Advice::NoReuse),
     }
+}
+
+fn range_flags(spec: &JobSpec) -> u32 {
+    let Some(range) = spec.files.sync_range else { return 0 };
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    flag(range.wait_before, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+        | flag(range.write, libc::SYNC_FILE_RANGE_WRITE)
+        | flag(range.wait_after, libc::SYNC_FILE_RANGE_WAIT_AFTER)
 }
 
 /// RWF_DONTCACHE of linux/fs.h.

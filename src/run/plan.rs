@@ -491,6 +491,7 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         depth_low: clamp(spec.iodepth_low),
         fsync: if spec.mix.issues(Op::Write) { spec.fsync } else { 0 },
         fdatasync: if spec.mix.issues(Op::Write) { spec.fdatasync } else { 0 },
+        sync_range: spec.files.sync_range.map_or(0, |range| range.every),
         end_fsync: (spec.end_fsync || spec.files.fsync_on_close) && spec.mix.issues(Op::Write),
         first_target,
         targets,

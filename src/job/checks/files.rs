@@ -163,6 +163,12 @@ fn pairs(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             "leave one of them out",
         ),
         (
+            "sync_file_range",
+            files.sync_range.is_some() && job.direct,
+            "`sync_file_range` is about the page cache, which `direct` goes around",
+            "leave one of them out",
+        ),
+        (
             "unlink",
             files.unlink && lasting,
             "`unlink` would remove what a snapshot promises and a later run is to judge",
@@ -215,6 +221,7 @@ fn engine(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         ("pre_read", files.pre_read),
         ("fadvise_hint", files.advice != unset.advice),
         ("end_syncfs", files.end_syncfs),
+        ("sync_file_range", files.sync_range.is_some()),
         ("unlink", files.unlink),
     ] {
         if set {

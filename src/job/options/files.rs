@@ -4,7 +4,7 @@ use super::{choice, entry};
 use crate::base::shape::FileService;
 use crate::job::kind::{Kind, Number, integer, size, text};
 use crate::job::shapes::{self, show_size};
-use crate::job::spec::{FileAdvice, FileType, JobSpec};
+use crate::job::spec::{FileAdvice, FileType, JobSpec, SyncRange};
 use crate::job::table::OptionDef;
 use crate::job::value::{Data, Outcome, Value, quote};
 
@@ -103,6 +103,35 @@ fn show_filesize(job: &JobSpec) -> Option<String> {
     let (from, to) = job.files.filesize?;
     let bare = |bytes: u64| show_size(bytes).trim_matches('"').to_owned();
     Some(if from == to { show_size(from) } else { quote(&format!("{}-{}", bare(from), bare(to))) })
+}
+
+const RANGE_WORDS: [&str; 3] = ["wait_before", "write", "wait_after"];
+
+fn set_sync_range(job: &mut JobSpec, value: &Value) -> Outcome<()> {
+    let text = text(value)?;
+    let (list, every) = text.split_once(':').unwrap_or((&text, "1"));
+    let every = Value { data: Data::Text(every.trim().to_owned()), place: value.place.clone() };
+    let every = integer(&every, 1, u64::from(u32::MAX))?;
+    let words: Vec<&str> = list.split(',').map(str::trim).collect();
+    if let Some(word) = words.iter().find(|word| !RANGE_WORDS.contains(word)) {
+        return Err(value.bad(format!("`{word}` is none of {}", RANGE_WORDS.join(", "))));
+    }
+    let has = |word: &str| words.contains(&word);
+    job.files.sync_range = Some(SyncRange {
+        wait_before: has("wait_before"),
+        write: has("write"),
+        wait_after: has("wait_after"),
+        every: u32::try_from(every).unwrap_or(u32::MAX),
+    });
+    Ok(())
+}
+
+fn show_sync_range(job: &JobSpec) -> Option<String> {
+    let range = job.files.sync_range?;
+    let set = [range.wait_before, range.write, range.wait_after];
+    let words: Vec<&str> =
+        RANGE_WORDS.into_iter().zip(set).filter(|(_, set)| *set).map(|(word, _)| word).collect();
+    Some(quote(&format!("{}:{}", words.join(","), range.every)))
 }
 
 /// All of them.
@@ -321,6 +350,22 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     entry(
         SECTION,
+        "sync_file_range",
+        &[],
+        "",
+        Kind::Special {
+            form: "words with commas, of wait_before, write, wait_after; optionally with `:N`",
+            words: &RANGE_WORDS,
+            set: set_sync_range,
+            show: show_sync_range,
+        },
+        "After N writes (1 unless given), calls sync_file_range(2) for the range of each file that was written \
+         since the last time. It counts as a flush in the report, but makes nothing durable, neither sizes of \
+         files nor what lies in the cache of the drive: verification demands nothing of it. For jobs without \
+         `direct`.",
+    ),
+    entry(
+        SECTION,
         "unlink",
         &[],
         "false",
@@ -366,11 +411,6 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          `serialize_overlap`",
     ),
     ("nonvectored", "io_uring is always given plain reads and writes, never vectors: leave it out"),
-    (
-        "sync_file_range",
-        "sync_file_range(2) makes nothing durable, neither sizes and block maps of files nor what lies in the \
-         cache of the drive: use `fdatasync` or `sync = \"dsync\"`",
-    ),
     ("unique_filename", "there are no clients whose names files could begin with: leave it out"),
     (
         "unlink_each_loop",

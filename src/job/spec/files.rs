@@ -40,6 +40,8 @@ pub struct FilesSpec {
     pub fsync_on_close: bool,
     /// `end_syncfs`: flush the file systems at the end.
     pub end_syncfs: bool,
+    /// `sync_file_range`: flags of sync_file_range(2), and after how many writes.
+    pub sync_range: Option<SyncRange>,
     /// `unlink`: remove the files at the end.
     pub unlink: bool,
     /// `uncached`: RWF_DONTCACHE with every I/O.
@@ -69,12 +71,26 @@ impl Default for FilesSpec {
             advice: FileAdvice::Pattern,
             fsync_on_close: false,
             end_syncfs: false,
+            sync_range: None,
             unlink: false,
             uncached: false,
             nowait: false,
             force_async: 0,
         }
     }
+}
+
+/// fio's `sync_file_range`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncRange {
+    /// `wait_before`: wait for what is on its way already.
+    pub wait_before: bool,
+    /// `write`: start to write what is not.
+    pub write: bool,
+    /// `wait_after`: wait for all of it.
+    pub wait_after: bool,
+    /// After this many writes, at least 1.
+    pub every: u32,
 }
 
 /// fio's `filetype`.

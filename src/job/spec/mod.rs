@@ -20,7 +20,7 @@ use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
 
 pub use commands::CommandsSpec;
-pub use files::{FileAdvice, FileType, FilesSpec};
+pub use files::{FileAdvice, FileType, FilesSpec, SyncRange};
 pub use host::HostSpec;
 pub use logs::LogsSpec;
 pub use measuring::MeasuringSpec;

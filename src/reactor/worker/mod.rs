@@ -10,6 +10,7 @@ mod judging;
 mod reap;
 mod sweep;
 mod verify;
+mod written;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use super::live::{Live, Tap, WorkerState};
 use super::{Turn, Turning};
 pub use verify::{Found, VerifyParts};
 use verify::{Purpose, Verification};
+use written::Written;
 
 /// How long the engine may sleep at most when there is nothing to do but wait: requests to stop
 /// and to publish are looked at in between.
@@ -51,6 +53,8 @@ pub struct WorkerConfig {
     pub fsync: u32,
     /// The same, data only; 0 never.
     pub fdatasync: u32,
+    /// sync_file_range(2) of what was written, after this many writes; 0 never.
+    pub sync_range: u32,
     /// Flush at the end.
     pub end_fsync: bool,
     /// The first of the targets to flush.
@@ -182,6 +186,8 @@ pub struct Worker<Q: Queue> {
     writes_since_fsync: u32,
     writes_since_fdatasync: u32,
     flush_due: Option<FlushDue>,
+    /// What was written since the last sync_file_range(2), if there are any.
+    written: Option<Box<Written>>,
     looks: u32,
 }
 
@@ -259,6 +265,7 @@ impl<Q: Queue> Worker<Q> {
             writes_since_fsync: 0,
             writes_since_fdatasync: 0,
             flush_due: None,
+            written: Written::of(&config),
             looks: 0,
         }
     }
