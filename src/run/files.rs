@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::base::clock::Clock;
 use crate::base::units::format_size;
 use crate::base::{Op, Status, random};
+use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::job::spec::FileType;
 use crate::workload::Region;
@@ -132,6 +133,14 @@ pub fn wanted_bytes(plan: &JobPlan, target: u16, known: Option<u64>) -> Option<u
     let blocks = Op::ADDRESSED.into_iter().filter(|&op| plan.spec.mix.issues(op));
     let block = blocks.map(|op| u64::from(plan.spec.bs.get(op).min())).min().unwrap_or(1).max(1);
     Some((drawn / block * block).max(from))
+}
+
+/// Where files ended that are appended to: as they were `before` they were laid out. Devices do not grow.
+pub fn ends(before: &[Option<u64>], facts: &[TargetFacts]) -> Vec<Option<u64>> {
+    let end = |(&size, fact): (&Option<u64>, &TargetFacts)| {
+        if fact.is_block_device { Some(fact.size_bytes) } else { size }
+    };
+    before.iter().zip(facts).map(end).collect()
 }
 
 /// What must hold of the files before anything is written; sentences about what will be lost.

@@ -26,7 +26,7 @@ pub struct Consents {
 pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunError> {
     let mut guard = Guard::default();
     let mut held: Vec<Consent> = Vec::new();
-    let mut appended: HashSet<PathBuf> = HashSet::new();
+    let mut overwritten: HashSet<PathBuf> = HashSet::new();
     let mut refused = Vec::new();
     let mut is_unsafe = false;
     let mut seen: HashSet<PathBuf> = HashSet::new();
@@ -71,10 +71,8 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
         for path in &plan.targets {
             // The same file under two names is asked about once, and claimed once.
             let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            if plan.spec.files.append {
-                appended.insert(canonical.clone());
-            } else {
-                appended.remove(&canonical);
+            if !plan.spec.files.append {
+                overwritten.insert(canonical.clone());
             }
             if !seen.insert(canonical) {
                 continue;
@@ -91,19 +89,17 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     if !refused.is_empty() {
         return Err(refuse(is_unsafe, &refused));
     }
-    let sentences = held
-        .iter()
-        .filter(|consent| loses_something(consent))
-        .map(|consent| {
-            let sentence = &consent.sentence;
-            if consent.kind == TargetKind::File && appended.contains(&consent.canonical) {
-                sentence.replace("will be overwritten", "will be appended to")
-            } else {
-                sentence.clone()
-            }
-        })
-        .collect();
+    let sentences = held.iter().filter(|consent| loses_something(consent));
+    let sentences = sentences.map(|consent| sentence(consent, &overwritten)).collect();
     Ok(Consents { sentences, _held: (guard, held) })
+}
+
+/// What happens to a target, for the user.
+fn sentence(consent: &Consent, overwritten: &HashSet<PathBuf>) -> String {
+    if consent.kind == TargetKind::File && !overwritten.contains(&consent.canonical) {
+        return consent.sentence.replace("will be overwritten", "will be appended to");
+    }
+    consent.sentence.clone()
 }
 
 fn refuse(is_unsafe: bool, refused: &[String]) -> RunError {

@@ -10,9 +10,11 @@ use rustix::fs::FallocateFlags;
 use crate::base::Op;
 use crate::base::shape::Mix;
 use crate::base::units::format_size;
+use crate::engine::TargetFacts;
 use crate::job::spec::Fallocate;
 use crate::workload::{Content, ContentShape, Region, Step};
 
+use super::outcome::Outcome;
 use super::plan::{JobPlan, existing_size};
 use super::{ErrorKind, Observer, Requests, RunError};
 
@@ -194,6 +196,26 @@ fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, requests: &Requests) 
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Says what no block of the job reaches.
+pub fn note_uncovered_ends(plan: &JobPlan, facts: &[TargetFacts], regions: &[Region], outcome: &mut Outcome) {
+    let smallest = Op::ADDRESSED
+        .into_iter()
+        .filter(|&op| plan.spec.mix.issues(op))
+        .map(|op| u64::from(plan.spec.bs.get(op).min()))
+        .min()
+        .unwrap_or(1);
+    let left = |region: &Region| region.bytes % smallest.max(1);
+    let mut uneven = regions.iter().filter(|region| left(region) > 0 && region.bytes > smallest);
+    let Some(first) = uneven.next() else { return };
+    let (left, others) = (left(first), uneven.count());
+    let more = if others > 0 { format!("; so it is with {others} more") } else { String::new() };
+    outcome.note(format!(
+        "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone{more}",
+        plan.spec.name,
+        facts[usize::from(first.target)].path.display()
+    ));
 }
 
 fn take_space(file: &File, how: Fallocate, to: u64, requests: &Requests) -> io::Result<()> {

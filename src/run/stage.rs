@@ -11,7 +11,7 @@ use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
-use crate::engine::{TargetFacts, Targets};
+use crate::engine::Targets;
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
@@ -190,15 +190,7 @@ fn prepare(
     let sizes: Vec<Option<u64>> =
         if plan.target_kind() == Targets::MadeUp { sizes } else { plan::known_sizes(facts) };
     // What is appended to has been made longer meanwhile.
-    let sizes = if spec.files.append && plan.uses_files() {
-        before
-            .into_iter()
-            .zip(facts)
-            .map(|(size, fact)| if fact.is_block_device { Some(fact.size_bytes) } else { size })
-            .collect()
-    } else {
-        sizes
-    };
+    let sizes = if spec.files.append { files::ends(&before, facts) } else { sizes };
     let lba = plan::granularity(facts);
     let regions: Result<Vec<_>, RunError> =
         clones.map(|clone| plan::regions(plan, clone, &sizes, lba)).collect();
@@ -206,7 +198,7 @@ fn prepare(
     for clone_regions in &regions {
         plan::check_alignment(plan, facts, clone_regions)?;
     }
-    note_uncovered_ends(plan, facts, &regions.concat(), outcome);
+    layout::note_uncovered_ends(plan, facts, &regions.concat(), outcome);
     if opened.is_blocking() && spec.iodepth > 1 {
         outcome.note(format!(
             "job `{}`: ioengine {} has one I/O in flight whatever iodepth says; use numjobs, or io_uring",
@@ -215,25 +207,6 @@ fn prepare(
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
-}
-
-fn note_uncovered_ends(plan: &JobPlan, facts: &[TargetFacts], regions: &[Region], outcome: &mut Outcome) {
-    let smallest = Op::ADDRESSED
-        .into_iter()
-        .filter(|&op| plan.spec.mix.issues(op))
-        .map(|op| u64::from(plan.spec.bs.get(op).min()))
-        .min()
-        .unwrap_or(1);
-    let left = |region: &Region| region.bytes % smallest.max(1);
-    let mut uneven = regions.iter().filter(|region| left(region) > 0 && region.bytes > smallest);
-    let Some(first) = uneven.next() else { return };
-    let (left, others) = (left(first), uneven.count());
-    let more = if others > 0 { format!("; so it is with {others} more") } else { String::new() };
-    outcome.note(format!(
-        "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone{more}",
-        plan.spec.name,
-        facts[usize::from(first.target)].path.display()
-    ));
 }
 
 /// How many bytes a worker will move, if its workload ends by itself.
