@@ -23,6 +23,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
     let region_bytes = 1 << 40;
     let spec = WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: region_bytes }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix,
         read_percent: 50,
         random: true,
@@ -51,6 +52,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             depth_low: depth,
             fsync: 0,
             fdatasync: 0,
+            sync_range: 0,
             end_fsync: false,
             first_target: 0,
             targets: 1,

@@ -34,6 +34,7 @@ fn main() -> std::process::ExitCode {
 fn ours(distribution: &Distribution) -> Result<Vec<f64>, Failed> {
     let mut workload = Workload::new(&WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: BLOCKS * BS }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix: Mix::Read,
         read_percent: 100,
         random: true,

@@ -45,6 +45,7 @@ fn ours(job: &[&str]) -> Vec<u64> {
     let fio_spdk::base::shape::Amount::Bytes(bytes) = jobs[0].size.expect("a size") else { panic!("bytes") };
     let mut workload = fio_spdk::workload::Workload::new(&fio_spdk::workload::WorkloadSpec {
         regions: vec![fio_spdk::workload::Region { target: 0, start: 0, bytes }],
+        service: Default::default(),
         mix: jobs[0].mix,
         read_percent: 50,
         random,

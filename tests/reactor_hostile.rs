@@ -77,6 +77,7 @@ fn config(depth: u32) -> WorkerConfig {
         depth_low: depth,
         fsync: 0,
         fdatasync: 0,
+        sync_range: 0,
         end_fsync: false,
         first_target: 0,
         targets: 1,
@@ -96,6 +97,7 @@ fn config(depth: u32) -> WorkerConfig {
 fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
     let spec = WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: 1 << 30 }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix: Mix::Write,
         read_percent: 0,
         random: true,

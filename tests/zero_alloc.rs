@@ -156,6 +156,7 @@ fn workload(shape: &Shape) -> Workload {
     };
     Workload::new(&WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: REGION }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix: shape.mix,
         read_percent: 50,
         random: shape.random,
@@ -182,6 +183,7 @@ fn config(shape: &Shape, depth: u32) -> WorkerConfig {
         depth_low: depth.div_ceil(4),
         fsync: shape.fsync,
         fdatasync: shape.fsync * 2,
+        sync_range: 0,
         end_fsync: shape.fsync > 0,
         first_target: 0,
         targets: 1,

@@ -155,6 +155,32 @@ pub struct SpRandom {
     pub cache_bytes: u64,
 }
 
+/// Which of several files serves the next I/O (fio: `file_service_type`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum FileService {
+    /// One after the other, so many I/Os each.
+    RoundRobin {
+        /// I/Os before the next file; at least 1.
+        ios: u64,
+    },
+    /// A file to its end, then the next.
+    Sequential,
+    /// Any, all alike, so many I/Os each.
+    Random {
+        /// I/Os before the next file; at least 1.
+        ios: u64,
+    },
+    /// Any, some more often than others: by [`Distribution::Zipf`], [`Distribution::Pareto`] or
+    /// [`Distribution::Normal`] over the files in their order.
+    Shaped(Distribution),
+}
+
+impl Default for FileService {
+    fn default() -> FileService {
+        FileService::RoundRobin { ios: 1 }
+    }
+}
+
 /// What a job does (fio: `rw`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {

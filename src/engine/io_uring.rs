@@ -62,7 +62,14 @@ pub struct IoUringQueue {
 /// What commands are told beside what they do.
 struct Marks {
     priorities: CommandPriorities,
+    /// RWF_* flags of reads and writes.
+    rw_flags: i32,
+    /// The same, of writes alone.
     write_flags: i32,
+    /// One of every so many I/Os goes to the kernel's workers; 0 none.
+    force_async: u32,
+    /// I/Os until the next one that does.
+    until_async: u32,
 }
 
 /// The marks of one command.
@@ -70,6 +77,7 @@ struct Marks {
 struct Mark {
     ioprio: u16,
     rw_flags: i32,
+    is_async: bool,
 }
 
 impl Engine for IoUring {
@@ -186,9 +194,12 @@ impl IoUring {
     fn marks(&self) -> Option<Box<Marks>> {
         let commands = &self.options.commands;
         let write_flags = if commands.atomic_bytes.is_some() { libc::RWF_ATOMIC } else { 0 };
+        let (rw_flags, force_async) = (self.options.rw_flags, self.options.force_async);
         let priorities = commands.priorities.clone();
-        (write_flags != 0 || priorities.is_some())
-            .then(|| Box::new(Marks { priorities: priorities.unwrap_or_default(), write_flags }))
+        let any = write_flags != 0 || rw_flags != 0 || force_async > 0 || priorities.is_some();
+        let priorities = priorities.unwrap_or_default();
+        let marks = Marks { priorities, rw_flags, write_flags, force_async, until_async: force_async };
+        any.then(|| Box::new(marks))
     }
 
     /// Whether every target can be polled: a ring with IOPOLL is accepted for any file, and the
@@ -388,10 +399,13 @@ impl Queue for IoUringQueue {
 
 impl Marks {
     #[inline]
-    fn of(&self, io: &Io) -> Mark {
+    fn of(&mut self, io: &Io) -> Mark {
+        let is_async = self.force_async > 0 && self.until_async == 1;
+        self.until_async = if is_async { self.force_async } else { self.until_async.saturating_sub(1) };
         Mark {
             ioprio: self.priorities.of(io.op, io.len, io.sequence).0,
-            rw_flags: if io.op == Op::Write { self.write_flags } else { 0 },
+            rw_flags: self.rw_flags | if io.op == Op::Write { self.write_flags } else { 0 },
+            is_async,
         }
     }
 }
@@ -412,12 +426,15 @@ impl IoUringQueue {
             // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
             // has the buffer.
             let io = self.slots[slot as usize].insert(io);
-            let mark = match &self.marks {
+            let mark = match &mut self.marks {
                 Some(marks) if MARKED => marks.of(io),
                 _ => Mark::default(),
             };
             let entry = entry(&self.files, self.registered_files, &self.fixed, io, mark);
-            let entry = entry.user_data(u64::from(slot));
+            let mut entry = entry.user_data(u64::from(slot));
+            if mark.is_async {
+                entry = entry.flags(squeue::Flags::ASYNC);
+            }
             let mut queue = self.ring.submission();
             // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
             // completion; if this queue is dropped before, the buffer is not given back and its
@@ -467,6 +484,9 @@ impl IoUringQueue {
 #[inline]
 fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io, mark: Mark) -> squeue::Entry {
     let file = &files[usize::from(io.target)];
+    if io.op == Op::Flush && io.len > 0 {
+        return range_entry(file, io);
+    }
     if registered {
         entry_on(Fixed(u32::from(io.target)), fixed, io, mark)
     } else {
@@ -474,18 +494,30 @@ fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], io: &mut Io, m
     }
 }
 
+#[cold]
+fn range_entry(file: &KernelFile, io: &Io) -> squeue::Entry {
+    let len = if io.len == u32::MAX { 0 } else { io.len };
+    let entry = opcode::SyncFileRange::new(Fd(file.as_fd().as_raw_fd()), len);
+    entry.offset(io.offset).flags(file.range_flags()).build()
+}
+
 #[inline]
 fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], io: &mut Io, mark: Mark) -> squeue::Entry {
-    let Mark { ioprio, rw_flags } = mark;
+    let Mark { ioprio, rw_flags, .. } = mark;
     let offset = io.offset + u64::from(io.moved);
     let len = io.len - io.moved;
     let is_fixed = is_fixed(fixed, &io.buffer);
     let id = io.buffer.id() as u16;
     match (io.op, is_fixed) {
-        (Op::Read, true) => {
-            fd.read_fixed(rest(io).as_mut_ptr(), len, id).offset(offset).ioprio(ioprio).build()
+        (Op::Read, true) => fd
+            .read_fixed(rest(io).as_mut_ptr(), len, id)
+            .offset(offset)
+            .ioprio(ioprio)
+            .rw_flags(rw_flags)
+            .build(),
+        (Op::Read, false) => {
+            fd.read(rest(io).as_mut_ptr(), len).offset(offset).ioprio(ioprio).rw_flags(rw_flags).build()
         }
-        (Op::Read, false) => fd.read(rest(io).as_mut_ptr(), len).offset(offset).ioprio(ioprio).build(),
         (Op::Write, true) => fd
             .write_fixed(rest(io).as_ptr(), len, id)
             .offset(offset)

@@ -1,6 +1,6 @@
 //! Files and block devices of the kernel: what psync and io_uring share.
 
-#![allow(unsafe_code, reason = "an ioctl and a fcntl that rustix has no call for")]
+#![allow(unsafe_code, reason = "an ioctl, a fcntl and a system call that rustix has no call for")]
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -29,6 +29,8 @@ pub struct KernelFile {
     is_block_device: bool,
     /// Writes are done whole or not at all.
     is_atomic: bool,
+    /// Of sync_file_range(2).
+    range_flags: u32,
 }
 
 impl KernelFile {
@@ -36,20 +38,7 @@ impl KernelFile {
     pub fn open(target: &Target, options: &EngineOptions) -> Result<(KernelFile, TargetFacts), EngineError> {
         let path = &target.path;
         let shown = path.display();
-        let mut flags = OFlags::CLOEXEC
-            | match (options.reads, options.writes) {
-                (_, false) => OFlags::RDONLY,
-                // Whether a file can be polled is found out by reading it.
-                (false, true) if !options.iopoll => OFlags::WRONLY,
-                (_, true) => OFlags::RDWR,
-            };
-        for (wanted, flag) in
-            [(options.direct, OFlags::DIRECT), (options.sync, OFlags::SYNC), (options.dsync, OFlags::DSYNC)]
-        {
-            if wanted {
-                flags |= flag;
-            }
-        }
+        let flags = open_flags(options);
         // Access times would be written for reads; only the owner may leave them out.
         let quiet = rustix::fs::open(path, flags | OFlags::NOATIME, rustix::fs::Mode::empty());
         let opened = match quiet {
@@ -69,6 +58,10 @@ impl KernelFile {
             }
             Err(error) => return Err(EngineError::os(&format!("cannot open {shown}"), error)),
         };
+        if let Some(advice) = options.advice.filter(|_| !options.direct) {
+            // A hint: what takes none (a pipe) does without.
+            let _ = rustix::fs::fadvise(&file, 0, None, advice);
+        }
         let kind = file
             .metadata()
             .map_err(|error| EngineError::new(format!("cannot stat {shown}: {error}")))?
@@ -113,7 +106,7 @@ impl KernelFile {
             })?;
         }
         let is_atomic = options.commands.atomic_bytes.is_some();
-        Ok((KernelFile { file, is_block_device, is_atomic }, facts))
+        Ok((KernelFile { file, is_block_device, is_atomic, range_flags: options.range_flags }, facts))
     }
 
     /// Tells the device or the file system that a range is not needed.
@@ -132,6 +125,25 @@ impl KernelFile {
     /// Makes completed writes durable.
     pub fn flush(&self, data_only: bool) -> Result<(), Errno> {
         if data_only { rustix::fs::fdatasync(&self.file) } else { rustix::fs::fsync(&self.file) }
+    }
+
+    /// Does what a flush with a length says: writes back a range of the page cache, as the flags of the
+    /// job say.
+    pub fn sync_range(&self, offset: u64, len: u32) -> Result<(), Errno> {
+        let bytes = if len == u32::MAX { 0 } else { i64::from(len) };
+        let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
+        // SAFETY: numbers are passed, and a file that is open.
+        let result = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, bytes, self.range_flags) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+        }
+    }
+
+    /// The flags of [`KernelFile::sync_range`].
+    pub fn range_flags(&self) -> u32 {
+        self.range_flags
     }
 
     /// Drops clean pages of the page cache, and for a block device all of its buffers.
@@ -163,6 +175,20 @@ impl KernelFile {
     pub fn is_block_device(&self) -> bool {
         self.is_block_device
     }
+}
+
+fn open_flags(options: &EngineOptions) -> OFlags {
+    let access = match (options.reads, options.writes) {
+        (_, false) => OFlags::RDONLY,
+        // Whether a file can be polled is found out by reading it.
+        (false, true) if !options.iopoll => OFlags::WRONLY,
+        (_, true) => OFlags::RDWR,
+    };
+    let mut flags = OFlags::CLOEXEC | access;
+    flags.set(OFlags::DIRECT, options.direct);
+    flags.set(OFlags::SYNC, options.sync);
+    flags.set(OFlags::DSYNC, options.dsync);
+    flags
 }
 
 impl AsFd for KernelFile {

@@ -256,7 +256,8 @@ pub struct Io {
     pub target: u16,
     /// The command.
     pub op: Op,
-    /// For a flush: data only (fdatasync).
+    /// For a flush: data only (fdatasync). A flush with a length is a sync_file_range(2) of it instead; with
+    /// that of `u32::MAX`, to the end of the file.
     pub data_only: bool,
 }
 
@@ -295,6 +296,14 @@ pub struct EngineOptions {
     pub sync: bool,
     /// O_DSYNC.
     pub dsync: bool,
+    /// Flags of sync_file_range(2).
+    pub range_flags: u32,
+    /// What the kernel is told of the pattern, where the page cache is used (posix_fadvise(2)).
+    pub advice: Option<rustix::fs::Advice>,
+    /// io_uring: RWF_* flags of all reads and writes.
+    pub rw_flags: i32,
+    /// io_uring: one of every so many I/Os is left to the kernel's workers (IOSQE_ASYNC); 0 none.
+    pub force_async: u32,
     /// io_uring: poll for completions (IORING_SETUP_IOPOLL).
     pub iopoll: bool,
     /// io_uring: a kernel thread submits (IORING_SETUP_SQPOLL).

@@ -104,6 +104,7 @@ fn perform(files: &[KernelFile], io: &mut Io) -> Result<usize, Errno> {
         Op::Read => rustix::io::pread(file, &mut io.buffer[from..to], offset),
         Op::Write => file.write(&io.buffer[from..to], offset),
         Op::Deallocate => file.deallocate(offset, (to - from) as u64).map(|()| to - from),
+        Op::Flush if io.len > 0 => file.sync_range(offset, io.len).map(|()| to - from),
         Op::Flush => file.flush(io.data_only).map(|()| to - from),
     }
 }

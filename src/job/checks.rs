@@ -1,6 +1,7 @@
 //! What must hold between the options of a job.
 
 mod commands;
+mod files;
 mod host;
 mod logs;
 mod measuring;
@@ -41,6 +42,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     places::check(draft, issues);
     commands::check(draft, issues);
     host::check(draft, issues);
+    files::check(draft, issues);
 }
 
 fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {

@@ -6,9 +6,12 @@ use super::value::quote;
 
 /// Options that shape what a job writes where. Two jobs that agree in them, with one seed, write the
 /// same, as far as both come.
-const SHAPING: [&str; 31] = [
+const SHAPING: [&str; 34] = [
     "numjobs",
     "nrfiles",
+    "file_service_type",
+    "filesize",
+    "file_append",
     "rw",
     "bs",
     "bsrange",

@@ -1,6 +1,7 @@
 //! Tests of the whole way from text to jobs and back.
 
 mod campaign;
+mod files;
 mod host;
 mod round_trip;
 mod verify;

@@ -1,6 +1,7 @@
 //! Nothing that is in use is overwritten: asked for every target of every writing job, before
 //! anything is opened for writing.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::host::claims::Claim;
@@ -25,9 +26,10 @@ pub struct Consents {
 pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunError> {
     let mut guard = Guard::default();
     let mut held: Vec<Consent> = Vec::new();
+    let mut overwritten: HashSet<PathBuf> = HashSet::new();
     let mut refused = Vec::new();
     let mut is_unsafe = false;
-    let mut seen: Vec<PathBuf> = Vec::new();
+    let mut seen: HashSet<PathBuf> = HashSet::new();
     // Whoever reads takes the controller from the kernel too.
     for plan in plans.iter().filter(|plan| plan.uses_namespaces()) {
         refused.extend(controllers(plan).map(|refusal| {
@@ -69,10 +71,12 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
         for path in &plan.targets {
             // The same file under two names is asked about once, and claimed once.
             let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            if seen.contains(&canonical) {
+            if !plan.spec.files.append {
+                overwritten.insert(canonical.clone());
+            }
+            if !seen.insert(canonical) {
                 continue;
             }
-            seen.push(canonical);
             match guard.check_writable(path, &options) {
                 Ok(consent) => held.push(consent),
                 Err(refusal) => {
@@ -85,12 +89,17 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     if !refused.is_empty() {
         return Err(refuse(is_unsafe, &refused));
     }
-    let sentences = held
-        .iter()
-        .filter(|consent| loses_something(consent))
-        .map(|consent| consent.sentence.clone())
-        .collect();
+    let sentences = held.iter().filter(|consent| loses_something(consent));
+    let sentences = sentences.map(|consent| sentence(consent, &overwritten)).collect();
     Ok(Consents { sentences, _held: (guard, held) })
+}
+
+/// What happens to a target, for the user.
+fn sentence(consent: &Consent, overwritten: &HashSet<PathBuf>) -> String {
+    if consent.kind == TargetKind::File && !overwritten.contains(&consent.canonical) {
+        return consent.sentence.replace("will be overwritten", "will be appended to");
+    }
+    consent.sentence.clone()
 }
 
 fn refuse(is_unsafe: bool, refused: &[String]) -> RunError {
@@ -112,7 +121,7 @@ type Answers = Vec<Result<Consent, Refusal>>;
 fn namespaces(
     plan: &JobPlan,
     options: &WriteOptions<'_>,
-    seen: &mut Vec<PathBuf>,
+    seen: &mut HashSet<PathBuf>,
 ) -> Result<Answers, RunError> {
     let failed = |error: EngineError| RunError::environment(&plan.spec, error);
     let opened = open_job::probe(plan).map_err(failed)?;
@@ -120,10 +129,9 @@ fn namespaces(
     let told = opened.device_facts();
     let mut answers = Vec::new();
     for (target, fact) in (0..).zip(opened.facts()) {
-        if seen.contains(&fact.path) {
+        if !seen.insert(fact.path.clone()) {
             continue;
         }
-        seen.push(fact.path.clone());
         let controller =
             told.get(usize::from(target)).and_then(Option::as_ref).map(|facts| &facts.controller);
         let namespace = Namespace {

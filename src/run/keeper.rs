@@ -231,7 +231,9 @@ impl Keeper {
             "sim" => asked || self.state.dir.is_some() || plan.spec.sim.cut_after.is_some(),
             _ => true,
         };
-        let keeps = |plan: &JobPlan| plan.verifies() && plan.modifies() && lasts(plan);
+        // What is removed at the end cannot be judged later.
+        let stays = |plan: &JobPlan| !plan.spec.files.unlink;
+        let keeps = |plan: &JobPlan| plan.verifies() && plan.modifies() && lasts(plan) && stays(plan);
         let wanted = self.state.save && plans.iter().any(keeps);
         wanted.then(|| options.state_path(&self.state)).flatten()
     }

@@ -10,19 +10,35 @@ use rustix::fs::FallocateFlags;
 use crate::base::Op;
 use crate::base::shape::Mix;
 use crate::base::units::format_size;
+use crate::engine::TargetFacts;
 use crate::job::spec::Fallocate;
 use crate::workload::{Content, ContentShape, Region, Step};
 
+use super::outcome::Outcome;
 use super::plan::{JobPlan, existing_size};
 use super::{ErrorKind, Observer, Requests, RunError};
 
 /// Bytes written at a time.
 const CHUNK: u32 = 1 << 20;
 
+/// Files that are laid out at the same time at most.
+const MOST_AT_ONCE: usize = 64;
+
+/// A file that is too short.
+struct Short<'a> {
+    path: &'a Path,
+    /// Its length, if it is there.
+    present: Option<u64>,
+    /// What it must have.
+    needed: u64,
+}
+
 /// Makes every regular file of `plan` long enough for `regions` (of all its clones). What a read
-/// will find is written, not left as a hole: holes are read without the device.
+/// will find is written, not left as a hole: holes are read without the device. So is what `overwrite`
+/// will find.
 ///
 /// A job that only reads never touches a file that holds something: one that is too short is refused.
+/// All files are looked at before the first one is touched.
 ///
 /// # Errors
 /// If `readonly` forbids it, or the machine cannot.
@@ -33,64 +49,101 @@ pub fn lay_out(
     requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<(), RunError> {
-    for (number, path) in plan.targets.iter().enumerate() {
-        let ends = regions.iter().filter(|region| usize::from(region.target) == number);
-        let needed = ends.map(|region| region.start + region.bytes).max().unwrap_or(0);
-        let is_regular = std::fs::metadata(path).map_or(true, |metadata| {
-            let kind = metadata.file_type();
-            !kind.is_block_device() && !kind.is_char_device()
-        });
+    let mut ends = vec![0; plan.targets.len()];
+    for region in regions {
+        let end: &mut u64 = &mut ends[usize::from(region.target)];
+        *end = (*end).max(region.start + region.bytes);
+    }
+    let mut short = Vec::new();
+    for (path, needed) in plan.targets.iter().zip(ends) {
         let present = existing_size(path);
-        if !is_regular || present.is_some_and(|size| size >= needed) {
+        if present.is_some_and(|size| size >= needed) || is_special(path) {
             continue;
         }
-        let shown = path.display();
-        if let Some(size) = present.filter(|&size| size > 0 && !plan.modifies()) {
-            return Err(RunError::bad_job(
-                &plan.spec,
-                format!(
-                    "{shown} is {} long and the job reads up to {}: lower size, or remove the file so that it is laid out anew",
-                    format_size(size),
-                    format_size(needed)
-                ),
-            ));
-        }
-        if plan.spec.verify.only {
-            let why = format!("there is nothing to judge: {shown} is not there, or empty");
-            return Err(RunError::bad_job(&plan.spec, why));
-        }
-        if readonly {
-            return Err(refuse(plan, path, present, needed));
-        }
-        if let Some(parent) =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
-        {
-            return Err(RunError::environment(
-                &plan.spec,
-                format!(
-                    "the directory {} does not exist: create it, or change directory or filename",
-                    parent.display()
-                ),
-            ));
-        }
-        let failed = |error: &io::Error| {
-            let _ = present.is_none() && std::fs::remove_file(path).is_ok();
-            let hint = if error.kind() == io::ErrorKind::StorageFull {
-                ": lower size, or fill_device = true"
-            } else {
-                ""
-            };
-            RunError::environment(
-                &plan.spec,
-                format!("cannot make {shown} {} long: {error}{hint}", format_size(needed)),
-            )
-        };
-        if plan.spec.mix.issues(Op::Read) {
-            observer.note(&format!("laying out {} ({})", path.display(), format_size(needed)));
-        }
-        extend(plan, path, present.unwrap_or(0), needed, requests).map_err(|error| failed(&error))?;
+        let file = Short { path, present, needed };
+        check(plan, &file, readonly)?;
+        short.push(file);
     }
-    Ok(())
+    if fills(plan) && !plan.spec.files.create_on_open {
+        note(&short, observer);
+    }
+    if plan.spec.files.create_serialize || short.len() < 2 {
+        return short.iter().try_for_each(|file| make(plan, file, requests));
+    }
+    // As many threads as workers; of files that are shared, one each.
+    let by_worker = usize::from(plan.targets_per_clone).max(1);
+    let share = by_worker.max(short.len().div_ceil(MOST_AT_ONCE));
+    std::thread::scope(|scope| {
+        let make_all = |files: &[Short<'_>]| files.iter().try_for_each(|file| make(plan, file, requests));
+        let threads: Vec<_> = short.chunks(share).map(|files| scope.spawn(move || make_all(files))).collect();
+        let results = threads.into_iter().map(|thread| {
+            let died = || Err(RunError::environment(&plan.spec, "a thread that laid out files has died"));
+            thread.join().unwrap_or_else(|_| died())
+        });
+        // All are waited for, whatever the first says.
+        results.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Whether a file gets contents.
+fn fills(plan: &JobPlan) -> bool {
+    plan.spec.mix.issues(Op::Read) || plan.spec.files.overwrite
+}
+
+/// Whether a path leads to a device.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| {
+        let kind = metadata.file_type();
+        kind.is_block_device() || kind.is_char_device()
+    })
+}
+
+/// Says what takes its time: each of a few files, or all of many at once.
+fn note(short: &[Short<'_>], observer: &mut dyn Observer) {
+    if short.len() <= 8 {
+        for file in short {
+            observer.note(&format!("laying out {} ({})", file.path.display(), format_size(file.needed)));
+        }
+    } else {
+        let bytes = short.iter().map(|file| file.needed).sum();
+        observer.note(&format!("laying out {} files ({})", short.len(), format_size(bytes)));
+    }
+}
+
+/// Whether the file may be made longer.
+fn check(plan: &JobPlan, file: &Short<'_>, readonly: bool) -> Result<(), RunError> {
+    let (path, needed, shown) = (file.path, file.needed, file.path.display());
+    if let Some(size) = file.present.filter(|&size| size > 0 && !plan.modifies()) {
+        return Err(RunError::bad_job(
+            &plan.spec,
+            format!(
+                "{shown} is {} long and the job reads up to {}: lower size, or remove the file so that it is laid out anew",
+                format_size(size),
+                format_size(needed)
+            ),
+        ));
+    }
+    if plan.spec.verify.only {
+        let why = format!("there is nothing to judge: {shown} is not there, or empty");
+        return Err(RunError::bad_job(&plan.spec, why));
+    }
+    if readonly {
+        return Err(refuse(plan, path, file.present, needed));
+    }
+    if file.present.is_none() && !plan.spec.files.allow_create {
+        let why = format!("{shown} is not there, and allow_file_create = false forbids to make it");
+        return Err(RunError::bad_job(&plan.spec, why));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
+    parent.map_or(Ok(()), |parent| {
+        Err(RunError::environment(
+            &plan.spec,
+            format!(
+                "the directory {} does not exist: create it, or change directory or filename",
+                parent.display()
+            ),
+        ))
+    })
 }
 
 fn refuse(plan: &JobPlan, path: &Path, present: Option<u64>, needed: u64) -> RunError {
@@ -106,10 +159,28 @@ fn refuse(plan: &JobPlan, path: &Path, present: Option<u64>, needed: u64) -> Run
     }
 }
 
+/// Makes one file long enough; one that was not there is gone again if that fails.
+fn make(plan: &JobPlan, file: &Short<'_>, requests: &Requests) -> Result<(), RunError> {
+    let Short { path, present, needed } = *file;
+    extend(plan, path, present.unwrap_or(0), needed, requests).map_err(|error| {
+        let _ = present.is_none() && std::fs::remove_file(path).is_ok();
+        let hint = if error.kind() == io::ErrorKind::StorageFull {
+            ": lower size, or fill_device = true"
+        } else {
+            ""
+        };
+        let (shown, needed) = (path.display(), format_size(needed));
+        RunError::environment(&plan.spec, format!("cannot make {shown} {needed} long: {error}{hint}"))
+    })
+}
+
 fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, requests: &Requests) -> io::Result<()> {
-    let with_contents = plan.spec.mix.issues(Op::Read);
+    if let Some(signal) = requests.signal() {
+        return Err(io::Error::other(format!("ended by signal {signal}")));
+    }
+    let with_contents = fills(plan);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    if plan.spec.fill_device {
+    if plan.spec.fill_device || plan.spec.files.create_on_open {
         return Ok(());
     }
     take_space(&file, plan.spec.fallocate, to, requests)?;
@@ -121,10 +192,30 @@ fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, requests: &Requests) 
             file.set_len(to)?;
         }
     }
-    if with_contents {
+    if with_contents && plan.spec.files.create_fsync {
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Says what no block of the job reaches.
+pub fn note_uncovered_ends(plan: &JobPlan, facts: &[TargetFacts], regions: &[Region], outcome: &mut Outcome) {
+    let smallest = Op::ADDRESSED
+        .into_iter()
+        .filter(|&op| plan.spec.mix.issues(op))
+        .map(|op| u64::from(plan.spec.bs.get(op).min()))
+        .min()
+        .unwrap_or(1);
+    let left = |region: &Region| region.bytes % smallest.max(1);
+    let mut uneven = regions.iter().filter(|region| left(region) > 0 && region.bytes > smallest);
+    let Some(first) = uneven.next() else { return };
+    let (left, others) = (left(first), uneven.count());
+    let more = if others > 0 { format!("; so it is with {others} more") } else { String::new() };
+    outcome.note(format!(
+        "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone{more}",
+        plan.spec.name,
+        facts[usize::from(first.target)].path.display()
+    ));
 }
 
 fn take_space(file: &File, how: Fallocate, to: u64, requests: &Requests) -> io::Result<()> {

@@ -8,6 +8,7 @@
 mod around;
 mod assign;
 mod devices;
+mod files;
 mod guard;
 mod hold;
 mod judged;
@@ -212,13 +213,15 @@ pub fn execute(
     let mut plans = plan::plan(jobs)?;
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
+    files::make_directories(&plans, options)?;
+    let losses = files::check(&plans, options)?;
     let consents = check_targets(&plans, options, requests)?;
     steady_state::check(&plans)?;
     hold::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     let logs = logs::Logs::open(&plans, options)?;
-    for sentence in &consents.sentences {
+    for sentence in consents.sentences.iter().chain(&losses) {
         observer.note(sentence);
     }
     let (run_id, notes) = match judged {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rustix::fs::Advice;
+
 use crate::base::clock::Clock;
 use crate::base::host::mapping::BufferMemory;
 use crate::base::ioprio::CommandPriorities;
@@ -14,8 +16,9 @@ use crate::engine::{
     Buffer, BufferArea, CommandOptions, Engine, EngineError, EngineOptions, EngineVisitor, Io, Queue,
     QueueConfig, Target, TargetFacts, Targets, Wait, missing, with_engine,
 };
-use crate::job::spec::SyncMode;
+use crate::job::JobSpec;
 use crate::job::spec::commands::WriteHint;
+use crate::job::spec::{FileAdvice, SyncMode};
 use crate::reactor::{
     Live, LogTap, PaceConfig, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts,
 };
@@ -245,6 +248,10 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         direct: spec.direct,
         sync: spec.sync == SyncMode::Sync,
         dsync: spec.sync == SyncMode::Dsync || spec.writefua && spec.sync == SyncMode::None,
+        range_flags: range_flags(spec),
+        advice: advice(spec),
+        rw_flags: rw_flags(spec),
+        force_async: spec.files.force_async,
         iopoll: spec.io_uring.hipri,
         sqpoll: spec.io_uring.sqthread_poll,
         sqpoll_cpu: spec.io_uring.sqthread_poll_cpu,
@@ -274,6 +281,33 @@ fn command_options(plan: &JobPlan) -> CommandOptions {
 fn atomic_bytes(plan: &JobPlan) -> Option<u32> {
     let wanted = plan.spec.commands.atomic && plan.modifies();
     wanted.then(|| plan.spec.bs.get(Op::Write).max())
+}
+
+/// What the kernel is told of the pattern.
+fn advice(spec: &JobSpec) -> Option<Advice> {
+    match spec.files.advice {
+        FileAdvice::None => None,
+        FileAdvice::Pattern if spec.random => Some(Advice::Random),
+        FileAdvice::Random => Some(Advice::Random),
+        FileAdvice::Pattern | FileAdvice::Sequential => Some(Advice::Sequential),
+        FileAdvice::NoReuse => Some(Advice::NoReuse),
+    }
+}
+
+fn range_flags(spec: &JobSpec) -> u32 {
+    let Some(range) = spec.files.sync_range else { return 0 };
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    flag(range.wait_before, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+        | flag(range.write, libc::SYNC_FILE_RANGE_WRITE)
+        | flag(range.wait_after, libc::SYNC_FILE_RANGE_WAIT_AFTER)
+}
+
+/// RWF_DONTCACHE of linux/fs.h.
+const RWF_DONTCACHE: i32 = 0x80;
+
+fn rw_flags(spec: &JobSpec) -> i32 {
+    let flag = |set: bool, flag: i32| if set { flag } else { 0 };
+    flag(spec.files.nowait, libc::RWF_NOWAIT) | flag(spec.files.uncached, RWF_DONTCACHE)
 }
 
 /// Opens the targets for reading only, to look at them.

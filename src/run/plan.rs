@@ -14,7 +14,7 @@ use crate::reactor::{Measures, WorkerConfig};
 use crate::verify::snapshot::JobState;
 use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
 
-use super::{RunError, open_job, verification};
+use super::{RunError, files, open_job, verification};
 
 /// What seeds are made of where the job says neither `randseed` nor `randrepeat = false`.
 const DEFAULT_SEED: u64 = 0x5eed;
@@ -129,9 +129,9 @@ pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
         if index > 0 && (spec.stonewall || spec.new_group) {
             group += 1;
         }
-        let (targets, targets_per_clone) = targets(&spec);
-        if targets.len() > usize::from(u16::MAX) {
-            return Err(RunError::bad_job(&spec, "more than 65535 files: lower nrfiles or numjobs"));
+        let (targets, targets_per_clone) = targets(&spec)?;
+        if targets.len() > files::MOST_TARGETS {
+            return Err(RunError::bad_job(&spec, "more than 65535 files: name fewer"));
         }
         let base = match spec.randseed {
             Some(seed) => seed,
@@ -177,22 +177,20 @@ pub fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn targets(spec: &JobSpec) -> (Vec<PathBuf>, u16) {
+fn targets(spec: &JobSpec) -> Result<(Vec<PathBuf>, u16), RunError> {
     if spec.ioengine == crate::engine::SPDK {
         // Transport ids: no directory has them.
-        return (spec.filename.iter().map(PathBuf::from).collect(), 0);
+        return Ok((spec.filename.iter().map(PathBuf::from).collect(), 0));
+    }
+    if let Some(root) = &spec.files.opendir {
+        return Ok((files::found_below(spec, root)?, 0));
     }
     let directory = spec.directory.clone().unwrap_or_default();
     if !spec.filename.is_empty() {
         // An absolute name replaces the directory.
-        return (spec.filename.iter().map(|name| directory.join(name)).collect(), 0);
+        return Ok((spec.filename.iter().map(|name| directory.join(name)).collect(), 0));
     }
-    // As fio names them: job, clone, file.
-    let plain = spec.name.replace('/', "_");
-    let names = (0..spec.numjobs)
-        .flat_map(|clone| (0..spec.nrfiles).map(move |file| (clone, file)))
-        .map(|(clone, file)| directory.join(format!("{plain}.{clone}.{file}")));
-    (names.collect(), u16::try_from(spec.nrfiles).unwrap_or(u16::MAX))
+    Ok((files::names(spec)?, u16::try_from(spec.nrfiles).unwrap_or(u16::MAX)))
 }
 
 /// Size of a target that exists; `None` if it does not or has none (a character device).
@@ -362,8 +360,20 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
             }
         };
         let increment = absolute(spec.offset_increment)?.saturating_mul(u64::from(clone));
-        let start = aligned(spec, absolute(spec.offset)?.saturating_add(increment));
+        let mut start = aligned(spec, absolute(spec.offset)?.saturating_add(increment));
+        if spec.files.append && !is_device {
+            start = start.saturating_add(known.unwrap_or(0));
+        }
+        let wanted = files::wanted_bytes(plan, target, known);
+        if wanted.is_some() && is_device {
+            let why = format!("filesize is for files, and {} is a device: set size", path.display());
+            return Err(RunError::bad_job(spec, why));
+        }
         let bytes = match spec.size {
+            Some(Amount::Percent(percent)) if let Some(wanted) = wanted => {
+                Amount::Percent(percent).of(wanted).min(wanted.saturating_sub(start))
+            }
+            _ if let Some(wanted) = wanted => wanted.saturating_sub(start),
             Some(Amount::Bytes(bytes)) => bytes / u64::from(count),
             Some(percent @ Amount::Percent(_)) => percent.of(whole()?).min(whole()?.saturating_sub(start)),
             None => whole()?.saturating_sub(start),
@@ -467,6 +477,7 @@ pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpe
     WorkloadSpec {
         limit: limit(spec, region_bytes),
         regions,
+        service: spec.files.service.clone(),
         mix: spec.mix,
         read_percent: spec.rwmixread,
         random: spec.random,
@@ -502,6 +513,10 @@ fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
         let bytes = amount.of(region_bytes).saturating_mul(times);
         return Limit { bytes: Some(bytes), ios, passes: None };
     }
+    if let (Some(_), Some(Amount::Bytes(size))) = (spec.files.filesize, spec.size) {
+        let bytes = size.min(region_bytes).saturating_mul(times);
+        return Limit { bytes: Some(bytes), ios, passes: None };
+    }
     let op = if spec.mix == Mix::Read { Op::Read } else { Op::Write };
     let op = if spec.mix == Mix::Trim { Op::Deallocate } else { op };
     // Once over the region is a pass where places do not repeat (holes are passed over, as in fio), and
@@ -529,7 +544,8 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         depth_low: clamp(spec.iodepth_low),
         fsync: if spec.mix.issues(Op::Write) { spec.fsync } else { 0 },
         fdatasync: if spec.mix.issues(Op::Write) { spec.fdatasync } else { 0 },
-        end_fsync: spec.end_fsync && spec.mix.issues(Op::Write),
+        sync_range: spec.files.sync_range.map_or(0, |range| range.every),
+        end_fsync: (spec.end_fsync || spec.files.fsync_on_close) && spec.mix.issues(Op::Write),
         first_target,
         targets,
         ramp_ns: spec.ramp_time_ns,

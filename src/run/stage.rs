@@ -12,10 +12,11 @@ use crate::base::host::thread_use::ThreadUse;
 use crate::base::host::{Sysfs, affinity};
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
-use crate::engine::{TargetFacts, Targets};
+use crate::engine::Targets;
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
+use crate::workload::Region;
 
 use super::assign::{Seat, Thread, assign, crowded};
 use super::keeper::{AtWork, Keeper, StageState};
@@ -28,7 +29,7 @@ use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
 use super::stuck::Heartbeats;
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, around, devices, layout, pace, starting,
+    Observer, Progress, Requests, RunError, RunOptions, around, devices, files, layout, pace, starting,
     steady_state, verification,
 };
 
@@ -77,8 +78,23 @@ pub struct Ended {
     used: ThreadUse,
 }
 
-/// Runs the jobs of one stage to their end and adds the results to `outcome`.
+/// Runs the jobs of one stage to their end, adds the results to `outcome`, and removes the files that
+/// are not to stay.
 pub fn run(
+    plans: &[JobPlan],
+    outcome: &mut Outcome,
+    keeper: &mut Option<Keeper>,
+    options: &RunOptions,
+    requests: &Requests,
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
+    let leftovers = files::Leftovers::look(plans, outcome);
+    let result = run_all(plans, outcome, keeper, options, requests, observer);
+    leftovers.remove(plans, result.is_ok(), requests, outcome);
+    result
+}
+
+fn run_all(
     plans: &[JobPlan],
     outcome: &mut Outcome,
     keeper: &mut Option<Keeper>,
@@ -160,6 +176,8 @@ pub fn run(
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
         let answering = at_work.iter().filter(|(job, _)| !stuck.contains(job));
         answering.for_each(|(_, opened)| devices::look_again(&**opened, outcome));
+        let synced = plans.iter().filter(|plan| plan.spec.files.end_syncfs && plan.modifies());
+        synced.for_each(|plan| files::sync_file_systems(plan, outcome));
     }
     Ok(())
 }
@@ -172,7 +190,7 @@ fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
 }
 
 /// An open job, and the regions of each clone.
-type Prepared = (Arc<dyn OpenJob>, Vec<Vec<crate::workload::Region>>);
+type Prepared = (Arc<dyn OpenJob>, Vec<Vec<Region>>);
 
 /// Lays out and opens one job, and says which bytes each clone owns.
 fn prepare(
@@ -187,7 +205,7 @@ fn prepare(
     let clones = 0..spec.numjobs;
     let wanted: Result<Vec<_>, RunError> =
         clones.clone().map(|clone| plan::regions(plan, clone, &sizes, 1)).collect();
-    let wanted = wanted?.concat();
+    let (wanted, before) = (wanted?.concat(), sizes.clone());
     if plan.uses_files() {
         layout::lay_out(plan, &wanted, readonly || spec.readonly, requests, observer)?;
     }
@@ -198,23 +216,25 @@ fn prepare(
         *hint = (*hint).max(region.start + region.bytes);
     }
     let opened = starting::open(plan, hints, requests)?;
-    if spec.invalidate {
+    if spec.files.pre_read {
+        files::pre_read(plan, &wanted, requests)?;
+    } else if spec.invalidate {
         opened.invalidate().map_err(|error| RunError::environment(spec, error))?;
     }
     let facts = opened.facts();
     // Now that the logical blocks are known, shares of a device are whole ones.
     let sizes: Vec<Option<u64>> =
         if plan.target_kind() == Targets::MadeUp { sizes } else { plan::known_sizes(facts) };
+    // What is appended to has been made longer meanwhile.
+    let sizes = if spec.files.append { files::ends(&before, facts) } else { sizes };
     let lba = plan::granularity(facts);
     let regions: Result<Vec<_>, RunError> =
         clones.map(|clone| plan::regions(plan, clone, &sizes, lba)).collect();
     let regions = regions?;
     for clone_regions in &regions {
         plan::check_alignment(plan, facts, clone_regions)?;
-        for region in clone_regions {
-            note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
-        }
     }
+    layout::note_uncovered_ends(plan, facts, &regions.concat(), outcome);
     if opened.is_blocking() && spec.iodepth > 1 {
         outcome.note(format!(
             "job `{}`: ioengine {} has one I/O in flight whatever iodepth says; use numjobs, or io_uring",
@@ -223,23 +243,6 @@ fn prepare(
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
-}
-
-fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
-    let smallest = Op::ADDRESSED
-        .into_iter()
-        .filter(|&op| plan.spec.mix.issues(op))
-        .map(|op| u64::from(plan.spec.bs.get(op).min()))
-        .min()
-        .unwrap_or(1);
-    let left = bytes % smallest.max(1);
-    if left > 0 && bytes > smallest {
-        outcome.note(format!(
-            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
-            plan.spec.name,
-            fact.path.display()
-        ));
-    }
 }
 
 /// How many bytes a worker will move, if its workload ends by itself.

@@ -1,6 +1,7 @@
 //! What a verifying job needs beyond its workload: blocks, identities, regions that nobody else
 //! writes to; and what becomes of violations while the run goes on.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -164,10 +165,9 @@ pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
     struct Claim<'a> {
         plan: &'a JobPlan,
         clone: u32,
-        path: PathBuf,
         region: Region,
     }
-    let mut claims: Vec<Claim<'_>> = Vec::new();
+    let mut claims: HashMap<PathBuf, Vec<Claim<'_>>> = HashMap::new();
     for plan in stage.iter().filter(|plan| plan.spec.mix.modifies()) {
         let sizes = plan::sizes_now(plan);
         for clone in 0..plan.spec.numjobs {
@@ -176,9 +176,9 @@ pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
             for region in regions {
                 let path = &plan.targets[usize::from(region.target)];
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-                let clash = claims.iter().find(|other| {
+                let of_path = claims.entry(path).or_default();
+                let clash = of_path.iter().find(|other| {
                     (plan.verifies() || other.plan.verifies())
-                        && other.path == path
                         && other.region.start < region.start + region.bytes
                         && region.start < other.region.start + other.region.bytes
                 });
@@ -192,12 +192,12 @@ pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
                             plan.spec.name,
                             other.plan.spec.name,
                             other.clone,
-                            path.display(),
+                            plan.targets[usize::from(region.target)].display(),
                             region.start.max(other.region.start)
                         ),
                     ));
                 }
-                claims.push(Claim { plan, clone, path, region });
+                of_path.push(Claim { plan, clone, region });
             }
         }
     }

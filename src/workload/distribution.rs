@@ -100,6 +100,25 @@ impl Draw {
         }
     }
 
+    /// The k-th draw with the popular numbers of zipf and pareto side by side, the most popular first.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "the shape needs no more than 53 bits of n")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range")]
+    pub fn rank_at(&self, k: u64) -> u64 {
+        let bits = random::at(self.key, k);
+        match &self.kind {
+            Kind::Zipf { zipf, .. } => {
+                let rank = zipf.sample(&mut Bits { key: bits, drawn: 0 }) as u64;
+                rank.clamp(1, self.n) - 1
+            }
+            Kind::Pareto { exponent, .. } => {
+                let rank = ((self.n - 1) as f64 * random::unit(bits).powf(*exponent)) as u64;
+                rank.min(self.n - 1)
+            }
+            _ => self.at(k),
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "the shape needs no more than 53 bits of n")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range")]
     fn shaped(&self, k: u64, bits: u64) -> u64 {

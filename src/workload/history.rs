@@ -3,7 +3,7 @@
 //! it runs.
 //!
 //! Where every block comes once a pass, the function is inverted: no memory, whatever the size.
-//! Where offsets repeat, it is gone through once, into at most eight bytes a block. Knows nothing of what
+//! Where offsets repeat, or files take their turns by chance, it is gone through once, into at most eight bytes a block. Knows nothing of what
 //! became of the I/Os, but for a list of those that may not have happened.
 
 mod at_end;
@@ -12,7 +12,7 @@ mod replay;
 mod single;
 mod trimmed;
 
-use crate::base::shape::{Mix, Places};
+use crate::base::shape::{FileService, Mix, Places};
 use crate::base::{Op, shape::Distribution};
 
 use super::trim::TrimPlan;
@@ -56,6 +56,8 @@ pub struct Touched {
 #[derive(Clone, Debug)]
 pub struct History {
     regions: Box<[Region]>,
+    /// Each target has one region, and they come in the order of the targets without a gap.
+    one_each: bool,
     block_bytes: u64,
     issued: Issued,
     rule: Rule,
@@ -115,7 +117,7 @@ impl History {
             Rule::Trims | Rule::Paired => issued.trims,
         };
         let source = match places {
-            Some(stream) if stream.regions[0].order.may_repeat() => {
+            Some(stream) if stream.is_drawn() => {
                 let lengths = stream.regions[0].lengths();
                 let mutations = Mutations::new(spec, issued)?;
                 let replay = Replay::new(mutations, &spec.regions, lengths, block_bytes, unsettled);
@@ -130,7 +132,10 @@ impl History {
             Rule::Trimmed(plan) if issued.trims > 0 => plan.write_of(issued.trims - 1) + 1,
             _ => 0,
         };
+        let one_each =
+            spec.regions.windows(2).all(|pair| pair[0].target.checked_add(1) == Some(pair[1].target));
         Ok(History {
+            one_each,
             regions: spec.regions.clone().into(),
             block_bytes,
             issued,
@@ -145,7 +150,9 @@ impl History {
     #[must_use]
     pub fn bytes_needed(spec: &WorkloadSpec, block_bytes: u32) -> u64 {
         let op = if spec.mix == Mix::Trim { Op::Deallocate } else { Op::Write };
-        if !spec.mix.modifies() || !repeats(spec, op) {
+        let by_chance = spec.regions.len() > 1
+            && matches!(spec.service, FileService::Random { .. } | FileService::Shaped(_));
+        if !spec.mix.modifies() || !(by_chance || repeats(spec, op)) {
             return 0;
         }
         let blocks = |region: &Region| region.bytes.div_ceil(u64::from(block_bytes.max(1)));
@@ -279,6 +286,11 @@ impl History {
 
     /// The region of `target` that holds `from`, or else the next one that begins before `until`.
     fn region_at_or_behind(&self, target: u16, from: u64, until: u64) -> Option<usize> {
+        if self.one_each {
+            let nth = usize::from(target.wrapping_sub(self.regions[0].target));
+            let region = self.regions.get(nth)?;
+            return (region.start < until && from < region.start + region.bytes).then_some(nth);
+        }
         let candidates = self.regions.iter().enumerate().filter(|(_, region)| {
             region.target == target && region.start < until && from < region.start + region.bytes
         });
@@ -355,8 +367,10 @@ fn region_of(regions: &[Region], hint: usize, target: u16, offset: u64) -> Optio
     let holds = |region: &Region| {
         region.target == target && offset >= region.start && offset - region.start < region.bytes
     };
-    if holds(&regions[hint]) {
-        return Some(hint);
+    // Files come one region each, in their order.
+    let nth = usize::from(target.wrapping_sub(regions[0].target));
+    if let Some(found) = [hint, nth].into_iter().find(|&at| regions.get(at).is_some_and(holds)) {
+        return Some(found);
     }
     regions.iter().position(holds)
 }

@@ -7,6 +7,7 @@
 
 mod content;
 mod distribution;
+mod files;
 mod history;
 mod pieces;
 mod stream;
@@ -16,7 +17,7 @@ mod walk;
 use std::fmt;
 
 use crate::base::permutation::Permutation;
-use crate::base::shape::{BlockSizes, Distribution, Mix, Places};
+use crate::base::shape::{BlockSizes, Distribution, FileService, Mix, Places};
 use crate::base::{Op, PerOp, random};
 
 pub use content::{Content, ContentShape};
@@ -44,6 +45,8 @@ pub struct Region {
 pub struct WorkloadSpec {
     /// Where.
     pub regions: Vec<Region>,
+    /// Which of several regions is next. Reads, writes and trims each take their own turns.
+    pub service: FileService,
     /// Which commands.
     pub mix: Mix,
     /// Percent of reads in [`Mix::ReadWrite`].
@@ -103,6 +106,7 @@ impl WorkloadSpec {
         let shape = if self.mix == Mix::TrimWrite { Op::Write } else { op };
         Stream::new(&StreamSpec {
             regions: &self.regions,
+            service: &self.service,
             random: self.random,
             coverage: self.coverage,
             modifier: self.modifier,

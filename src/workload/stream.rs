@@ -2,9 +2,10 @@
 
 use crate::base::permutation::Permutation;
 use crate::base::random;
-use crate::base::shape::{BlockSizes, Distribution, Places};
+use crate::base::shape::{BlockSizes, Distribution, FileService, Places};
 
 use super::distribution::Draw;
+use super::files::Turns;
 use super::pieces::Pieces;
 use super::walk::Walk;
 use super::{Region, WorkloadError};
@@ -16,6 +17,7 @@ const REDRAWS: u64 = 16;
 #[derive(Clone)]
 pub(super) struct StreamSpec<'a> {
     pub regions: &'a [Region],
+    pub service: &'a FileService,
     pub random: bool,
     /// Each block once a pass.
     pub coverage: bool,
@@ -37,12 +39,12 @@ pub(super) struct Place {
     pub len: u32,
 }
 
-/// Places in the order in which they are visited: round robin over the regions, pass after pass.
+/// Places in the order in which they are visited: the regions take turns, pass after pass.
 /// A region that has finished its pass waits for the others.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     pub(super) regions: Box<[RegionStream]>,
-    turn: usize,
+    pub(super) turns: Turns,
     pass: u64,
     max_passes: Option<u64>,
 }
@@ -114,13 +116,19 @@ impl Stream {
         if regions.is_empty() {
             return Err(WorkloadError("there is no target".to_owned()));
         }
-        Ok(Stream { regions: regions.into_boxed_slice(), turn: 0, pass: 0, max_passes: spec.max_passes })
+        let turns = Turns::new(spec.service, regions.len(), random::derive(spec.key, u64::MAX));
+        Ok(Stream { regions: regions.into_boxed_slice(), turns, pass: 0, max_passes: spec.max_passes })
     }
 
     /// Which pass it is in, from 0.
     #[inline]
     pub(super) fn pass(&self) -> u64 {
         self.pass
+    }
+
+    /// Whether where its I/Os came can only be told by going through them.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.regions[0].order.may_repeat() || self.regions.len() > 1 && self.turns.run().is_none()
     }
 
     /// The next place; `None` when all passes are done.
@@ -138,12 +146,8 @@ impl Stream {
     #[inline(never)]
     fn next_of_several(&mut self) -> Option<Place> {
         loop {
-            for _ in 0..self.regions.len() {
-                let turn = self.turn;
-                self.turn = if turn + 1 == self.regions.len() { 0 } else { turn + 1 };
-                if let Some(place) = self.regions[turn].next() {
-                    return Some(place);
-                }
+            if let Some(place) = self.turns.next(&mut self.regions) {
+                return Some(place);
             }
             self.begin_next_pass()?;
         }
@@ -156,7 +160,7 @@ impl Stream {
             self.pass -= 1;
             return None;
         }
-        self.turn = 0;
+        self.turns.begin_pass();
         for region in &mut self.regions {
             region.begin_pass(self.pass);
         }

@@ -7,6 +7,7 @@ use super::*;
 fn spec(mix: Mix, random: bool, bytes: u64, sizes: BlockSizes) -> WorkloadSpec {
     WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes }],
+        service: FileService::default(),
         mix,
         read_percent: 50,
         random,
@@ -112,6 +113,45 @@ proptest! {
         for step in steps(&spec) {
             prop_assert_eq!(step.offset % (1 << align_log), 0);
             prop_assert!(step.offset + u64::from(step.len) <= 1 << 20);
+        }
+    }
+}
+
+proptest! {
+    /// Whatever chooses the file, a pass does every block of every file once, and a turn is as long as
+    /// asked for as long as nothing has ended.
+    #[test]
+    fn every_service_does_every_file_once_a_pass(
+        sizes in prop::collection::vec(1_u64..40, 1..7), which in 0..6, ios in 1_u64..9, seed: u64, random: bool,
+        passes in 1_u64..4,
+    ) {
+        let mut spec = spec(Mix::Write, random, 512, BlockSizes::Fixed(512));
+        spec.regions = (0..).zip(&sizes).map(|(target, size)| Region { target, start: 512, bytes: size * 512 }).collect();
+        spec.service = match which {
+            0 => FileService::RoundRobin { ios },
+            1 => FileService::Sequential,
+            2 => FileService::Random { ios },
+            3 => FileService::Shaped(Distribution::Zipf(1.3)),
+            4 => FileService::Shaped(Distribution::Pareto(0.1)),
+            _ => FileService::Shaped(Distribution::Normal(10.0)),
+        };
+        spec.seed = seed;
+        spec.limit.passes = Some(passes);
+        let all = steps(&spec);
+        let of_pass: u64 = sizes.iter().sum();
+        prop_assert_eq!(all.len() as u64, of_pass * passes);
+        for pass in all.chunks(usize::try_from(of_pass).unwrap()) {
+            let mut seen: Vec<(u16, u64)> = pass.iter().map(|step| (step.target, step.offset)).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), pass.len());
+        }
+        if which == 1 {
+            prop_assert!(all[..usize::try_from(of_pass).unwrap()].is_sorted_by_key(|step| step.target));
+        }
+        if which == 0 && sizes[0] >= ios && sizes.len() > 1 {
+            let turn = usize::try_from(ios).unwrap();
+            prop_assert!(all[..turn].iter().all(|step| step.target == 0) && all[turn].target == 1);
         }
     }
 }

@@ -310,6 +310,7 @@ mod tests {
     fn spec(blocks: u64, random: bool, places: Places, limit: Limit) -> WorkloadSpec {
         WorkloadSpec {
             regions: vec![Region { target: 0, start: 0, bytes: blocks * BS }],
+            service: Default::default(),
             mix: Mix::Write,
             read_percent: 0,
             random,

@@ -170,6 +170,7 @@ pub fn commands(spec: &JobSpec) -> Vec<Command> {
     let seed = random::derive(random::derive(spec.randseed.expect("a seed"), 0), 0);
     let mut workload = Workload::new(&WorkloadSpec {
         regions: vec![Region { target: 0, start: spec.offset.of(0), bytes }],
+        service: fio_spdk::base::shape::FileService::default(),
         mix: spec.mix,
         read_percent: spec.rwmixread,
         random: spec.random,

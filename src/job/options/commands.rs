@@ -134,11 +134,4 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("verify_bytchk", PASSTHROUGH),
     ("verify_mode", "with engine `spdk`, write_mode = \"compare\" makes a device compare"),
     ("deac", "Write Zeroes of `write_mode` never deallocates: use rw = \"trim\" to deallocate"),
-    ("nonvectored", "every read and write here is of one contiguous buffer, without vectors"),
-    (
-        "force_async",
-        "what the kernel does in the background is the kernel's choice; engine `psync` blocks instead",
-    ),
-    ("nowait", "an I/O that would block is never refused: it blocks as long as it must"),
-    ("uncached", "set `direct = true` to go around the page cache"),
 ];

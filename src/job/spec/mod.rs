@@ -20,7 +20,7 @@ use crate::base::spdk::SpdkOptions;
 use crate::base::verify::VerifySpec;
 
 pub use commands::CommandsSpec;
-pub use files::FilesSpec;
+pub use files::{FileAdvice, FileType, FilesSpec, SyncRange};
 pub use host::HostSpec;
 pub use logs::{LogName, LogsSpec, WindowValue};
 pub use measuring::{MeasuringSpec, Unified};

@@ -13,7 +13,7 @@ impl<Q: Queue> Worker<Q> {
             }
             self.draining_to_low = false;
         }
-        if self.batch.is_empty() && self.flush_due.is_none() {
+        if self.batch.is_empty() && self.flush_due.is_none() && !self.has_ranges_due() {
             let room = (self.config.depth - self.in_flight).min(self.config.batch_submit);
             self.prepare(room);
         }
@@ -82,7 +82,10 @@ impl<Q: Queue> Worker<Q> {
             } else if step.op == Op::Write {
                 self.fill(&mut buffer, &step);
             }
-            let flush_due = step.op == Op::Write && self.write_makes_flush_due();
+            let mut flush_due = step.op == Op::Write && self.write_makes_flush_due();
+            if let Some(written) = self.written.as_mut().filter(|_| step.op == Op::Write) {
+                flush_due |= written.add(&step);
+            }
             if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
                 let end = step.offset + u64::from(step.len);
                 self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
@@ -193,6 +196,9 @@ impl<Q: Queue> Worker<Q> {
     pub(super) fn submit(&mut self) -> bool {
         if self.flush_due.is_some() {
             self.prepare_flushes();
+        }
+        if self.has_ranges_due() {
+            self.prepare_ranges();
         }
         let prepared = self.batch.len();
         if prepared == 0 {

@@ -120,6 +120,8 @@ impl<Q: Queue> Worker<Q> {
                 verification.came_back(io.op, io.sequence, false);
                 false
             }
+            // Of a range nothing was promised.
+            Op::Flush if io.len > 0 => false,
             Op::Flush => {
                 verification.flushed(io.sequence, false);
                 false

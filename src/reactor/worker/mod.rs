@@ -12,6 +12,7 @@ mod pace;
 mod reap;
 mod sweep;
 mod verify;
+mod written;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub use pace::{
 };
 pub use verify::{Found, VerifyParts};
 use verify::{Purpose, Verification};
+use written::Written;
 
 /// How long the engine may sleep at most when there is nothing to do but wait: requests to stop
 /// and to publish are looked at in between.
@@ -60,6 +62,8 @@ pub struct WorkerConfig {
     pub fsync: u32,
     /// The same, data only; 0 never.
     pub fdatasync: u32,
+    /// sync_file_range(2) of what was written, after this many writes; 0 never.
+    pub sync_range: u32,
     /// Flush at the end.
     pub end_fsync: bool,
     /// The first of the targets to flush.
@@ -226,6 +230,8 @@ pub struct Worker<Q: Queue> {
     flush_due: Option<FlushDue>,
     /// When I/Os may go, if anything but room says so.
     pace: Option<Box<pace::Pace>>,
+    /// What was written since the last sync_file_range(2), if there are any.
+    written: Option<Box<Written>>,
     looks: u32,
     /// Bytes of the ramp that the others of the group know of.
     ramp_told: u64,
@@ -327,6 +333,7 @@ impl<Q: Queue> Worker<Q> {
             writes_since_fdatasync: 0,
             flush_due: None,
             pace: None,
+            written: Written::of(&config),
             looks: 0,
             ramp_told: 0,
             measures_all: config.measures == Measures::ALL,

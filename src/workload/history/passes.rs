@@ -41,6 +41,8 @@ struct Pass {
     total: u64,
     /// All regions have as many pieces: they take turns to the end.
     even: bool,
+    /// I/Os of a turn.
+    run: u64,
     regions: Box<[RegionPass]>,
 }
 
@@ -61,9 +63,16 @@ enum Back {
 impl Passes {
     /// `stream` must be at its beginning and without repeats.
     pub(super) fn new(stream: Stream, issued: u64) -> Passes {
+        let run = stream.turns.run().unwrap_or(1);
         let regions = stream.regions.into_iter().map(|stream| RegionPass { stream, order: Back::Same });
-        let mut first =
-            Pass { number: 0, base: 0, total: 0, even: false, regions: regions.collect::<Vec<_>>().into() };
+        let mut first = Pass {
+            number: 0,
+            base: 0,
+            total: 0,
+            even: false,
+            run,
+            regions: regions.collect::<Vec<_>>().into(),
+        };
         first.load(0, 0);
         let uniform = first.regions.iter().all(|region| region.stream.pieces.is_uniform());
         Passes {
@@ -245,15 +254,21 @@ impl Pass {
         Some(Visit { index: self.base + self.rank(region, turn), offset: stream.start + offset, len })
     }
 
-    /// When turn `turn` of `region` comes: in each round one I/O of every region that has one left.
+    /// When I/O `turn` of `region` comes: in each round `run` I/Os of every region that has so many left.
     #[inline]
     fn rank(&self, region: usize, turn: u64) -> u64 {
+        let count = |pass: &RegionPass| pass.stream.count;
+        let (begin, within) =
+            if self.run == 1 { (turn, 0) } else { (turn - turn % self.run, turn % self.run) };
         if self.even {
-            return turn * self.regions.len() as u64 + region as u64;
+            let of_round = self.run.min(count(&self.regions[0]) - begin);
+            return begin * self.regions.len() as u64 + region as u64 * of_round + within;
         }
-        let before = self.regions.iter().enumerate().map(|(other, pass)| {
-            let count = pass.stream.count;
-            if other < region { count.min(turn + 1) } else { count.min(turn) }
+        let end = begin.saturating_add(self.run);
+        let before = self.regions.iter().enumerate().map(|(other, pass)| match other.cmp(&region) {
+            std::cmp::Ordering::Less => count(pass).min(end),
+            std::cmp::Ordering::Equal => turn,
+            std::cmp::Ordering::Greater => count(pass).min(begin),
         });
         before.sum()
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::PerOp;
-use crate::base::shape::{BlockSizes, Places, SpRandom, Strides, Zone};
+use crate::base::shape::{BlockSizes, FileService, Places, SpRandom, Strides, Zone};
 use crate::workload::TrimRule;
 
 const BLOCK: u32 = 512;
@@ -82,9 +82,21 @@ fn any_trim() -> impl Strategy<Value = TrimRule> {
     (percent, writes(), writes()).prop_map(|(percent, backlog, batch)| TrimRule { percent, backlog, batch })
 }
 
+fn any_service() -> impl Strategy<Value = FileService> {
+    prop_oneof![
+        3 => Just(FileService::default()),
+        1 => (1_u64..40).prop_map(|ios| FileService::RoundRobin { ios }),
+        1 => Just(FileService::Sequential),
+        1 => (1_u64..40).prop_map(|ios| FileService::Random { ios }),
+        1 => prop::sample::select(vec![Distribution::Zipf(1.2), Distribution::Pareto(0.2), Distribution::Normal(0.0)])
+            .prop_map(FileService::Shaped),
+    ]
+}
+
 prop_compose! {
     fn any_spec()(
         regions in any_regions(),
+        service in any_service(),
         mix in prop::sample::select(vec![Mix::Read, Mix::Write, Mix::Trim, Mix::ReadWrite, Mix::TrimWrite]),
         sizes in any_sizes(),
         random in prop::bool::weighted(0.8),
@@ -101,7 +113,7 @@ prop_compose! {
     ) -> WorkloadSpec {
         let modifier = if random { modifier } else { modifier.map(|hole| (hole % 7) * u64::from(BLOCK)) };
         WorkloadSpec {
-            regions, mix, read_percent, random, coverage, modifier,
+            regions, service, mix, read_percent, random, coverage, modifier,
             sizes: PerOp::all(sizes),
             align: PerOp::all(align),
             distribution: PerOp::all(distribution),
@@ -118,6 +130,7 @@ prop_compose! {
 fn randwrite(bytes: u64) -> WorkloadSpec {
     WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes }],
+        service: FileService::default(),
         mix: Mix::Write,
         read_percent: 0,
         random: true,
