@@ -158,7 +158,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     timed(
         "log_avg_msec",
-        "0",
+        "\"0s\"",
         |job, value| {
             job.logs.window_ns = milliseconds(value, 0)?;
             Ok(())
@@ -194,7 +194,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     timed(
         "log_hist_msec",
-        "0",
+        "\"0s\"",
         |job, value| {
             job.logs.histogram_ns = milliseconds(value, 0)?;
             Ok(())
@@ -308,7 +308,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     timed(
         "bwavgtime",
-        "\"500ms\"",
+        "as long as the windows of its log, or 500ms",
         |job, value| {
             job.logs.bandwidth_interval_ns = Some(milliseconds(value, 1)?);
             Ok(())
@@ -320,7 +320,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     timed(
         "iopsavgtime",
-        "\"500ms\"",
+        "as long as the windows of its log, or 500ms",
         |job, value| {
             job.logs.iops_interval_ns = Some(milliseconds(value, 1)?);
             Ok(())

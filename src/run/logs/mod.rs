@@ -33,6 +33,8 @@ use file::LogFile;
 const LOOK: Duration = Duration::from_millis(2);
 /// Looks between two flushes of lines that wait.
 const FLUSH_LOOKS: u32 = 50;
+/// Looks after a second signal before nobody waits for the writers any more: a second.
+const PATIENCE: u32 = 500;
 /// Chunks of one worker that are taken before it is the next one's turn.
 const CHUNKS_A_TURN: usize = 32;
 
@@ -240,8 +242,10 @@ impl RunningLogs {
     pub fn end(mut self, outcome: &mut Outcome, requests: &Requests) {
         self.stop.clear();
         for thread in self.threads {
-            while !thread.is_finished() && !requests.abandon() {
+            let mut patience = PATIENCE;
+            while !thread.is_finished() && patience > 0 {
                 std::thread::sleep(LOOK);
+                patience -= u32::from(requests.abandon());
             }
             let trouble = if thread.is_finished() {
                 thread.join().unwrap_or_else(|_| vec!["a thread that writes logs died".to_owned()])
