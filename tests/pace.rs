@@ -90,6 +90,9 @@ fn people_read_of_response_times_and_of_the_depth_found() {
     let lab = Lab::new();
     let done = lab.run(&[NULL.as_slice(), &["--rate_iops=1000"]].concat()).expect(0);
     assert!(done.stdout.lines().any(|line| line.trim_start().starts_with("resp ")), "{}", done.stdout);
+    let slow = ["--sim_latency=5ms", "--rate_iops=1000", "--runtime=1"];
+    let done = lab.run(&[SIM.as_slice(), &slow].concat()).expect(0);
+    assert!(done.stdout.contains("RATE NOT KEPT: "), "{}", done.stdout);
     let target = ["--latency_target=30s", "--latency_window=10ms", "--iodepth=4"];
     let done = lab.run(&[NULL.as_slice(), &target].concat()).expect(0);
     assert!(done.stdout.contains("latency target: 100% of I/Os within 30s: depth 4"), "{}", done.stdout);
@@ -195,6 +198,7 @@ fn the_depth_that_a_latency_allows_is_found_and_ends_the_job() {
     assert_eq!(first(&json, "/latency_target_ns"), 10_000_000_000);
     assert_eq!((first(&json, "/latency_window"), first(&json, "/latency_window_us")), (30_000, 30_000));
     assert!(near(float(&json, "/jobs/0/latency_percentile"), 50.0), "{json:#}");
+    assert_eq!(at(&json, "/jobs/0/fio-spdk/depth_found/settled"), true);
     // The result is the last window alone.
     assert!(first(&json, "/read/runtime") < 20_000, "{json:#}");
     assert!(float(&json, "/jobs/0/iodepth_level/1") < 50.0, "{json:#}");

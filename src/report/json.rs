@@ -142,6 +142,10 @@ fn own_job_object(job: &JobReport) -> Value {
         "ios_per_reap": share_object(&FINE_BATCH_NAMES, &shares(stats.batch_complete.levels())),
         "busy_turns": stats.busy_turns,
         "idle_turns": stats.idle_turns,
+        "depth_found": stats.depth_found.map(|found| json!({
+            "depth": found.depth,
+            "settled": found.is_settled,
+        })),
     })
 }
 
