@@ -153,6 +153,9 @@ fn own_job_object(job: &JobReport) -> Value {
     if let Some(found) = &job.steady {
         map.insert("steadystate".to_owned(), steady::own_object(&job.spec.measuring.steady, found));
     }
+    if let Some(found) = stats.depth_found {
+        map.insert("depth_found".to_owned(), json!({ "depth": found.depth, "settled": found.is_settled }));
+    }
     Value::Object(map)
 }
 
