@@ -12,7 +12,7 @@ use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
 use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
-use crate::engine::{TargetFacts, Targets};
+use crate::engine::Targets;
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
@@ -25,7 +25,7 @@ use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
-use super::stuck::Heartbeats;
+use super::stuck::{Heartbeats, published};
 use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, starting, verification};
 
 /// How often signals and the end are looked at.
@@ -68,7 +68,7 @@ pub enum Message {
 }
 
 pub struct Ended {
-    thread: usize,
+    pub thread: usize,
     outcomes: Vec<WorkerOutcome>,
     used: ThreadUse,
 }
@@ -185,7 +185,7 @@ fn prepare(
     for clone_regions in &regions {
         plan::check_alignment(plan, facts, clone_regions)?;
         for region in clone_regions {
-            note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
+            starting::note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
         }
     }
     if opened.is_blocking() && spec.iodepth > 1 {
@@ -196,23 +196,6 @@ fn prepare(
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
-}
-
-fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
-    let smallest = Op::ADDRESSED
-        .into_iter()
-        .filter(|&op| plan.spec.mix.issues(op))
-        .map(|op| u64::from(plan.spec.bs.get(op).min()))
-        .min()
-        .unwrap_or(1);
-    let left = bytes % smallest.max(1);
-    if left > 0 && bytes > smallest {
-        outcome.note(format!(
-            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
-            plan.spec.name,
-            fact.path.display()
-        ));
-    }
 }
 
 /// How many bytes a worker will move, if its workload ends by itself.
@@ -314,10 +297,7 @@ impl Stage<'_> {
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
             match messages.recv_timeout(TICK) {
-                Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => {
-                    let name = thread_name(&self.threads[ended.thread], &self.watched);
-                    outcome.note(format!("{name}: answered after it had been left behind: not counted"));
-                }
+                Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => self.came_late(&ended, outcome),
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
                     outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
@@ -328,10 +308,7 @@ impl Stage<'_> {
             }
             self.attend(outcome, &mut leaves);
             let now_ns = clock.now_ns();
-            for thread in beats.look(now_ns, self.plans, |thread| self.workers_of(thread)) {
-                running -= 1;
-                self.leave_behind(thread, outcome, now_ns);
-            }
+            running -= self.leave_stuck(&mut beats, outcome, now_ns);
             order.tend(self.plans, &self.watched, outcome, observer);
             status_file.look(requests, observer);
             if now_ns >= next_sample_ns {
@@ -542,18 +519,7 @@ impl Stage<'_> {
     }
 }
 
-/// Counts without latencies, of a worker that does not answer.
-pub fn published(live: &Live) -> Box<WorkerStats> {
-    let mut stats = Box::<WorkerStats>::default();
-    for (op, counts) in stats.ops.iter_mut() {
-        counts.ios = live.ios.get(op).load(Relaxed);
-        counts.bytes = live.bytes.get(op).load(Relaxed);
-    }
-    stats.start_ns = live.start_ns.load(Relaxed);
-    stats
-}
-
-fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
+pub fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
     match (thread.cpus.as_slice(), thread.workers.as_slice()) {
         ([cpu], [_, _, ..]) => format!("reactor-{cpu}"),
         (_, [worker, ..]) => watched[*worker].name.clone(),
@@ -583,7 +549,7 @@ fn reactor_thread(
     }
     let clock = Clock::get();
     let (before, begun_ns) = (ThreadUse::now(), clock.now_ns());
-    let outcomes = drive(workers);
+    let outcomes = drive(workers, std::thread::sleep);
     let mut used = ThreadUse::now().since(&before);
     used.elapsed_ns = clock.now_ns() - begun_ns;
     let _ = messages.send(Message::Ended(Box::new(Ended { thread: number, outcomes, used })));

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use crate::base::Op;
 use crate::base::clock::Clock;
 use crate::base::units::SECOND_NS;
+use crate::engine::TargetFacts;
 
 use super::open_job::{self, OpenJob};
 use super::outcome::Outcome;
@@ -119,6 +121,24 @@ pub fn open(plan: &JobPlan, hints: Vec<u64>, requests: &Requests) -> Result<Arc<
         open_job::open(plan, &hints)
     };
     opened.map_err(|error| RunError::environment(&plan.spec, error))
+}
+
+/// What is left over at the end of a region is told.
+pub fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
+    let smallest = Op::ADDRESSED
+        .into_iter()
+        .filter(|&op| plan.spec.mix.issues(op))
+        .map(|op| u64::from(plan.spec.bs.get(op).min()))
+        .min()
+        .unwrap_or(1);
+    let left = bytes % smallest.max(1);
+    if left > 0 && bytes > smallest {
+        outcome.note(format!(
+            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
+            plan.spec.name,
+            fact.path.display()
+        ));
+    }
 }
 
 impl Stage<'_> {
