@@ -36,6 +36,8 @@ const SAMPLE_NS: u64 = 500_000_000;
 const PROGRESS_NS: u64 = 500_000_000;
 /// How long workers may take to end when the trigger has fired and its command has run.
 const LEAVE_NS: u64 = 1_000_000_000;
+/// Dropping what is cached gets as much time at least, whatever `reap_timeout` says.
+const LEAST_DROP_NS: u64 = 10 * SECOND_NS;
 /// How long the last snapshot may take where a worker is stuck.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the workers may take to hand out their statistics so far.
@@ -289,18 +291,19 @@ impl Stage<'_> {
         let mut next_progress_ns = begun_ns + PROGRESS_NS;
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
         let mut running = self.threads.len();
-        let mut leaves = vec![false; self.watched.len()];
+        let mut leaves = vec![0; self.watched.len()];
         let mut left_ns = None;
         let mut beats = Heartbeats::new(running, begun_ns);
         let mut status_file = StatusFile::new(self.plans);
         let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
-            match messages.recv_timeout(TICK) {
+            let message = messages.recv_timeout(TICK);
+            outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
+            match message {
                 Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => self.came_late(&ended, outcome),
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
-                    outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
                     self.take(*ended, outcome);
                 }
                 Ok(Message::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
@@ -350,14 +353,24 @@ impl Stage<'_> {
 
     /// Serves the workers that verify: takes what they have found, and drops what the kernel has
     /// cached of their targets before they read back, on a thread of its own as that may take long.
-    fn attend(&self, outcome: &mut Outcome, leaves: &mut [bool]) {
+    fn attend(&self, outcome: &mut Outcome, leaves: &mut [u64]) {
         for (worker, leave) in self.watched.iter().zip(leaves) {
             let plan = &self.plans[worker.job];
             outcome.verdicts.take(&plan.spec.name, &plan.targets, &worker.found);
-            if *leave || worker.live.state() != WorkerState::Judging {
+            if worker.live.state() != WorkerState::Judging || worker.live.may_judge() {
                 continue;
             }
-            *leave = true;
+            let now_ns = Clock::get().now_ns();
+            if *leave > 0 {
+                // A device that hangs here hangs when it is read too, and is given up there.
+                if now_ns - *leave > plan.spec.reap_timeout_ns.max(LEAST_DROP_NS) {
+                    worker.live.allow_judging();
+                    let what = "what is cached of its targets could not be dropped within reap_timeout";
+                    outcome.note(format!("{}: {what}, and may be what is judged", worker.name));
+                }
+                continue;
+            }
+            *leave = now_ns;
             let (opened, live) = (Arc::clone(&worker.opened), Arc::clone(&worker.live));
             std::thread::spawn(move || {
                 // What cannot be dropped is read from the cache: less of a test, and no error.
