@@ -87,7 +87,7 @@ fn argument(name: &str) -> Option<u64> {
 fn main() {
     if let Some(ios) = argument("--ios") {
         let depth = argument("--depth").and_then(|depth| u32::try_from(depth).ok()).unwrap_or(32);
-        drive(vec![worker(Mix::Read, depth, ios)]);
+        drive(vec![worker(Mix::Read, depth, ios)], std::thread::sleep);
         return;
     }
     let clock = Clock::get();
@@ -102,7 +102,7 @@ fn main() {
             .map(|_| {
                 let worker = worker(mix, depth, ios);
                 let start_ns = clock.now_ns();
-                drive(vec![worker]);
+                drive(vec![worker], std::thread::sleep);
                 (clock.now_ns() - start_ns) as f64 / ios as f64
             })
             .collect();

@@ -67,8 +67,9 @@ fn a_delayed_job_begins_after_its_time_and_a_window_is_drawn_for_each_clone() {
         + &job("b", "50ms", "start_delay = \"200ms\"")
         + &job("c", "50ms", "startdelay = \"100ms-400ms\"\nnumjobs = 3");
     let json = run(&text);
-    let begun = start(&json, "a");
+    let begun = number(&json, "/fio-spdk/started_ms");
     assert!(start(&json, "b") >= begun + 199, "{json:#}");
+    assert!(start(&json, "b") >= start(&json, "a"));
     let drawn = starts(&json, "c");
     assert!(drawn.iter().all(|&at| at >= begun + 99), "{begun}: {drawn:?}");
     assert!(drawn.windows(2).any(|two| two[0] != two[1]), "each draws for itself: {drawn:?}");

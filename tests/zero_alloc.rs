@@ -17,8 +17,8 @@ use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
 use fio_spdk::reactor::{
-    FloorConfig, FlowConfig, Live, LogShape, Measures, PaceConfig, RateConfig, ThinkConfig, Turn, Turning, Worker,
-    WorkerConfig, WorkerParts, log_pipe, tap,
+    FloorConfig, FlowConfig, Live, LogShape, Measures, PaceConfig, RateConfig, ThinkConfig, Turn, Turning,
+    Worker, WorkerConfig, WorkerParts, log_pipe, tap,
 };
 use fio_spdk::stats::{LogKinds, WorkerStats};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};

@@ -263,7 +263,7 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("ioengine = \"libaio\"", "is an engine of fio"),
         ("buffer_pattern = 0xff", "how many bytes"),
         ("continue_on_error = \"reads\"", "no kind of error"),
-        ("wait_for = \"a\"", "is an option of fio that this version does not support yet"),
+        ("wait_for = \"a\"", "there is no job `a`"),
         ("softrandommap = 1", "not an option here"),
     ] {
         assert!(message(lines).contains(word), "{lines}: {}", message(lines));

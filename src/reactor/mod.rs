@@ -25,8 +25,8 @@ use crate::base::clock::Clock;
 
 /// How often a reactor looks up from its queues.
 const HOUSEKEEP_NS: u64 = 1_000_000;
-/// How long a reactor sleeps at most while all its workers wait for their start.
-const LONGEST_SLEEP_NS: u64 = 5_000_000;
+/// How long a thread rests at most while all its workers wait for their start.
+const LONGEST_REST_NS: u64 = 5_000_000;
 /// Turns of a worker that has its reactor to itself between two looks at the time.
 const BURST: u32 = 1024;
 
@@ -68,8 +68,9 @@ enum Seat {
 }
 
 /// Drives `workers` until all have ended; the outcomes are in their order. Those that may not begin yet
-/// cost the others nothing but a look every millisecond.
-pub fn drive(mut workers: Vec<Box<dyn Turning>>) -> Vec<WorkerOutcome> {
+/// cost the others nothing but a look every millisecond; while there are no others, the thread rests by
+/// `rest`.
+pub fn drive(mut workers: Vec<Box<dyn Turning>>, rest: fn(Duration)) -> Vec<WorkerOutcome> {
     let clock = Clock::get();
     let mut seats: Vec<Seat> = workers.iter().map(|_| Seat::Waiting).collect();
     let (mut waiting, mut running) = (workers.len(), 0);
@@ -83,7 +84,8 @@ pub fn drive(mut workers: Vec<Box<dyn Turning>>) -> Vec<WorkerOutcome> {
             if waiting == 0 {
                 break;
             }
-            sleep_until(due_ns, clock.now_ns());
+            let left_ns = due_ns.saturating_sub(clock.now_ns());
+            rest(Duration::from_nanos(left_ns.min(LONGEST_REST_NS)));
             due_ns = admit(&mut workers, &mut seats, clock.now_ns());
             continue;
         }
@@ -134,10 +136,4 @@ fn admit(workers: &mut [Box<dyn Turning>], seats: &mut [Seat], now_ns: u64) -> u
         }
     }
     due_ns
-}
-
-#[cold]
-fn sleep_until(due_ns: u64, now_ns: u64) {
-    let left_ns = due_ns.saturating_sub(now_ns).min(LONGEST_SLEEP_NS);
-    std::thread::sleep(Duration::from_nanos(left_ns));
 }

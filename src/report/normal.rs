@@ -157,7 +157,7 @@ fn rate_text(job: &JobReport, op: Op) -> String {
     let iops = u64::from(*pace.rate_iops.get(op)) * u64::from(spec.bs.get(op).min());
     let rate = if *pace.rate.get(op) > 0 { *pace.rate.get(op) } else { iops };
     let demanded = rate as f64 * f64::from(job.workers);
-    let reached = bandwidth(&job.stats, op);
+    let reached = per_second(job.stats.ops.get(op).bytes, runtime_ns(&job.stats, op));
     // A group of several jobs has no rate of its own.
     if demanded == 0.0 || job.workers > spec.numjobs || reached >= KEPT * demanded {
         return String::new();

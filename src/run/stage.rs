@@ -27,7 +27,7 @@ use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
 use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
-use super::stuck::Heartbeats;
+use super::stuck::{Heartbeats, published};
 use super::{
     Observer, Progress, Requests, RunError, RunOptions, around, devices, files, layout, pace, starting,
     steady_state, verification,
@@ -41,6 +41,8 @@ const DISKS_NS: u64 = 500_000_000;
 const PROGRESS_NS: u64 = 500_000_000;
 /// How long workers may take to end when the trigger has fired and its command has run.
 const LEAVE_NS: u64 = 1_000_000_000;
+/// Dropping what is cached gets as much time at least, whatever `reap_timeout` says.
+const LEAST_DROP_NS: u64 = 10 * SECOND_NS;
 /// How long the last snapshot may take where a worker is stuck.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the workers may take to hand out their statistics so far.
@@ -73,7 +75,7 @@ pub enum Message {
 }
 
 pub struct Ended {
-    thread: usize,
+    pub thread: usize,
     outcomes: Vec<WorkerOutcome>,
     used: ThreadUse,
 }
@@ -345,21 +347,19 @@ impl Stage<'_> {
         let mut next_progress_ns = begun_ns.saturating_add(progress_ns);
         let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
         let mut running = self.threads.len();
-        let mut leaves = vec![false; self.watched.len()];
+        let mut leaves = vec![0; self.watched.len()];
         let mut left_ns = None;
         let mut beats = Heartbeats::new(running, begun_ns);
         let mut status_file = StatusFile::new(self.plans);
         let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
-            match messages.recv_timeout(tick) {
-                Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => {
-                    let name = thread_name(&self.threads[ended.thread], &self.watched);
-                    outcome.note(format!("{name}: answered after it had been left behind: not counted"));
-                }
+            let message = messages.recv_timeout(tick);
+            outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
+            match message {
+                Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => self.came_late(&ended, outcome),
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
-                    outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
                     self.take(*ended, outcome);
                 }
                 Ok(Message::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
@@ -367,10 +367,7 @@ impl Stage<'_> {
             }
             self.attend(outcome, &mut leaves);
             let now_ns = clock.now_ns();
-            for thread in beats.look(now_ns, self.plans, |thread| self.workers_of(thread)) {
-                running -= 1;
-                self.leave_behind(thread, outcome, now_ns);
-            }
+            running -= self.leave_stuck(&mut beats, outcome, now_ns);
             order.tend(self.plans, &self.watched, outcome, observer);
             status_file.look(requests, observer);
             steady_state::look(outcome, now_ns);
@@ -423,14 +420,24 @@ impl Stage<'_> {
 
     /// Serves the workers that verify: takes what they have found, and drops what the kernel has
     /// cached of their targets before they read back, on a thread of its own as that may take long.
-    fn attend(&self, outcome: &mut Outcome, leaves: &mut [bool]) {
+    fn attend(&self, outcome: &mut Outcome, leaves: &mut [u64]) {
         for (worker, leave) in self.watched.iter().zip(leaves) {
             let plan = &self.plans[worker.job];
             outcome.verdicts.take(&plan.spec.name, &plan.targets, &worker.found);
-            if *leave || worker.live.state() != WorkerState::Judging {
+            if worker.live.state() != WorkerState::Judging || worker.live.may_judge() {
                 continue;
             }
-            *leave = true;
+            let now_ns = Clock::get().now_ns();
+            if *leave > 0 {
+                // A device that hangs here hangs when it is read too, and is given up there.
+                if now_ns - *leave > plan.spec.reap_timeout_ns.max(LEAST_DROP_NS) {
+                    worker.live.allow_judging();
+                    let what = "what is cached of its targets could not be dropped within reap_timeout";
+                    outcome.note(format!("{}: {what}, and may be what is judged", worker.name));
+                }
+                continue;
+            }
+            *leave = now_ns;
             let (opened, live) = (Arc::clone(&worker.opened), Arc::clone(&worker.live));
             std::thread::spawn(move || {
                 // What cannot be dropped is read from the cache: less of a test, and no error.
@@ -599,18 +606,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Counts without latencies, of a worker that does not answer.
-pub fn published(live: &Live) -> Box<WorkerStats> {
-    let mut stats = Box::<WorkerStats>::default();
-    for (op, counts) in stats.ops.iter_mut() {
-        counts.ios = live.ios.get(op).load(Relaxed);
-        counts.bytes = live.bytes.get(op).load(Relaxed);
-    }
-    stats.start_ns = live.start_ns.load(Relaxed);
-    stats
-}
-
-fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
+pub fn thread_name(thread: &Thread, watched: &[Watched]) -> String {
     if let Some(name) = &thread.settings.name {
         return name.clone();
     }
@@ -645,7 +641,7 @@ fn reactor_thread(
     }
     let clock = Clock::get();
     let (before, begun_ns) = (ThreadUse::now(), clock.now_ns());
-    let outcomes = drive(workers);
+    let outcomes = drive(workers, std::thread::sleep);
     let mut used = ThreadUse::now().since(&before);
     used.elapsed_ns = clock.now_ns() - begun_ns;
     let _ = messages.send(Message::Ended(Box::new(Ended { thread: number, outcomes, used })));

@@ -1,15 +1,17 @@
 //! Threads that do not come back from their device: found by their silence, told, and left behind.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
-use crate::reactor::WorkerState;
+use crate::reactor::{Live, WorkerState};
 use crate::report::JobError;
+use crate::stats::WorkerStats;
 
 use super::outcome::Outcome;
 use super::plan::JobPlan;
-use super::stage::{Stage, Watched, published};
+use super::stage::{Ended, Stage, Watched, thread_name};
 
 /// What a look adds to a thread's silence at most: a process that was stopped has no stuck threads.
 const MOST_AT_ONCE_NS: u64 = 200_000_000;
@@ -147,17 +149,33 @@ fn leave_behind(worker: &Watched, plan: &JobPlan, outcome: &mut Outcome, now_ns:
     outcome.entries[worker.entry].stats.merge(&stats);
 }
 
+/// Counts without latencies, of a worker that does not answer.
+pub fn published(live: &Live) -> Box<WorkerStats> {
+    let mut stats = Box::<WorkerStats>::default();
+    for (op, counts) in stats.ops.iter_mut() {
+        counts.ios = live.ios.get(op).load(Relaxed);
+        counts.bytes = live.bytes.get(op).load(Relaxed);
+    }
+    stats.start_ns = live.start_ns.load(Relaxed);
+    stats
+}
+
 impl Stage<'_> {
-    /// A thread is stuck: its workers are left behind.
-    pub fn leave_behind(&self, thread: usize, outcome: &mut Outcome, now_ns: u64) {
-        for &worker in &self.threads[thread].workers {
-            let own = &self.watched[worker];
+    /// Leaves the workers of stuck threads behind; how many threads that are.
+    pub fn leave_stuck(&self, beats: &mut Heartbeats, outcome: &mut Outcome, now_ns: u64) -> usize {
+        let workers =
+            |thread: usize| self.threads[thread].workers.iter().map(|&worker| &self.watched[worker]);
+        let stuck = beats.look(now_ns, self.plans, workers);
+        for own in stuck.iter().copied().flat_map(workers) {
             leave_behind(own, &self.plans[own.job], outcome, now_ns);
         }
+        stuck.len()
     }
 
-    pub fn workers_of(&self, thread: usize) -> impl Iterator<Item = &Watched> {
-        self.threads[thread].workers.iter().map(|&worker| &self.watched[worker])
+    /// A thread that was left behind has come back: its workers were told of already.
+    pub fn came_late(&self, ended: &Ended, outcome: &mut Outcome) {
+        let name = thread_name(&self.threads[ended.thread], &self.watched);
+        outcome.note(format!("{name}: answered after it had been left behind, and is not counted"));
     }
 }
 

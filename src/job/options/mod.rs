@@ -778,7 +778,7 @@ const GENERAL: &[OptionDef] = &[
         Kind::Time(Number::U64(|job| &mut job.reap_timeout_ns)),
         "How long a device may answer nothing at all before what it has in flight is given up and \
          the worker ends with an error. A worker whose system call hangs is left behind then, with what it \
-         has counted so far; neither the others nor the report wait for it.",
+         has counted so far (3 seconds it gets in any case); neither the others nor the report wait for it.",
     ),
 ];
 
