@@ -9,7 +9,7 @@ use crate::stats::{ErrorCount, OpStats, WorkerStats};
 use super::device;
 use super::figures::{
     FINE_BATCH_NAMES, GroupTotal, busy_percent, cpu_percent, groups_of, jobs_of, mixed, per_second,
-    runtime_ns, shares, was_used,
+    runtime_ns, shares, waiting_percent, was_used,
 };
 use super::latency::{Row, latency_table};
 use super::text::{self, Style, counted, printable, rounded, shortened, span, wrapped};
@@ -26,6 +26,8 @@ const WIDTH: usize = 110;
 const DEPTH_RANGES: [&str; 7] = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", ">=64"];
 /// Longest list of names in a line that is shown in full.
 const NAMES_SHOWN: usize = 3;
+/// From here on a reactor that waits for its CPU makes a measurement doubtful.
+const STARVED_PERCENT: f64 = 5.0;
 /// Most targets that are described.
 const TARGETS_SHOWN: usize = 8;
 
@@ -63,6 +65,13 @@ fn header(report: &Report) -> String {
         first.push_str(&format!(", ENDED BY SIGNAL {signal}"));
     }
     let mut out = wrapped("", &first, WIDTH) + &trouble_text(report);
+    if let Some(worst) = starved(report) {
+        let warning = format!(
+            "up to {worst:.0}% of the time other threads had the CPU of a reactor that could have run: what was \
+             measured is this machine as busy as it was, and the device may do better"
+        );
+        out.push_str(&wrapped("note: ", &warning, WIDTH));
+    }
     for note in &report.notes {
         out.push_str(&wrapped("note: ", &printable(note), WIDTH));
     }
@@ -76,6 +85,12 @@ fn header(report: &Report) -> String {
         out.push_str(&format!("target: and {} more\n", report.targets.len() - TARGETS_SHOWN));
     }
     out
+}
+
+/// How much of its time the worst of the reactors waited for its CPU, in percent, if that is too much.
+fn starved(report: &Report) -> Option<f64> {
+    let worst = report.reactors.iter().map(|reactor| waiting_percent(&reactor.cpu_use)).fold(0.0, f64::max);
+    (worst > STARVED_PERCENT).then_some(worst)
 }
 
 /// What went wrong in all, up where nobody misses it; nothing if nothing did.
@@ -318,5 +333,7 @@ fn reactor_text(reactor: &ReactorReport) -> String {
         .map_or_else(|| "never turned".to_owned(), |busy| format!("{busy:.1}% of turns busy"));
     let (usr, sys) = cpu_percent(&reactor.cpu_use);
     let workers = printable(&reactor.workers.join(" "));
-    shortened(&format!("  {place}: {busy}, usr {usr:.1}%, sys {sys:.1}%: {workers}"), WIDTH) + "\n"
+    let waiting = waiting_percent(&reactor.cpu_use);
+    let waited = if waiting >= 0.1 { format!(", waited {waiting:.1}% for its CPU") } else { String::new() };
+    shortened(&format!("  {place}: {busy}, usr {usr:.1}%, sys {sys:.1}%{waited}: {workers}"), WIDTH) + "\n"
 }

@@ -128,7 +128,7 @@ pub fn run(
     }
     let threads = assign(&seats);
     let stage = Stage { plans, threads, watched };
-    watch_disks(plans, outcome);
+    devices::watch_disks(plans, outcome);
     let result = stage.run(makers, outcome, (keeper, kept), options, requests, observer);
     outcome.disks.end(Clock::get().now_ns());
     result?;
@@ -138,13 +138,6 @@ pub fn run(
         at_work.iter().for_each(|opened| devices::look_again(&**opened, outcome));
     }
     Ok(())
-}
-
-/// From here on what the kernel counts of the devices below the targets belongs to the run.
-fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
-    let now_ns = Clock::get().now_ns();
-    let asked = plans.iter().filter(|plan| plan.spec.measuring.disk_util && plan.uses_files());
-    asked.flat_map(|plan| &plan.targets).for_each(|target| outcome.disks.begin(target, now_ns));
 }
 
 /// An open job, and the regions of each clone.
@@ -314,7 +307,7 @@ impl Stage<'_> {
         let mut leaves = vec![false; self.watched.len()];
         let mut left_ns = None;
         while running > 0 {
-            match messages.recv_timeout(TICK) {
+            match messages.recv_timeout(steady_state::until(outcome, clock.now_ns(), TICK)) {
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
                     outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
@@ -413,6 +406,7 @@ impl Stage<'_> {
             cpu.context_switches += ended.used.context_switches / share;
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;
+            cpu.waiting_ns += ended.used.waiting_ns / share;
             match result.error {
                 // A device that has lost its power is not what failed.
                 Some((op, status)) if outcome.is_cut => {
@@ -441,6 +435,7 @@ impl Stage<'_> {
                 context_switches: ended.used.context_switches,
                 major_faults: ended.used.major_faults,
                 minor_faults: ended.used.minor_faults,
+                waiting_ns: ended.used.waiting_ns,
             },
         });
     }
