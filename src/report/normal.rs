@@ -12,7 +12,7 @@ use super::figures::{
     runtime_ns, shares, waiting_percent, was_used,
 };
 use super::latency::{Row, latency_table};
-use super::text::{self, Style, counted, printable, rounded, shortened, span, wrapped};
+use super::text::{self, Style, counted, printable, shortened, span, wrapped};
 use super::trigger;
 use super::{
     Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, machine, options, steady, verify,
@@ -155,7 +155,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
         out.push_str(&verify::text(job, tally, WIDTH));
     }
     if let Some(found) = &job.steady {
-        out.push_str(&steady::text(&job.spec.measuring.steady, found, report.unfinished, WIDTH));
+        out.push_str(&steady::text(&job.spec.measuring, found, report.unfinished, WIDTH));
     }
     out.push_str(&load_text(job));
     out
@@ -245,7 +245,7 @@ fn interval_text(intervals: &IntervalSummary, style: Style) -> String {
     }
     let (bw, io) = (intervals.bandwidth, intervals.iops);
     let deviation = if bw.mean > 0.0 { bw.stddev * 100.0 / bw.mean } else { 0.0 };
-    let (scale, unit) = if bw.max < 1_048_576.0 { (1024.0, "KiB/s") } else { (1_048_576.0, "MiB/s") };
+    let (scale, unit) = style.scale(bw.max);
     let io = format!("IOPS {} to {}", style.count(io.min), style.count(io.max));
     let intervals_text = counted(intervals.samples, "interval", "intervals");
     if intervals.bandwidth_samples == 0 {
@@ -254,10 +254,10 @@ fn interval_text(intervals: &IntervalSummary, style: Style) -> String {
     let line = format!(
         "{}: BW {} to {}{unit}, mean {}, stdev {} ({deviation:.1}%); {io}",
         intervals_text,
-        rounded(bw.min / scale),
-        rounded(bw.max / scale),
-        rounded(bw.mean / scale),
-        rounded(bw.stddev / scale),
+        style.number(bw.min * scale),
+        style.number(bw.max * scale),
+        style.number(bw.mean * scale),
+        style.number(bw.stddev * scale),
     );
     wrapped("    ", &line, WIDTH)
 }
@@ -311,9 +311,10 @@ fn group_text(report: &Report, group: u32) -> String {
     let mut out = format!("\ngroup {group}, {jobs} jobs together:\n");
     for op in Op::ADDRESSED {
         let Some(total) = GroupTotal::of(report, group, op) else { continue };
+        let (scale, unit) = style.scale(f64::INFINITY);
         let (min, max) =
-            (rounded(total.min_bandwidth / 1_048_576.0), rounded(total.max_bandwidth / 1_048_576.0));
-        let spread = if total.jobs > 1 { format!("{min} to {max}MiB/s a job, ") } else { String::new() };
+            (style.number(total.min_bandwidth * scale), style.number(total.max_bandwidth * scale));
+        let spread = if total.jobs > 1 { format!("{min} to {max}{unit} a job, ") } else { String::new() };
         let (shortest, longest) = (span(total.min_runtime_ns), span(total.max_runtime_ns));
         let line = format!(
             "IOPS={}, BW={}, {spread}{} in {}",
