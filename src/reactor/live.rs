@@ -123,7 +123,8 @@ impl Live {
             if before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before {
                 return totals;
             }
-            std::hint::spin_loop();
+            // Whoever writes may wait for this very CPU.
+            std::thread::yield_now();
         }
     }
 

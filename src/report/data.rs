@@ -163,6 +163,8 @@ pub struct CpuUse {
     pub major_faults: u64,
     /// Page faults without I/O.
     pub minor_faults: u64,
+    /// Time in nanoseconds in which a thread could have run, but others had its CPU.
+    pub waiting_ns: u64,
 }
 
 /// One thread of the run.

@@ -144,6 +144,11 @@ pub(super) fn cpu_percent(cpu: &CpuUse) -> (f64, f64) {
     (percent(cpu.user_ns, cpu.elapsed_ns), percent(cpu.system_ns, cpu.elapsed_ns))
 }
 
+/// Time in which others had the CPU of a thread that could have run, in percent of elapsed time.
+pub(super) fn waiting_percent(cpu: &CpuUse) -> f64 {
+    percent(cpu.waiting_ns, cpu.elapsed_ns)
+}
+
 /// Turns that moved an I/O, in percent; `None` before the first turn.
 pub(super) fn busy_percent(reactor: &ReactorReport) -> Option<f64> {
     let turns = reactor.busy_turns + reactor.idle_turns;

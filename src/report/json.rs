@@ -10,7 +10,7 @@ use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 use super::device;
 use super::figures::{
     BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, busy_percent, cpu_percent, fio_batches,
-    latency_levels, mixed, per_second, runtime_ns, share_of_group, shares,
+    latency_levels, mixed, per_second, runtime_ns, share_of_group, shares, waiting_percent,
 };
 use super::trigger;
 use super::{
@@ -330,6 +330,7 @@ fn reactor_object(reactor: &ReactorReport) -> Value {
         "idle_turns": reactor.idle_turns,
         "usr_cpu": number(usr_cpu),
         "sys_cpu": number(sys_cpu),
+        "waiting_percent": number(waiting_percent(&reactor.cpu_use)),
         "ctx": reactor.cpu_use.context_switches,
         "majf": reactor.cpu_use.major_faults,
         "minf": reactor.cpu_use.minor_faults,

@@ -9,10 +9,10 @@ use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 use super::device;
 use super::figures::{
     FINE_BATCH_NAMES, GroupTotal, busy_percent, cpu_percent, groups_of, jobs_of, mixed, per_second,
-    runtime_ns, shares, was_used,
+    runtime_ns, shares, waiting_percent, was_used,
 };
 use super::latency::{Row, latency_table};
-use super::text::{self, Style, counted, printable, rounded, shortened, span, wrapped};
+use super::text::{self, Style, counted, printable, shortened, span, wrapped};
 use super::trigger;
 use super::{
     Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, machine, options, steady, verify,
@@ -26,6 +26,8 @@ const WIDTH: usize = 110;
 const DEPTH_RANGES: [&str; 7] = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", ">=64"];
 /// Longest list of names in a line that is shown in full.
 const NAMES_SHOWN: usize = 3;
+/// From here on a reactor that waits for its CPU makes a measurement doubtful.
+const STARVED_PERCENT: f64 = 5.0;
 /// Most targets that are described.
 const TARGETS_SHOWN: usize = 8;
 
@@ -63,6 +65,13 @@ fn header(report: &Report) -> String {
         first.push_str(&format!(", ENDED BY SIGNAL {signal}"));
     }
     let mut out = wrapped("", &first, WIDTH) + &trouble_text(report);
+    if let Some(worst) = starved(report) {
+        let warning = format!(
+            "up to {worst:.0}% of the time other threads had the CPU of a reactor that could have run: what was \
+             measured is this machine as busy as it was, and the device may do better"
+        );
+        out.push_str(&wrapped("note: ", &warning, WIDTH));
+    }
     for note in &report.notes {
         out.push_str(&wrapped("note: ", &printable(note), WIDTH));
     }
@@ -76,6 +85,12 @@ fn header(report: &Report) -> String {
         out.push_str(&format!("target: and {} more\n", report.targets.len() - TARGETS_SHOWN));
     }
     out
+}
+
+/// How much of its time the worst of the reactors waited for its CPU, in percent, if that is too much.
+fn starved(report: &Report) -> Option<f64> {
+    let worst = report.reactors.iter().map(|reactor| waiting_percent(&reactor.cpu_use)).fold(0.0, f64::max);
+    (worst > STARVED_PERCENT).then_some(worst)
 }
 
 /// What went wrong in all, up where nobody misses it; nothing if nothing did.
@@ -141,7 +156,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
         out.push_str(&verify::text(job, tally, WIDTH));
     }
     if let Some(found) = &job.steady {
-        out.push_str(&steady::text(&job.spec.measuring.steady, found, report.unfinished, WIDTH));
+        out.push_str(&steady::text(&job.spec.measuring, found, report.unfinished, WIDTH));
     }
     out.push_str(&load_text(job));
     out
@@ -287,7 +302,7 @@ fn interval_text(intervals: &IntervalSummary, style: Style) -> String {
     }
     let (bw, io) = (intervals.bandwidth, intervals.iops);
     let deviation = if bw.mean > 0.0 { bw.stddev * 100.0 / bw.mean } else { 0.0 };
-    let (scale, unit) = if bw.max < 1_048_576.0 { (1024.0, "KiB/s") } else { (1_048_576.0, "MiB/s") };
+    let (scale, unit) = style.scale(bw.max);
     let io = format!("IOPS {} to {}", style.count(io.min), style.count(io.max));
     let intervals_text = counted(intervals.samples, "interval", "intervals");
     if intervals.bandwidth_samples == 0 {
@@ -296,10 +311,10 @@ fn interval_text(intervals: &IntervalSummary, style: Style) -> String {
     let line = format!(
         "{}: BW {} to {}{unit}, mean {}, stdev {} ({deviation:.1}%); {io}",
         intervals_text,
-        rounded(bw.min / scale),
-        rounded(bw.max / scale),
-        rounded(bw.mean / scale),
-        rounded(bw.stddev / scale),
+        style.number(bw.min * scale),
+        style.number(bw.max * scale),
+        style.number(bw.mean * scale),
+        style.number(bw.stddev * scale),
     );
     wrapped("    ", &line, WIDTH)
 }
@@ -353,9 +368,10 @@ fn group_text(report: &Report, group: u32) -> String {
     let mut out = format!("\ngroup {group}, {jobs} jobs together:\n");
     for op in Op::ADDRESSED {
         let Some(total) = GroupTotal::of(report, group, op) else { continue };
+        let (scale, unit) = style.scale(f64::INFINITY);
         let (min, max) =
-            (rounded(total.min_bandwidth / 1_048_576.0), rounded(total.max_bandwidth / 1_048_576.0));
-        let spread = if total.jobs > 1 { format!("{min} to {max}MiB/s a job, ") } else { String::new() };
+            (style.number(total.min_bandwidth * scale), style.number(total.max_bandwidth * scale));
+        let spread = if total.jobs > 1 { format!("{min} to {max}{unit} a job, ") } else { String::new() };
         let (shortest, longest) = (span(total.min_runtime_ns), span(total.max_runtime_ns));
         let line = format!(
             "IOPS={}, BW={}, {spread}{} in {}",
@@ -375,5 +391,7 @@ fn reactor_text(reactor: &ReactorReport) -> String {
         .map_or_else(|| "never turned".to_owned(), |busy| format!("{busy:.1}% of turns busy"));
     let (usr, sys) = cpu_percent(&reactor.cpu_use);
     let workers = printable(&reactor.workers.join(" "));
-    shortened(&format!("  {place}: {busy}, usr {usr:.1}%, sys {sys:.1}%: {workers}"), WIDTH) + "\n"
+    let waiting = waiting_percent(&reactor.cpu_use);
+    let waited = if waiting >= 0.1 { format!(", waited {waiting:.1}% for its CPU") } else { String::new() };
+    shortened(&format!("  {place}: {busy}, usr {usr:.1}%, sys {sys:.1}%{waited}: {workers}"), WIDTH) + "\n"
 }

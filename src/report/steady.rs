@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::steady::{Limit, Measure, Rule, SNIA_RANGE_PERCENT, SNIA_SLOPE_PERCENT, SteadySpec};
-use crate::base::units::{format_count, format_time_ns};
+use crate::base::units::format_time_ns;
+use crate::job::spec::MeasuringSpec;
 use crate::stats::{Round, SteadyFinding};
 
 use super::json::number;
-use super::text::{self, counted, span, wrapped};
+use super::text::{Style, counted, span, wrapped};
 
 /// Most rounds in the report for people; JSON has all.
 const ROUNDS_SHOWN: usize = 12;
@@ -105,7 +106,13 @@ pub(super) fn own_object(spec: &SteadySpec, report: &SteadyReport) -> Value {
 }
 
 /// The same for people.
-pub(super) fn text(spec: &SteadySpec, report: &SteadyReport, unfinished: bool, width: usize) -> String {
+pub(super) fn text(
+    measuring: &MeasuringSpec,
+    report: &SteadyReport,
+    unfinished: bool,
+    width: usize,
+) -> String {
+    let (spec, style) = (&measuring.steady, Style::of(measuring));
     let rounds = counted(spec.rounds() as u64, "round", "rounds");
     let over = format!("over {rounds} of {}", span(spec.interval_ns()));
     let line = match (report.attained_ns, &report.finding) {
@@ -127,15 +134,15 @@ pub(super) fn text(spec: &SteadySpec, report: &SteadyReport, unfinished: bool, w
     }
     let mut means = format!(
         "mean of the window: IOPS={}, BW={}",
-        format_count(mean(window, |round| round.iops)),
-        text::bandwidth(mean(window, |round| round.bandwidth)),
+        style.count(mean(window, |round| round.iops)),
+        style.bandwidth(mean(window, |round| round.bandwidth)),
     );
     let latency_ns = mean(window, |round| round.latency_ns);
     if latency_ns > 0.0 {
         means.push_str(&format!(", clat={}", format_time_ns(latency_ns)));
     }
     out.push_str(&wrapped("    ", &means, width));
-    out.push_str(&table(spec, report));
+    out.push_str(&table(spec, report, style));
     out
 }
 
@@ -170,7 +177,7 @@ fn figures(spec: &SteadySpec, finding: &SteadyFinding) -> String {
 }
 
 /// The last rounds, at least one window of them where they fit.
-fn table(spec: &SteadySpec, report: &SteadyReport) -> String {
+fn table(spec: &SteadySpec, report: &SteadyReport, style: Style) -> String {
     let shown = report.rounds.len().min(ROUNDS_SHOWN);
     let first = report.rounds.len() - shown;
     let window_mean = mean(
@@ -191,13 +198,13 @@ fn table(spec: &SteadySpec, report: &SteadyReport) -> String {
         } else {
             "-".to_owned()
         };
-        let bandwidth = text::bandwidth(round.bandwidth);
+        let bandwidth = style.bandwidth(round.bandwidth);
         let clat = if round.latency_ns > 0.0 { format_time_ns(round.latency_ns) } else { "-".to_owned() };
         out.push_str(&format!(
             "    {:>5}  {:>8}  {:>8}  {:>12}  {clat:>8}  {off:>10}\n",
             report.dropped + index as u64 + 1,
             span(tenths(round.at_ns)),
-            format_count(round.iops),
+            style.count(round.iops),
             bandwidth.split(' ').next().unwrap_or_default(),
         ));
     }
@@ -216,4 +223,72 @@ fn tenths(ns: u64) -> u64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
 fn whole(value: f64) -> u64 {
     value as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::judge_steady;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn measuring(measure: Measure, rule: Rule) -> MeasuringSpec {
+        let steady = SteadySpec { measure, rule, window_ns: 3 * SECOND, ..SteadySpec::default() };
+        MeasuringSpec { steady, ..MeasuringSpec::default() }
+    }
+
+    fn found(spec: &SteadySpec, rates: &[f64]) -> SteadyReport {
+        let round = |(index, &iops): (usize, &f64)| Round {
+            at_ns: (index as u64 + 1) * SECOND,
+            length_ns: SECOND,
+            iops,
+            bandwidth: iops * 4096.0,
+            latency_ns: 1e9 / iops,
+        };
+        let rounds: Vec<Round> = rates.iter().enumerate().map(round).collect();
+        let finding = judge_steady(spec, &rounds);
+        let attained_ns = finding.filter(|found| found.is_steady).map(|_| rates.len() as u64 * SECOND);
+        SteadyReport { rounds, dropped: 0, attained_ns, finding }
+    }
+
+    #[test]
+    fn people_see_the_figure_its_limit_and_the_rounds() {
+        let asked = measuring(Measure::Iops, Rule::Deviation(Limit::Percent(5.0)));
+        let rates = [9000.0, 1000.0, 990.0, 1010.0];
+        let told = text(&asked, &found(&asked.steady, &rates), false, 110);
+        assert!(
+            told.contains("attained after 4s: iops mean dev 1.000% (limit 5%) over 3 rounds of 1s"),
+            "{told}"
+        );
+        assert!(told.contains("IOPS=1k") && told.contains("+800.00%") && told.contains("-1.00%"), "{told}");
+        let asked = measuring(Measure::Latency, Rule::Slope(Limit::Absolute(500.0)));
+        let told = text(&asked, &found(&asked.steady, &[1000.0, 1250.0, 2000.0]), false, 110);
+        assert!(told.contains("NOT ATTAINED: at last lat slope -250us (limit 500ns)"), "{told}");
+        let told = text(&asked, &found(&asked.steady, &[1000.0]), true, 110);
+        assert!(told.contains("not yet: 1 measured, the window has 3 rounds"), "{told}");
+        let asked = measuring(Measure::Iops, Rule::Snia);
+        let told = text(&asked, &found(&asked.steady, &[100.0, 90.0, 100.0, 110.0, 100.0]), false, 110);
+        assert!(told.contains("range 20.0% (SNIA: at most 20%), slope 8.0% (at most 10%)"), "{told}");
+    }
+
+    #[test]
+    fn programs_get_fios_object_and_every_round() {
+        let asked = measuring(Measure::Latency, Rule::Slope(Limit::Percent(2.5)));
+        let rates = [7000.0, 1000.0, 1000.0, 1000.0];
+        let report = found(&asked.steady, &rates);
+        let theirs = object(&asked.steady, &report);
+        let wanted = json!({
+            "ss": "lat_slope:2.500000%", "duration": 3, "attained": 1, "criterion": "0.000000%",
+            "max_deviation": 0.0, "slope": 0.0,
+            "data": {
+                "bw_mean": 4_096_000, "iops_mean": 1000, "lat_mean": 1_000_000,
+                "lat_ns": [1_000_000, 1_000_000, 1_000_000], "iops": [1000, 1000, 1000],
+                "bw": [4_096_000, 4_096_000, 4_096_000],
+            },
+        });
+        assert_eq!(theirs, wanted);
+        assert_eq!(own_object(&asked.steady, &report)["rounds"].as_array().map(Vec::len), Some(4));
+        let short = object(&asked.steady, &found(&asked.steady, &rates[..2]));
+        assert_eq!((&short["attained"], &short["data"]["iops"]), (&json!(0), &json!([7000, 1000])));
+    }
 }

@@ -172,6 +172,7 @@ fn mixed() -> Report {
         context_switches: 13_529,
         major_faults: 0,
         minor_faults: 14,
+        waiting_ns: 0,
     };
 
     let mut stats = from_to(5 * SECOND, 15 * SECOND);
@@ -284,6 +285,16 @@ pub(super) fn check_golden(file: &str, output: &str) {
 fn people_read_this() {
     check_golden("mixed.txt", &text_in("normal", &mixed()));
     check_golden("unfinished.txt", &text_in("normal", &unfinished()));
+}
+
+#[test]
+fn a_reactor_without_its_cpu_is_told_before_any_figure() {
+    let mut report = mixed();
+    assert!(!text_in("normal", &report).contains("had the CPU"));
+    report.reactors[0].cpu_use.waiting_ns = report.reactors[0].cpu_use.elapsed_ns / 4;
+    let text = text_in("normal", &report);
+    assert!(text.contains("note: up to 25% of the time other threads had the CPU"), "{text}");
+    assert!(text.contains("waited 25.0% for its CPU: fast reads.0"), "{text}");
 }
 
 #[test]

@@ -131,6 +131,22 @@ impl Style {
         Style { figures: measuring.figures, bits: measuring.bits }
     }
 
+    /// The unit for rates up to `most` bytes a second, and what to multiply these by.
+    pub(super) fn scale(self, most: f64) -> (f64, &'static str) {
+        let bits = if self.bits { 8.0 } else { 1.0 };
+        match (most * bits < 1_048_576.0, self.bits) {
+            (true, false) => (bits / 1024.0, "KiB/s"),
+            (false, false) => (bits / 1_048_576.0, "MiB/s"),
+            (true, true) => (bits / 1024.0, "Kibit/s"),
+            (false, true) => (bits / 1_048_576.0, "Mibit/s"),
+        }
+    }
+
+    /// A bare number.
+    pub(super) fn number(self, value: f64) -> String {
+        if self.figures == 4 { rounded(value) } else { figured(value, self.figures) }
+    }
+
     /// A rate or count: `12.3k`.
     pub(super) fn count(self, value: f64) -> String {
         if self.figures == 4 {
@@ -233,6 +249,11 @@ mod tests {
         let counts = [1, 2, 4, 6].map(|figures| style(figures, false).count(123_456.0));
         assert_eq!(counts, ["100k", "120k", "123.5k", "123.456k"]);
         assert_eq!(style(3, false).count(0.5), "0.5");
+        assert_eq!(
+            (style(4, false).number(56.349), style(2, false).number(56.349)),
+            ("56.35".to_owned(), "56".to_owned())
+        );
+        assert_eq!(style(4, true).scale(200_000.0), (8.0 / 1_048_576.0, "Mibit/s"));
         assert_eq!(figured(f64::MAX, 3).len(), 309);
     }
 

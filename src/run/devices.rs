@@ -1,11 +1,13 @@
 //! What the targets' devices say of themselves, before the work and after it.
 
+use crate::base::clock::Clock;
 use crate::base::host::{DeviceSummary, Sysfs, block, nvme_admin};
 use crate::base::nvme::DeviceFacts;
 use crate::report::TargetReport;
 
 use super::open_job::OpenJob;
 use super::outcome::Outcome;
+use super::plan::JobPlan;
 
 /// Puts the targets of an open job into the report, with what there is to know of them. What cannot
 /// be learnt is a note, never a failure.
@@ -60,6 +62,13 @@ pub fn look_again(opened: &dyn OpenJob, outcome: &mut Outcome) {
             }
         });
     }
+}
+
+/// From here on what the kernel counts of the devices below the targets belongs to the run.
+pub fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
+    let now_ns = Clock::get().now_ns();
+    let asked = plans.iter().filter(|plan| plan.spec.measuring.disk_util && plan.uses_files());
+    asked.flat_map(|plan| &plan.targets).for_each(|target| outcome.disks.begin(target, now_ns));
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ fn run_all(
         outcome.note(note);
     });
     let stage = Stage { plans, threads, watched, lives };
-    watch_disks(plans, outcome);
+    devices::watch_disks(plans, outcome);
     let stuck = stage.run(makers, outcome, (keeper, kept, logs), options, requests, observer);
     outcome.disks.end(Clock::get().now_ns());
     let stuck = stuck?;
@@ -182,13 +182,6 @@ fn run_all(
         synced.for_each(|plan| files::sync_file_systems(plan, outcome));
     }
     Ok(())
-}
-
-/// From here on what the kernel counts of the devices below the targets belongs to the run.
-fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
-    let now_ns = Clock::get().now_ns();
-    let asked = plans.iter().filter(|plan| plan.spec.measuring.disk_util && plan.uses_files());
-    asked.flat_map(|plan| &plan.targets).for_each(|target| outcome.disks.begin(target, now_ns));
 }
 
 /// An open job, and the regions of each clone.
@@ -354,7 +347,7 @@ impl Stage<'_> {
         let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
-            let message = messages.recv_timeout(tick);
+            let message = messages.recv_timeout(steady_state::until(outcome, clock.now_ns(), tick));
             outcome.is_cut = keeper.is_some_and(AtWork::is_pulled);
             match message {
                 Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => self.came_late(&ended, outcome),
@@ -478,6 +471,7 @@ impl Stage<'_> {
             cpu.context_switches += ended.used.context_switches / share;
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;
+            cpu.waiting_ns += ended.used.waiting_ns / share;
             match result.error {
                 // A device that has lost its power is not what failed.
                 Some((op, status)) if outcome.is_cut => {
@@ -512,6 +506,7 @@ impl Stage<'_> {
                 context_switches: ended.used.context_switches,
                 major_faults: ended.used.major_faults,
                 minor_faults: ended.used.minor_faults,
+                waiting_ns: ended.used.waiting_ns,
             },
         });
     }

@@ -1,6 +1,8 @@
 //! Looks for steady state while jobs run, and ends them when it is attained. Made of the numbers that
 //! workers publish, on the watching thread: nothing of it is in their loops.
 
+use std::time::Duration;
+
 use crate::base::steady::SteadySpec;
 use crate::reactor::{Totals, WorkerState};
 use crate::report::SteadyReport;
@@ -128,6 +130,15 @@ pub fn look(outcome: &mut Outcome, now_ns: u64) {
             live.iter().for_each(|live| live.request_stop());
         }
     }
+}
+
+/// How long the watcher may wait: not beyond the end of a round.
+pub fn until(outcome: &Outcome, now_ns: u64, longest: Duration) -> Duration {
+    let due = outcome.entries.iter().filter_map(|entry| entry.steady.as_ref()).filter_map(|track| {
+        let is_awake = track.begun_ns.is_some() && !track.is_over;
+        is_awake.then(|| Duration::from_nanos(track.due_ns.saturating_sub(now_ns)))
+    });
+    due.fold(longest, Duration::min)
 }
 
 /// Says which entries of a stage that has ended never were steady.

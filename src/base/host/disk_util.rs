@@ -214,6 +214,7 @@ fn read(dir: &Path) -> Option<DiskCounts> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::machines::{Machine, NO_SWAP};
     use super::*;
 
     const STAT: &str = "  100  1  800  50  200  2  1600  90  3  120  140  0 0 0 0 7 9";
@@ -231,6 +232,46 @@ mod tests {
         };
         assert_eq!(counts, wanted);
         assert_eq!((DiskCounts::parse("1 2 3"), DiskCounts::parse("a")), (None, None));
+    }
+
+    /// `md0` of `nvme0n1` and a partition of `sda`.
+    fn raid() -> (Machine, DiskWatch) {
+        let machine = Machine::new("", NO_SWAP);
+        let whole = machine.disk("pci0/nvme/nvme0/nvme0n1", "259:0");
+        let other = machine.disk("pci0/sda", "8:0");
+        let part = machine.partition(&other, "sda1", "8:1");
+        let raid = machine.disk("virtual/block/md0", "9:0");
+        machine.link(&format!("{raid}/slaves/nvme0n1"), &whole);
+        machine.link(&format!("{raid}/slaves/sda1"), &part);
+        for dir in [&whole, &other, &part, &raid] {
+            machine.write(&format!("{dir}/stat"), STAT);
+        }
+        let watch = DiskWatch::at(machine.sysfs.clone());
+        (machine, watch)
+    }
+
+    #[test]
+    fn devices_are_watched_with_those_they_are_made_of_and_only_while_jobs_run() {
+        let (machine, mut watch) = raid();
+        let grow = |reads: u64| {
+            let text = STAT.replacen("100", &reads.to_string(), 1);
+            machine.write("sys/devices/virtual/block/md0/stat", &text);
+        };
+        let raid = DeviceNumber::parse("9:0").unwrap();
+        watch.begin_device(raid, 0);
+        grow(150);
+        watch.look(1_500_000_000);
+        watch.end(2_000_000_000);
+        grow(1000);
+        watch.begin_device(raid, 10_000_000_000);
+        grow(1007);
+        watch.end(11_000_000_000);
+        let report = watch.report();
+        let names: Vec<&str> = report.iter().map(|disk| disk.name.as_str()).collect();
+        assert_eq!(names, ["md0", "nvme0n1", "sda"], "of a partition, its disk");
+        assert_eq!((report[0].counts.ios, report[0].elapsed_ms), ([57, 0], 3000));
+        assert_eq!(report[0].slaves, ["nvme0n1", "sda"]);
+        assert_eq!(report[2].counts, DiskCounts::default());
     }
 
     #[test]

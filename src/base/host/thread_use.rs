@@ -17,6 +17,9 @@ pub struct ThreadUse {
     pub major_faults: u64,
     /// Page faults without I/O.
     pub minor_faults: u64,
+    /// Time in nanoseconds in which it could have run, but others had its CPU; 0 where the kernel does
+    /// not say.
+    pub waiting_ns: u64,
 }
 
 impl ThreadUse {
@@ -38,6 +41,9 @@ impl ThreadUse {
             context_switches: unsigned(usage.ru_nvcsw) + unsigned(usage.ru_nivcsw),
             major_faults: unsigned(usage.ru_majflt),
             minor_faults: unsigned(usage.ru_minflt),
+            waiting_ns: waiting_ns(
+                &std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default(),
+            ),
         }
     }
 
@@ -51,13 +57,24 @@ impl ThreadUse {
             context_switches: self.context_switches.saturating_sub(before.context_switches),
             major_faults: self.major_faults.saturating_sub(before.major_faults),
             minor_faults: self.minor_faults.saturating_sub(before.minor_faults),
+            waiting_ns: self.waiting_ns.saturating_sub(before.waiting_ns),
         }
     }
+}
+
+/// The second number of the kernel's schedstat: time on a run queue.
+fn waiting_ns(schedstat: &str) -> u64 {
+    schedstat.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_is_the_second_number_of_three() {
+        assert_eq!((waiting_ns("5 77 3\n"), waiting_ns(""), waiting_ns("5 x 3")), (77, 0, 0));
+    }
 
     #[test]
     fn work_shows_as_processor_time() {
