@@ -13,6 +13,7 @@ mod keeper;
 mod layout;
 mod open_job;
 mod outcome;
+mod places;
 mod plan;
 mod progress;
 mod sampler;
