@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fio_spdk::base::PerOp;
-use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
+use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Places, Strides, Zone};
 use fio_spdk::workload::{Limit, Region, Workload, WorkloadSpec};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -25,6 +25,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("zipf_has_fios_popular_blocks", || popular("zipf:1.1", &Distribution::Zipf(1.1))),
         Trial::test("pareto_has_fios_popular_blocks", || popular("pareto:0.2", &Distribution::Pareto(0.2))),
         Trial::test("zones_have_fios_shares", zones),
+        Trial::test("windows_are_fios", windows),
     ];
     let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(!fio)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -44,7 +45,7 @@ fn ours(distribution: &Distribution) -> Result<Vec<f64>, Failed> {
         align: PerOp::all(0),
         distribution: PerOp::all(distribution.clone()),
         percentage_random: PerOp::all(100),
-        places: fio_spdk::base::shape::Places::default(),
+        places: Places::default(),
         trim: None,
         seed: 1,
         limit: Limit { ios: Some(DRAWS), ..Limit::default() },
@@ -125,6 +126,80 @@ fn zones() -> Result<(), Failed> {
         let (mine, fios): (f64, f64) = (ours[range.clone()].iter().sum(), theirs[range.clone()].iter().sum());
         if (mine - fios).abs() > 0.01 {
             return Err(format!("blocks {range:?} get {mine:.4} here and {fios:.4} in fio").into());
+        }
+    }
+    Ok(())
+}
+
+/// The blocks that fio visits with `zonemode=strided`, in order.
+fn windows_of_fio(blocks: u64, strides: &Strides, rw: &str) -> Result<Vec<u64>, Failed> {
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("log");
+    let status = Command::new("fio")
+        .current_dir(directory.path())
+        .args(["--name=x", "--ioengine=null", "--bs=4k", "--output=/dev/null", "--zonemode=strided"])
+        .arg(format!("--rw={rw}"))
+        .arg(format!("--size={}", blocks * BS))
+        .arg(format!("--zonesize={}", strides.amount))
+        .arg(format!("--zonerange={}", strides.range))
+        .arg(format!("--zoneskip={}", strides.skip))
+        .arg(format!("--write_iolog={}", log.display()))
+        .status()?;
+    if !status.success() {
+        return Err("fio failed".into());
+    }
+    let text = std::fs::read_to_string(&log)?;
+    let offset = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let place = words.iter().position(|&word| word == "read")?;
+        words.get(place + 1)?.parse::<u64>().ok()
+    };
+    Ok(text.lines().filter_map(offset).map(|offset| offset / BS).collect())
+}
+
+fn windows_here(blocks: u64, strides: Strides, random: bool) -> Result<Vec<u64>, Failed> {
+    let mut workload = Workload::new(&WorkloadSpec {
+        regions: vec![Region { target: 0, start: 0, bytes: blocks * BS }],
+        service: Default::default(),
+        mix: Mix::Read,
+        read_percent: 100,
+        random,
+        coverage: true,
+        modifier: None,
+        sizes: PerOp::all(BlockSizes::Fixed(4096)),
+        align: PerOp::all(0),
+        distribution: PerOp::all(Distribution::Random),
+        percentage_random: PerOp::all(100),
+        places: Places { strides: Some(strides), ..Places::default() },
+        trim: None,
+        seed: 1,
+        limit: Limit { bytes: Some(blocks * BS), ..Limit::default() },
+    })?;
+    Ok(std::iter::from_fn(|| workload.next()).map(|step| step.offset / BS).collect())
+}
+
+/// In sequence the same blocks in the same order; at random the same blocks in each pass over a window.
+fn windows() -> Result<(), Failed> {
+    let jobs =
+        [(16, 2, 2, 2), (16, 4, 2, 1), (256, 2, 4, 4), (256, 16, 16, 0), (256, 8, 8, 24), (64, 32, 16, 16)];
+    for (blocks, amount, range, skip) in jobs {
+        let strides = Strides { amount: amount * BS, range: range * BS, skip: skip * BS };
+        let (mine, fios) = (windows_here(blocks, strides, false)?, windows_of_fio(blocks, &strides, "read")?);
+        if mine != fios {
+            return Err(format!("{strides:?}: {mine:?} here and {fios:?} in fio").into());
+        }
+        if amount < range {
+            continue;
+        }
+        let sorted = |visits: Vec<u64>| -> Result<Vec<u64>, Failed> {
+            let mut visits = visits;
+            visits.chunks_mut(usize::try_from(range)?).for_each(<[u64]>::sort_unstable);
+            Ok(visits)
+        };
+        let mine = sorted(windows_here(blocks, strides, true)?)?;
+        let fios = sorted(windows_of_fio(blocks, &strides, "randread")?)?;
+        if mine != fios {
+            return Err(format!("at random, {strides:?}: {mine:?} here and {fios:?} in fio").into());
         }
     }
     Ok(())

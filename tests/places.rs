@@ -1,36 +1,13 @@
-//! Where I/Os go, beside what fio does with the same options where it is installed.
+//! Where I/Os go beyond pattern, size and distribution, told by what they leave. Beside fio:
+//! `distributions_against_fio.rs`.
 
 mod common;
-
-use std::process::Command;
 
 use common::{KIB, Lab, MARK, MIB, changed, first, with};
 
 const BS: u64 = 4 * KIB;
 
-/// The blocks of 4 KiB that fio visits in the same job; `None` if it is not installed.
-fn fios(job: &[&str]) -> Option<Vec<u64>> {
-    let lab = Lab::new();
-    let log = lab.path("log");
-    let done = Command::new("fio")
-        .current_dir(log.parent()?)
-        .args(["--name=x", "--ioengine=null", "--bs=4k", "--output=/dev/null"])
-        .args(job)
-        .arg(format!("--write_iolog={}", log.display()))
-        .status();
-    if !done.is_ok_and(|status| status.success()) {
-        return None;
-    }
-    let text = std::fs::read_to_string(&log).ok()?;
-    let offset = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let place = words.iter().position(|&word| matches!(word, "read" | "write"))?;
-        words.get(place + 1)?.parse::<u64>().ok()
-    };
-    Some(text.lines().filter_map(offset).map(|offset| offset / BS).collect())
-}
-
-/// The blocks of 4 KiB that the same job visits here, in order.
+/// The blocks of 4 KiB that a job visits, in order.
 fn ours(job: &[&str]) -> Vec<u64> {
     let set = with(&["--name=x", "--ioengine=null", "--bs=4k"], job);
     let pairs: Vec<(String, String)> = set
@@ -62,38 +39,6 @@ fn ours(job: &[&str]) -> Vec<u64> {
     })
     .expect("a workload");
     std::iter::from_fn(|| workload.next()).map(|step| step.offset / BS).collect()
-}
-
-#[test]
-fn windows_are_fios() {
-    let jobs: [&[&str]; 5] = [
-        &["--size=64k", "--zonesize=8k", "--zonerange=8k", "--zoneskip=8k"],
-        &["--size=64k", "--zonesize=16k", "--zonerange=8k", "--zoneskip=4k"],
-        &["--size=1m", "--zonesize=8k", "--zonerange=16k", "--zoneskip=16k"],
-        &["--size=1m", "--zonesize=64k", "--zonerange=64k", "--zoneskip=0"],
-        &["--size=1m", "--zonesize=32k", "--zonerange=32k", "--zoneskip=96k"],
-    ];
-    for job in jobs {
-        for rw in ["--rw=read", "--rw=write"] {
-            let job = with(job, &["--zonemode=strided", rw]);
-            let Some(theirs) = fios(&job) else {
-                eprintln!("skipped: fio is not installed (apt-get install fio)");
-                return;
-            };
-            assert_eq!(ours(&job), theirs, "{job:?}");
-        }
-        // In a random order the same blocks come in the same windows.
-        let job = with(job, &["--zonemode=strided", "--rw=randread"]);
-        let window = 2;
-        let sorted = |blocks: Vec<u64>| {
-            let mut chunks: Vec<Vec<u64>> = blocks.chunks(window).map(<[u64]>::to_vec).collect();
-            chunks.iter_mut().for_each(|chunk| chunk.sort_unstable());
-            chunks
-        };
-        if job.contains(&"--zonesize=8k") && job.contains(&"--zonerange=8k") {
-            assert_eq!(sorted(ours(&job)), sorted(fios(&job).expect("fio")), "{job:?}");
-        }
-    }
 }
 
 #[test]

@@ -94,17 +94,7 @@ impl KernelFile {
             atomic_write_bytes,
             known: None,
         };
-        if let Some(len) = options.commands.atomic_bytes {
-            check_atomic(&file, len).map_err(|why| EngineError {
-                message: format!("{shown}: {why}"),
-                errno: Some(libc::EINVAL),
-            })?;
-        }
-        if let Some(hint) = options.commands.write_hint.filter(|_| options.writes) {
-            set_write_hint(&file, hint).map_err(|error| {
-                EngineError::os(&format!("{shown}: the kernel takes no write_hint"), error)
-            })?;
-        }
+        prepare_commands(&file, path, options)?;
         let is_atomic = options.commands.atomic_bytes.is_some();
         Ok((KernelFile { file, is_block_device, is_atomic, range_flags: options.range_flags }, facts))
     }
@@ -201,6 +191,20 @@ impl AsFd for KernelFile {
 const STATX_WRITE_ATOMIC: StatxFlags = StatxFlags::from_bits_retain(0x1_0000);
 /// F_SET_RW_HINT of linux/fcntl.h.
 const F_SET_RW_HINT: libc::c_int = 1036;
+
+/// Looks whether writes can be what the job asks for, and says to the file what it is told beside.
+fn prepare_commands(file: &File, path: &Path, options: &EngineOptions) -> Result<(), EngineError> {
+    let shown = path.display();
+    if let Some(len) = options.commands.atomic_bytes {
+        check_atomic(file, len)
+            .map_err(|why| EngineError { message: format!("{shown}: {why}"), errno: Some(libc::EINVAL) })?;
+    }
+    if let Some(hint) = options.commands.write_hint.filter(|_| options.writes) {
+        set_write_hint(file, hint)
+            .map_err(|error| EngineError::os(&format!("{shown}: the kernel takes no write_hint"), error))?;
+    }
+    Ok(())
+}
 
 /// Whether writes of `len` bytes can be whole or not at all.
 fn check_atomic(file: &File, len: u32) -> Result<(), String> {

@@ -19,6 +19,7 @@ mod open_job;
 mod order;
 mod outcome;
 mod pace;
+mod places;
 mod plan;
 mod progress;
 mod sampler;

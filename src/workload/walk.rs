@@ -37,8 +37,8 @@ impl Walk {
 
     pub(super) fn begin_pass(&mut self, pass: u64) {
         match self {
-            // Windows go on where they are: they end by amount, not by passes.
-            Walk::Windows(_) => {}
+            // Windows go on where they are.
+            Walk::Windows(windows) => windows.left_in_pass = windows.pass_bytes.unwrap_or(u64::MAX),
             Walk::Ageing(ageing) => ageing.begin_pass(pass),
         }
     }
@@ -66,6 +66,9 @@ pub(super) struct Windows {
     left: u64,
     /// Passes over windows so far: each has an order of its own.
     passes: u64,
+    /// A pass over the region is as many bytes as it has, if passes are counted at all.
+    pass_bytes: Option<u64>,
+    left_in_pass: u64,
 }
 
 impl Windows {
@@ -95,10 +98,15 @@ impl Windows {
             window: 0,
             left: strides.amount,
             passes: 0,
+            pass_bytes: spec.max_passes.map(|_| region.bytes),
+            left_in_pass: spec.max_passes.map_or(u64::MAX, |_| region.bytes),
         })
     }
 
     fn next(&mut self) -> Option<(u64, u32)> {
+        if self.left_in_pass == 0 {
+            return None;
+        }
         if self.left == 0 {
             self.begin_next_window();
         }
@@ -115,6 +123,9 @@ impl Windows {
             }
         };
         self.left = self.left.saturating_sub(u64::from(place.len));
+        if self.pass_bytes.is_some() {
+            self.left_in_pass = self.left_in_pass.saturating_sub(u64::from(place.len));
+        }
         Some((self.window * self.strides.step() + place.offset, place.len))
     }
 
@@ -344,6 +355,14 @@ mod tests {
         assert_eq!(strided(16, false, 4, 2, 1), [0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 9, 10, 9, 10]);
         // A part of each window, and a last one that is cut short.
         assert_eq!(strided(16, false, 2, 4, 1)[..8], [0, 1, 5, 6, 10, 11, 15, 0]);
+    }
+
+    #[test]
+    fn passes_over_windows_end_with_as_many_bytes_as_the_region_has() {
+        let strides = Strides { amount: 2 * BS, range: 2 * BS, skip: BS };
+        let places = Places { strides: Some(strides), ..Places::default() };
+        let limit = Limit { passes: Some(3), ..Limit::default() };
+        assert_eq!(blocks_of(&spec(20, false, places, limit)).len(), 60);
     }
 
     #[test]
