@@ -313,27 +313,10 @@ impl Queue for IoUringQueue {
         while count < room && !self.completes_here(&batch[count]) {
             count += 1;
         }
-        for io in batch.drain(..count) {
-            let Some(slot) = self.free_slots.pop() else { break };
-            // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
-            // has the buffer.
-            let io = self.slots[slot as usize].insert(io);
-            let entry = entry(&self.files, self.registered_files, &self.fixed, self.rw_flags, io);
-            let mut entry = entry.user_data(u64::from(slot));
-            if self.force_async > 0 {
-                self.until_async -= 1;
-                if self.until_async == 0 {
-                    self.until_async = self.force_async;
-                    entry = entry.flags(squeue::Flags::ASYNC);
-                }
-            }
-            let mut queue = self.ring.submission();
-            // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
-            // completion; if this queue is dropped before, the buffer is not given back and its
-            // area is leaked.
-            let pushed = unsafe { queue.push(&entry) };
-            assert!(pushed.is_ok(), "there was room");
-            self.uncommitted += 1;
+        if self.force_async > 0 {
+            self.push::<true>(batch.drain(..count));
+        } else {
+            self.push::<false>(batch.drain(..count));
         }
         if count < room {
             self.complete_here(batch);
@@ -403,6 +386,33 @@ impl Queue for IoUringQueue {
 }
 
 impl IoUringQueue {
+    /// Puts I/Os into the ring. `MARKS`: some of them are for the kernel's workers.
+    #[inline(always)]
+    fn push<const MARKS: bool>(&mut self, ios: impl Iterator<Item = Io>) {
+        for io in ios {
+            let Some(slot) = self.free_slots.pop() else { break };
+            // Into its slot before the kernel hears of it: whatever panics from here on, nobody else
+            // has the buffer.
+            let io = self.slots[slot as usize].insert(io);
+            let entry = entry(&self.files, self.registered_files, &self.fixed, self.rw_flags, io);
+            let mut entry = entry.user_data(u64::from(slot));
+            if MARKS {
+                self.until_async -= 1;
+                if self.until_async == 0 {
+                    self.until_async = self.force_async;
+                    entry = entry.flags(squeue::Flags::ASYNC);
+                }
+            }
+            let mut queue = self.ring.submission();
+            // SAFETY: the entry points to the buffer of `io`, which stays in `slots` until its
+            // completion; if this queue is dropped before, the buffer is not given back and its
+            // area is leaked.
+            let pushed = unsafe { queue.push(&entry) };
+            assert!(pushed.is_ok(), "there was room");
+            self.uncommitted += 1;
+        }
+    }
+
     /// What no ring takes: block devices discard by ioctl only, as far as kernels before 6.12 go, and
     /// a ring that polls has reads and writes alone.
     #[inline]
@@ -439,13 +449,10 @@ impl IoUringQueue {
 #[inline]
 fn entry(files: &[KernelFile], registered: bool, fixed: &[usize], flags: i32, io: &mut Io) -> squeue::Entry {
     let file = &files[usize::from(io.target)];
-    if io.op == Op::Flush && io.len > 0 {
-        return range_entry(file, io);
-    }
     if registered {
-        entry_on(Fixed(u32::from(io.target)), fixed, flags, io)
+        entry_on(Fixed(u32::from(io.target)), file, fixed, flags, io)
     } else {
-        entry_on(Fd(file.as_fd().as_raw_fd()), fixed, flags, io)
+        entry_on(Fd(file.as_fd().as_raw_fd()), file, fixed, flags, io)
     }
 }
 
@@ -457,7 +464,13 @@ fn range_entry(file: &KernelFile, io: &Io) -> squeue::Entry {
 }
 
 #[inline]
-fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], rw_flags: i32, io: &mut Io) -> squeue::Entry {
+fn entry_on<F: IntoFd>(
+    fd: F,
+    file: &KernelFile,
+    fixed: &[usize],
+    rw_flags: i32,
+    io: &mut Io,
+) -> squeue::Entry {
     let offset = io.offset + u64::from(io.moved);
     let len = io.len - io.moved;
     let is_fixed = is_fixed(fixed, &io.buffer);
@@ -471,6 +484,7 @@ fn entry_on<F: IntoFd>(fd: F, fixed: &[usize], rw_flags: i32, io: &mut Io) -> sq
             fd.write_fixed(rest(io).as_ptr(), len, id).offset(offset).rw_flags(rw_flags).build()
         }
         (Op::Write, false) => fd.write(rest(io).as_ptr(), len).offset(offset).rw_flags(rw_flags).build(),
+        (Op::Flush, _) if io.len > 0 => range_entry(file, io),
         (Op::Flush, _) => {
             let flags = if io.data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() };
             fd.fsync().flags(flags).build()
