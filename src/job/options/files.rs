@@ -294,8 +294,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         &[],
         "false",
         Kind::Flag(|job| &mut job.files.pre_read),
-        "Reads what the job will work on into the page cache before it starts. Takes `invalidate` away, and is \
-         for jobs without `direct`.",
+        "Reads what the job will work on into the page cache before it starts, where `invalidate` would drop \
+         it; verification still reads back from the device. For jobs without `direct`.",
     ),
     entry(
         SECTION,

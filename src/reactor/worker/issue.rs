@@ -53,6 +53,7 @@ impl<Q: Queue> Worker<Q> {
     pub(super) fn prepare_steps(&mut self, room: u32) {
         // What is calm stays so while nothing comes back.
         let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
+        let syncs_ranges = self.written.is_some();
         for _ in 0..room {
             if !calm {
                 if self.free.is_empty() {
@@ -83,8 +84,8 @@ impl<Q: Queue> Worker<Q> {
                 self.fill(&mut buffer, &step);
             }
             let mut flush_due = step.op == Op::Write && self.write_makes_flush_due();
-            if let Some(written) = self.written.as_mut().filter(|_| step.op == Op::Write) {
-                flush_due |= written.add(&step);
+            if syncs_ranges && step.op == Op::Write {
+                flush_due |= self.written.as_mut().is_some_and(|written| written.add(&step));
             }
             if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
                 let end = step.offset + u64::from(step.len);
