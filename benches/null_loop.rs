@@ -32,6 +32,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
     };
@@ -68,6 +69,8 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         live: Arc::new(Live::default()),
         tap,
         verify: None,
+        replay: None,
+        recorder: None,
     }))
 }
 

@@ -44,6 +44,7 @@ fn ours(distribution: &Distribution) -> Result<Vec<f64>, Failed> {
         distribution: PerOp::all(distribution.clone()),
         percentage_random: PerOp::all(100),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { ios: Some(DRAWS), ..Limit::default() },
     })?;

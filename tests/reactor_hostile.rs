@@ -101,6 +101,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
     };
@@ -116,6 +117,8 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         live,
         tap,
         verify: None,
+        replay: None,
+        recorder: None,
     });
     worker.start();
     let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);

@@ -138,6 +138,7 @@ fn workload(shape: &Shape) -> Workload {
         distribution: PerOp::all(shape.distribution.clone()),
         percentage_random: PerOp::all(100),
         trim: None,
+        log: None,
         seed: 1,
         limit,
     })
@@ -198,6 +199,8 @@ impl EngineVisitor for Loop {
             live: Arc::new(Live::default()),
             tap,
             verify: None,
+            replay: None,
+            recorder: None,
         });
         asker.ask();
         worker.start();

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -171,6 +173,93 @@ impl LogStream {
             Err(TryRecvError::Empty) => Next::Later,
             Err(TryRecvError::Disconnected) => Next::End,
         }
+    }
+}
+
+/// An I/O that was issued, for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Nanoseconds from the start.
+    pub time_ns: u64,
+    /// Byte offset on the target; 0 for a flush.
+    pub offset: u64,
+    /// Length in bytes; 0 for a flush.
+    pub len: u32,
+    /// Which of the worker's targets.
+    pub target: u16,
+    /// The command.
+    pub op: Op,
+    /// Of a flush: data only.
+    pub data_only: bool,
+}
+
+/// Takes what is issued, on its way to who writes it down.
+#[derive(Debug)]
+pub struct Recorder {
+    full: Sender<Vec<Recorded>>,
+    empty: Receiver<Vec<Recorded>>,
+    chunk: Vec<Recorded>,
+    begun_ns: Option<u64>,
+    held_back: Arc<AtomicU64>,
+}
+
+/// The other end of a [`Recorder`].
+#[derive(Debug)]
+pub struct RecorderFeed {
+    /// Chunks to be written.
+    pub full: Receiver<Vec<Recorded>>,
+    /// Where they go back to.
+    pub empty: Sender<Vec<Recorded>>,
+    /// How often an I/O had to wait because nobody had written what came before.
+    pub held_back: Arc<AtomicU64>,
+}
+
+/// Both ends.
+#[must_use]
+pub fn recorder() -> (Recorder, RecorderFeed) {
+    let (full, full_out) = bounded(CHUNKS + 1);
+    let (empty_in, empty) = bounded(CHUNKS + 1);
+    for _ in 1..CHUNKS {
+        let _ = empty_in.try_send(Vec::with_capacity(CHUNK));
+    }
+    let held_back = Arc::new(AtomicU64::new(0));
+    let feed = RecorderFeed { full: full_out, empty: empty_in, held_back: Arc::clone(&held_back) };
+    (Recorder { full, empty, chunk: Vec::with_capacity(CHUNK), begun_ns: None, held_back }, feed)
+}
+
+impl Recorder {
+    /// For how many I/Os there is room: a log has no holes, so that no more may be issued.
+    pub fn room(&mut self) -> usize {
+        if self.chunk.len() == CHUNK && !self.hand_over() {
+            self.held_back.fetch_add(1, Relaxed);
+        }
+        CHUNK - self.chunk.len()
+    }
+
+    /// Adds an I/O that is issued at `now_ns`; there must be room.
+    pub fn record(&mut self, now_ns: u64, io: Recorded) {
+        let begun_ns = *self.begun_ns.get_or_insert(now_ns);
+        if self.chunk.len() < CHUNK {
+            self.chunk.push(Recorded { time_ns: now_ns.saturating_sub(begun_ns), ..io });
+        }
+    }
+
+    /// Hands over what there is, if an empty chunk has come back; whether there is room now.
+    pub fn hand_over(&mut self) -> bool {
+        if self.chunk.is_empty() {
+            return true;
+        }
+        let Ok(empty) = self.empty.try_recv() else { return false };
+        let chunk = std::mem::replace(&mut self.chunk, empty);
+        // As many chunks as there is room for: never full.
+        let _ = self.full.try_send(chunk);
+        true
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.full.try_send(std::mem::take(&mut self.chunk));
     }
 }
 

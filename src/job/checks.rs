@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod replay;
 mod spdk;
 mod verify;
 
@@ -20,6 +21,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     io_uring(draft, issues);
     sim(draft, issues);
     spdk::check(draft, issues);
+    replay::check(draft, issues);
     verify::check(draft, issues);
 }
 
@@ -44,7 +46,8 @@ fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         ));
     }
     let engine = job.ioengine.as_str();
-    if matches!(engine, "null" | "sim") && !matches!(job.size, Some(Amount::Bytes(_))) {
+    let sized = job.replay.is_on() || !matches!(engine, "null" | "sim");
+    if !sized && !matches!(job.size, Some(Amount::Bytes(_))) {
         let (place, what) = match job.size {
             None => ("ioengine", format!("the `{engine}` engine has no size of its own")),
             Some(_) => ("size", format!("the `{engine}` engine has no size to take a percentage of")),
@@ -122,6 +125,8 @@ fn effect(mix: Mix) -> &'static str {
         Mix::Write | Mix::ReadWrite => "write",
         Mix::Trim => "trim",
         Mix::TrimWrite => "trim and write",
+        // Only a run knows what a log holds.
+        Mix::Replayed { .. } => "replay a log",
     }
 }
 

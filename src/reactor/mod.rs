@@ -10,7 +10,9 @@ mod live;
 mod worker;
 
 pub use live::{Live, Tap, TapHandle, WorkerState, tap};
-pub use worker::{Found, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts};
+pub use worker::{
+    Found, ReplayParts, ReplayTally, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
+};
 
 /// How often a reactor looks up from its queues.
 const HOUSEKEEP_NS: u64 = 1_000_000;

@@ -15,6 +15,8 @@ mod open_job;
 mod outcome;
 mod plan;
 mod progress;
+mod recording;
+mod replay;
 mod sampler;
 mod stage;
 mod state_file;
@@ -167,10 +169,12 @@ pub fn execute(
     check_engines(&jobs)?;
     let started_unix_ms = unix_time_ms();
     let mut plans = plan::plan(jobs)?;
+    let of_logs = replay::resolve(&mut plans)?;
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
     let consents = guard::check(&plans, options)?;
     plan::check_before_start(&plans)?;
+    recording::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     for sentence in &consents.sentences {
@@ -181,7 +185,7 @@ pub fn execute(
         None => (verification::new_run_id(), Vec::new()),
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
-    notes.into_iter().for_each(|note| {
+    of_logs.into_iter().chain(notes).for_each(|note| {
         run.note(note);
     });
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);

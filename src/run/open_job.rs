@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Clock;
 use crate::base::nvme::DeviceFacts;
+use crate::base::replay::Recorder;
 use crate::base::spdk::SpdkOptions;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
@@ -13,7 +14,7 @@ use crate::engine::{
     TargetFacts, Targets, Wait, missing, with_engine,
 };
 use crate::job::spec::SyncMode;
-use crate::reactor::{Live, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
+use crate::reactor::{Live, ReplayParts, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
 use super::plan::JobPlan;
@@ -27,6 +28,9 @@ pub struct WorkerRequest {
     pub live: Arc<Live>,
     pub tap: Tap,
     pub verify: Option<VerifyParts>,
+    /// Replays keep to the times of the log.
+    pub keeps_time: bool,
+    pub recorder: Option<Recorder>,
 }
 
 /// An open engine.
@@ -164,7 +168,8 @@ impl<E: Engine> OpenJob for Opened<E> {
     }
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
-        let WorkerRequest { config, workload, content, largest_io, live, tap, verify } = request;
+        let WorkerRequest { config, workload, content, largest_io, live, tap, .. } = request;
+        let WorkerRequest { verify, keeps_time, recorder, .. } = request;
         let buffers = self.0.buffers(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
@@ -172,13 +177,36 @@ impl<E: Engine> OpenJob for Opened<E> {
             .map_err(|error| error.to_string())?;
         let content = Content::new(content, workload.seed);
         let writes = workload.mix.modifies();
+        let replay = match &workload.log {
+            Some(log) => Some(ReplayParts {
+                stream: log.source.open()?,
+                ios: workload.limit.ios,
+                is_single: self.facts().len() == 1,
+                keeps_time,
+            }),
+            None => None,
+        };
         let mut workload = Workload::new(&workload).map_err(|error| error.to_string())?;
         if let Some(parts) = &verify {
             let issued = |op| parts.ledger.issued(op);
             workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
         }
-        let parts = WorkerParts { config, queue, buffers, workload, content, writes, live, tap, verify };
-        Ok((Box::new(Worker::new(parts)), notes))
+        Ok((
+            Box::new(Worker::new(WorkerParts {
+                config,
+                queue,
+                buffers,
+                workload,
+                content,
+                writes,
+                live,
+                tap,
+                verify,
+                replay,
+                recorder,
+            })),
+            notes,
+        ))
     }
 }
 

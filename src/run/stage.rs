@@ -9,10 +9,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::base::clock::Clock;
 use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
-use crate::base::units::{SECOND_NS, format_size};
+use crate::base::units::{SECOND_NS, format_size, format_time_ns};
 use crate::base::{Op, PerOp};
 use crate::engine::{TargetFacts, Targets};
-use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
+use crate::reactor::{Found, Live, ReplayTally, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
 
@@ -21,8 +21,11 @@ use super::keeper::{AtWork, Keeper, StageState};
 use super::open_job::{OpenJob, WorkerRequest};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
+use super::recording::Recording;
 use super::sampler::{Meter, Sampler};
-use super::{Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, verification};
+use super::{
+    Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, recording, verification,
+};
 
 /// How often signals and the end are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -46,6 +49,8 @@ struct Watched {
     found: Receiver<Found>,
     live: Arc<Live>,
     tap: TapHandle,
+    /// What it issues is written down there.
+    recording: Option<Recording>,
     /// What it is going to do, if that is known: nanoseconds and bytes.
     runtime_ns: Option<u64>,
     bytes: Option<u64>,
@@ -92,6 +97,7 @@ pub fn run(
             let workload = plan::workload(plan, clone, regions);
             let (finder, found) = verification::channel();
             let run_id = outcome.run_id;
+            let (recorder, recording) = recording::begin(plan, clone)?.unzip();
             let verify = verification::parts(plan, clone, &*opened, &workload, run_id, &finder)?;
             kept.add(plan, clone, opened.facts(), &workload, verify.as_ref(), &live);
             watched.push(Watched {
@@ -101,6 +107,7 @@ pub fn run(
                 opened: Arc::clone(&opened),
                 found,
                 live: Arc::clone(&live),
+                recording,
                 tap: handle,
                 runtime_ns: plan.spec.runtime_ns.map(|ns| ns + plan.spec.ramp_time_ns),
                 bytes: expected_bytes(&workload),
@@ -120,6 +127,8 @@ pub fn run(
                 live,
                 tap,
                 verify,
+                keeps_time: !plan.spec.replay.rules.no_stall,
+                recorder,
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
@@ -188,6 +197,9 @@ fn prepare(
 }
 
 fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
+    if plan.replay.is_some() {
+        return;
+    }
     let smallest = Op::ADDRESSED
         .into_iter()
         .filter(|&op| plan.spec.mix.issues(op))
@@ -209,7 +221,7 @@ fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
     let region: u64 = workload.regions.iter().map(|region| region.bytes).sum();
     let twice = if workload.mix == crate::base::shape::Mix::TrimWrite { 2 } else { 1 };
     let passes = workload.limit.passes.map(|passes| region.saturating_mul(passes).saturating_mul(twice));
-    workload.limit.bytes.or(passes)
+    workload.log.as_ref().map(|log| log.bytes).or(workload.limit.bytes).or(passes)
 }
 
 struct Stage<'a> {
@@ -275,6 +287,11 @@ impl Stage<'_> {
         self.watch(&messages, outcome, at_work.as_ref(), options, requests, observer);
         self.note_what_happened(outcome);
         *keeper = at_work.and_then(AtWork::end);
+        for worker in self.watched {
+            if let Some(recording) = worker.recording {
+                recording.end(outcome, worker.entry);
+            }
+        }
         Ok(())
     }
 
@@ -398,6 +415,7 @@ impl Stage<'_> {
             cpu.context_switches += ended.used.context_switches / share;
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;
+            late.extend(result.replay.and_then(|tally| how_it_kept_time(name, &tally)));
             match result.error {
                 // A device that has lost its power is not what failed.
                 Some((op, status)) if outcome.is_cut => {
@@ -509,6 +527,22 @@ impl Stage<'_> {
             ramping: running.iter().all(|worker| worker.live.state() == WorkerState::Ramping),
         }
     }
+}
+
+/// How a replay kept to the times of its log, where the reader should know.
+fn how_it_kept_time(name: &str, tally: &ReplayTally) -> Option<String> {
+    if let Some(trouble) = &tally.trouble {
+        return Some(format!("{name}: the rest of the log was not replayed: {trouble}"));
+    }
+    (tally.late > 0).then(|| {
+        format!(
+            "{name}: {} of {} I/Os of the log were issued more than 1 ms after they were due, the latest by {}: \
+             the target or iodepth does not allow for the log's pace",
+            tally.late,
+            tally.ios,
+            format_time_ns(tally.latest_ns as f64)
+        )
+    })
 }
 
 /// Counts without latencies, of a worker that does not answer.

@@ -25,7 +25,7 @@ use iolog::TextLog;
 pub use merge::{MergePart, merge};
 pub use scan::{Extent, OpScan, Scan, scan};
 pub use stream::LogFile;
-pub use write::{LogWriter, Recorded};
+pub use write::LogWriter;
 
 /// Longest read or write: what `bs` may be at most.
 const MOST_LEN: u64 = 1 << 30;

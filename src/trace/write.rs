@@ -4,23 +4,7 @@ use std::io::{self, Write};
 
 use super::iolog::VERSION_3;
 use crate::base::Op;
-
-/// An I/O that was issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// Nanoseconds from the start.
-    pub time_ns: u64,
-    /// Where.
-    pub offset: u64,
-    /// How much; 0 for a flush.
-    pub len: u32,
-    /// Which of the names.
-    pub target: u16,
-    /// The command.
-    pub op: Op,
-    /// Of a flush: data only.
-    pub data_only: bool,
-}
+use crate::base::replay::Recorded;
 
 /// Writes a log line by line.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ mod trim;
 use std::fmt;
 
 use crate::base::permutation::Permutation;
+use crate::base::replay::{Log, Logged};
 use crate::base::shape::{BlockSizes, Distribution, Mix};
 use crate::base::{Op, PerOp, random};
 
@@ -68,6 +69,8 @@ pub struct WorkloadSpec {
     pub seed: u64,
     /// When it ends.
     pub limit: Limit,
+    /// What is done stands here, and nothing is generated.
+    pub log: Option<Log>,
 }
 
 /// Which writes are trimmed some time after, and when. These trims count for no limit.
@@ -92,7 +95,8 @@ impl WorkloadSpec {
 
     /// The places of `op`, if it has a stream of its own: a write that follows a trim has none.
     fn stream(&self, op: Op) -> Result<Option<Stream>, WorkloadError> {
-        let wanted = self.mix.issues(op) && !(self.mix == Mix::TrimWrite && op == Op::Write);
+        let generated = self.log.is_none();
+        let wanted = generated && self.mix.issues(op) && !(self.mix == Mix::TrimWrite && op == Op::Write);
         if !wanted {
             return Ok(None);
         }
@@ -139,6 +143,12 @@ pub struct Step {
     pub target: u16,
     /// The command.
     pub op: Op,
+}
+
+impl From<&Logged> for Step {
+    fn from(io: &Logged) -> Step {
+        Step { offset: io.offset, sequence: io.sequence, len: io.len, target: io.target, op: io.op }
+    }
 }
 
 /// Why a workload cannot be made, as a sentence.
@@ -191,7 +201,8 @@ impl Workload {
         };
         let chooser = match spec.mix {
             Mix::Write if trimmer.is_some() => Chooser::WriteAndTrim,
-            Mix::Read => Chooser::Only(Op::Read),
+            // What a log holds has no part here: it is taken from there.
+            Mix::Read | Mix::Replayed { .. } => Chooser::Only(Op::Read),
             Mix::Write => Chooser::Only(Op::Write),
             Mix::Trim => Chooser::Only(Op::Deallocate),
             Mix::ReadWrite => Chooser::Mixed(MixRule::of(spec)),
@@ -205,7 +216,7 @@ impl Workload {
             chooser,
             next_sequence: PerOp::default(),
             bytes_left: spec.limit.bytes.unwrap_or(u64::MAX),
-            ios_left: spec.limit.ios.unwrap_or(u64::MAX),
+            ios_left: if spec.log.is_some() { 0 } else { spec.limit.ios.unwrap_or(u64::MAX) },
         })
     }
 

@@ -17,6 +17,7 @@ fn spec(mix: Mix, random: bool, bytes: u64, sizes: BlockSizes) -> WorkloadSpec {
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { passes: Some(1), ..Limit::default() },
     }

@@ -180,6 +180,7 @@ pub fn commands(spec: &JobSpec) -> Vec<Command> {
         distribution: spec.random_distribution.clone(),
         percentage_random: PerOp::clone(&spec.percentage_random),
         trim: (trim.percent > 0).then_some(trim),
+        log: None,
         seed,
         limit: Limit { ios: spec.number_ios, ..Limit::default() },
     })

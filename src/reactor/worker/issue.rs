@@ -15,14 +15,18 @@ impl<Q: Queue> Worker<Q> {
         }
         if self.batch.is_empty() && self.flush_due.is_none() {
             let room = (self.config.depth - self.in_flight).min(self.config.batch_submit);
-            self.prepare(room);
+            if self.recorder.is_some() {
+                self.prepare_recorded(room);
+            } else {
+                self.prepare(room);
+            }
         }
         self.submit()
     }
 
     /// Asks the workload for up to `room` I/Os and gives them their buffers, filled.
     #[inline]
-    fn prepare(&mut self, room: u32) {
+    pub(super) fn prepare(&mut self, room: u32) {
         if self.exhausted {
             return;
         }
@@ -42,6 +46,9 @@ impl<Q: Queue> Worker<Q> {
     /// [`prepare`](Self::prepare) where it matters what a buffer holds or what bytes are on their way:
     /// writes, verification and `serialize_overlap`.
     fn prepare_tracked(&mut self, room: u32) {
+        if self.replay.is_some() {
+            return self.prepare_replayed(room);
+        }
         // What is calm stays so while nothing comes back.
         let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
         for _ in 0..room {
@@ -65,24 +72,30 @@ impl<Q: Queue> Worker<Q> {
                 self.held = Some(step);
                 return;
             }
-            let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
-            if step.op.modifies()
-                && let Some(verification) = &mut self.verification
-            {
-                verification.issue(&step, &mut buffer, self.now_ns);
-            } else if step.op == Op::Write {
-                self.fill(&mut buffer, &step);
-            }
-            let flush_due = step.op == Op::Write && self.write_makes_flush_due();
-            if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
-                let end = step.offset + u64::from(step.len);
-                self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
-            }
-            self.push(buffer, &step);
-            if flush_due {
+            if self.take_step(&step) {
                 return;
             }
         }
+    }
+
+    /// Gives an I/O that may go its buffer, filled; true if a flush is due behind it.
+    #[inline]
+    pub(super) fn take_step(&mut self, step: &Step) -> bool {
+        let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
+        if step.op.modifies()
+            && let Some(verification) = &mut self.verification
+        {
+            verification.issue(step, &mut buffer, self.now_ns);
+        } else if step.op == Op::Write {
+            self.fill(&mut buffer, step);
+        }
+        let flush_due = step.op == Op::Write && self.write_makes_flush_due();
+        if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
+            let end = step.offset + u64::from(step.len);
+            self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+        }
+        self.push(buffer, step);
+        flush_due
     }
 
     /// Adds an I/O of the workload to the batch.
@@ -105,7 +118,7 @@ impl<Q: Queue> Worker<Q> {
     /// Whether `step` must wait until an I/O to its bytes is back. When verifying, two writes to one
     /// block are never in flight together, or nobody could say which came last.
     #[inline]
-    fn must_wait(&mut self, step: &Step) -> bool {
+    pub(super) fn must_wait(&mut self, step: &Step) -> bool {
         if self.config.serialize {
             return self.is_busy(step);
         }
@@ -116,13 +129,13 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Whether so many violations wait that nothing new should be issued but their re-reads.
-    fn is_choked(&self) -> bool {
+    pub(super) fn is_choked(&self) -> bool {
         self.verification.as_ref().is_some_and(|verification| verification.is_choked())
     }
 
     /// Prepares a read of the verification, while the workload goes on, if one is due: a violation
     /// that is to be read again, or a write to be read back (`verify_backlog`). True if it did.
-    fn issue_verifying(&mut self) -> bool {
+    pub(super) fn issue_verifying(&mut self) -> bool {
         if self.read_for_verification() {
             return true;
         }
@@ -229,6 +242,9 @@ impl<Q: Queue> Worker<Q> {
     fn prepare_flushes(&mut self) {
         let end = self.config.first_target + self.config.targets;
         while let Some(mut due) = self.flush_due {
+            if !self.has_room_to_record() {
+                return;
+            }
             let Some(buffer) = self.free.pop() else { return };
             if due.ticket.is_none() {
                 due.ticket =
@@ -246,6 +262,7 @@ impl<Q: Queue> Worker<Q> {
                 op: Op::Flush,
                 data_only: due.data_only,
             });
+            self.record_newest();
             let next_target = due.next_target + 1;
             self.flush_due = (next_target < end).then_some(FlushDue { next_target, ..due });
         }

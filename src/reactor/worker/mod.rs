@@ -8,12 +8,15 @@ mod checkers;
 mod issue;
 mod judging;
 mod reap;
+mod recording;
+mod replaying;
 mod sweep;
 mod verify;
 
 use std::sync::Arc;
 
 use crate::base::clock::Clock;
+use crate::base::replay::Recorder;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
 use crate::stats::{DEPTH_LEVELS, VerifyTally, WorkerStats, depth_level};
@@ -21,6 +24,8 @@ use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
 use super::{Turn, Turning};
+use replaying::Replaying;
+pub use replaying::{ReplayParts, ReplayTally};
 pub use verify::{Found, VerifyParts};
 use verify::{Purpose, Verification};
 
@@ -93,6 +98,10 @@ pub struct WorkerParts<Q> {
     pub tap: Tap,
     /// What it takes to verify, if it does.
     pub verify: Option<VerifyParts>,
+    /// The log that it takes its I/Os from, instead of the workload.
+    pub replay: Option<ReplayParts>,
+    /// Where its I/Os are written down.
+    pub recorder: Option<Recorder>,
 }
 
 /// What a worker leaves behind.
@@ -104,6 +113,8 @@ pub struct WorkerOutcome {
     pub error: Option<(Op, Status)>,
     /// What verification found, if it was asked for.
     pub verify: Option<Box<VerifyTally>>,
+    /// How a replay kept to its times.
+    pub replay: Option<ReplayTally>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +183,8 @@ pub struct Worker<Q: Queue> {
     /// By buffer: the bytes in flight, kept only to serialize and to verify.
     ranges: Box<[Option<(u16, u64, u64)>]>,
     verification: Option<Box<Verification>>,
+    replay: Option<Box<Replaying>>,
+    recorder: Option<Box<Recorder>>,
     /// By buffer: given up, because the device did not answer.
     lost: Box<[bool]>,
     /// How many are.
@@ -207,8 +220,8 @@ impl<Q: Queue> Worker<Q> {
     /// If there are fewer buffers than `config.depth`.
     #[must_use]
     pub fn new(parts: WorkerParts<Q>) -> Worker<Q> {
-        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, live, tap, verify } =
-            parts;
+        let WorkerParts { config, queue, mut buffers, workload, mut content, writes, .. } = parts;
+        let WorkerParts { live, tap, verify, replay, recorder, .. } = parts;
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
@@ -246,12 +259,14 @@ impl<Q: Queue> Worker<Q> {
             reaped_ns: 0,
             batch_ids: Vec::with_capacity(depth),
             slat_ns: vec![0; depth].into(),
-            tracks_buffers: writes || config.serialize || verifies,
+            tracks_buffers: writes || config.serialize || verifies || replay.is_some(),
             // With verification every write fills its buffer from one end to the other.
             dirty: if writes && !verifies { vec![false; depth].into() } else { Box::default() },
             tracks_ranges: config.serialize || verifies && writes,
             ranges: if config.serialize || verifies { vec![None; depth].into() } else { Box::default() },
             verification: verify.map(|parts| Box::new(Verification::new(parts, config.depth))),
+            replay: replay.map(|parts| Box::new(Replaying::new(parts))),
+            recorder: recorder.map(Box::new),
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,
@@ -438,6 +453,9 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.looks += 1;
         if self.looks >= P99_EVERY {
             self.looks = 0;
+            self.recorder.iter_mut().for_each(|recorder| {
+                recorder.hand_over();
+            });
             let clat = &self.stats.ops.get(self.busiest()).latency.clat;
             self.live.p99_ns.store(clat.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
         }
@@ -463,10 +481,15 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, stats, error, verification, .. } = *self;
+        let Worker { free, mut area, stats, error, verification, replay, .. } = *self;
         for buffer in free {
             area.give_back(buffer);
         }
-        WorkerOutcome { stats, error, verify: verification.and_then(|verification| verification.finish()) }
+        WorkerOutcome {
+            stats,
+            error,
+            verify: verification.and_then(|verification| verification.finish()),
+            replay: replay.map(|replay| replay.finish()),
+        }
     }
 }

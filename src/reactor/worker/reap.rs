@@ -229,7 +229,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     #[cold]
-    fn fail(&mut self, op: Op, status: Status) {
+    pub(super) fn fail(&mut self, op: Op, status: Status) {
         self.error.get_or_insert((op, status));
         self.exhausted = true;
         self.config.end_fsync = false;

@@ -87,6 +87,7 @@ prop_compose! {
             distribution: PerOp::all(distribution),
             percentage_random: PerOp::all(percentage_random),
             trim,
+            log: None,
             seed,
             limit: Limit { passes, ios: Some(1200), bytes: None },
         }
@@ -107,6 +108,7 @@ fn randwrite(bytes: u64) -> WorkloadSpec {
         distribution: PerOp::all(Distribution::Random),
         percentage_random: PerOp::all(100),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit::default(),
     }
