@@ -141,6 +141,8 @@ fn fit(plan: &mut JobPlan, paths: &[PathBuf], notes: &mut Vec<String>) -> Result
     }
     plan.targets = targets;
     plan.targets_per_clone = 0;
+    // For reports: where its files are comes from the log.
+    plan.spec.filename = plan.targets.iter().map(|target| target.to_string_lossy().into_owned()).collect();
     shape(&mut plan.spec, &logs);
     if asked.verify.method.is_some() {
         check_blocks(&plan.spec, &logs)?;
