@@ -19,7 +19,6 @@ fn main() -> std::process::ExitCode {
     let trials = vec![
         Trial::test("what_fio_wrote_down_is_replayed_here", fios_here),
         Trial::test("what_was_written_down_here_is_replayed_by_fio", ours_by_fio),
-        Trial::test("blktraces_are_merged_as_fio_merges_them", merged_alike),
     ];
     let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(!fio)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -69,48 +68,5 @@ fn ours_by_fio() -> Result<(), Failed> {
     {
         assert_eq!(first(&json, pointer), first(&replayed, pointer), "{pointer}");
     }
-    Ok(())
-}
-
-/// An arrival of a read of 512 bytes.
-fn event(time: u64, sector: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    let words =
-        |out: &mut Vec<u8>, words: &[u32]| words.iter().for_each(|word| out.extend(word.to_le_bytes()));
-    words(&mut out, &[0x6561_7407, 1]);
-    out.extend(time.to_le_bytes());
-    out.extend(sector.to_le_bytes());
-    words(&mut out, &[512, 1 << 16 | 1, 7, 0x80_0000, 0, 0]);
-    out
-}
-
-fn merged_alike() -> Result<(), Failed> {
-    let lab = Lab::new();
-    let file = |name: &str, events: &[(u64, u64)]| {
-        lab.file(name, events.iter().flat_map(|&(time, sector)| event(time, sector)).collect::<Vec<u8>>());
-    };
-    file("one", &[(0, 1), (10_000, 2), (50_000, 3)]);
-    file("two", &[(0, 10), (7000, 11), (90_000, 12)]);
-    let logs = "--read_iolog=one:two";
-    let how = ["--merge_blktrace_scalars=50:100", "--merge_blktrace_iters=2:1"];
-    let out = lab
-        .command("fio")
-        .args(["--name=j", logs, "--merge_blktrace_file=fios", "--merge-blktrace-only"])
-        .args(how)
-        .output()?;
-    assert!(out.status.success(), "{out:?}");
-    lab.run(
-        &[&[logs, "--merge_blktrace_file=ours", "--replay_redirect=f", "--replay_no_stall"], &how[..]]
-            .concat(),
-    )
-    .expect(0);
-    // Of what falls on one moment either may come first.
-    let sorted = |name: &str| {
-        let bytes = lab.bytes(name);
-        let mut events: Vec<Vec<u8>> = bytes.chunks(48).map(|event| event[8..28].to_vec()).collect();
-        events.sort();
-        events
-    };
-    assert_eq!(sorted("fios"), sorted("ours"));
     Ok(())
 }

@@ -14,7 +14,10 @@ use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
-use fio_spdk::reactor::{Live, Turn, Turning, Worker, WorkerConfig, WorkerParts, tap};
+use fio_spdk::reactor::{
+    FloorConfig, FlowConfig, Live, PaceConfig, RateConfig, ThinkConfig, Turn, Turning, Worker, WorkerConfig,
+    WorkerParts, tap,
+};
 use fio_spdk::stats::WorkerStats;
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
@@ -76,6 +79,7 @@ struct Shape {
     content: ContentShape,
     fsync: u32,
     serialize: bool,
+    pace: Option<PaceConfig>,
 }
 
 fn shapes() -> Vec<Shape> {
@@ -88,6 +92,7 @@ fn shapes() -> Vec<Shape> {
         content: ContentShape::default(),
         fsync: 0,
         serialize: false,
+        pace: None,
     };
     let content = ContentShape { compress_chunk: 512, ..ContentShape::default() };
     let writes = Shape { mix: Mix::Write, ..plain.clone() };
@@ -103,6 +108,8 @@ fn shapes() -> Vec<Shape> {
         with(ContentShape { compress_percent: 50, ..content.clone() }),
         with(ContentShape { dedupe_percent: 50, ..content.clone() }),
         with(ContentShape { pattern: Some(Box::new(*b"abc")), refill: true, ..content }),
+        Shape { name: "a rate", pace: Some(rated()), ..mixed.clone() },
+        Shape { name: "pauses", pace: Some(pausing()), ..plain.clone() },
         Shape { name: "fsync", fsync: 3, ..writes.clone() },
         Shape { name: "zipf", distribution: Distribution::Zipf(1.2), ..mixed.clone() },
         Shape { name: "pareto", distribution: Distribution::Pareto(0.2), ..mixed.clone() },
@@ -118,6 +125,25 @@ fn shapes() -> Vec<Shape> {
         Shape { name: "trimwrite", mix: Mix::TrimWrite, serialize: true, ..writes },
         plain,
     ]
+}
+
+/// Rates that fall due at random, a share, and demands that are met.
+fn rated() -> PaceConfig {
+    let rate = |bytes_per_s| Some(RateConfig { bytes_per_s, block: 4096, poisson: Some(1) });
+    PaceConfig {
+        rates: PerOp { read: rate(1 << 30), write: rate(1 << 29), trim: None },
+        rates_decide: true,
+        flow: Some(FlowConfig { group: Arc::default(), weight: 3, sleep_ns: 0 }),
+        max_latency_ns: PerOp::all(u64::MAX),
+        floor: Some(FloorConfig { bytes_per_s: PerOp::default(), iops: PerOp::default(), cycle_ns: 1 }),
+        ..PaceConfig::default()
+    }
+}
+
+fn pausing() -> PaceConfig {
+    let think =
+        ThinkConfig { pause_ns: 200_000, spin_ns: 1000, blocks: Some(40), at_issue: false, every_ns: None };
+    PaceConfig { think: Some(think), cycles: 10, ..PaceConfig::default() }
 }
 
 fn workload(shape: &Shape) -> Workload {
@@ -202,6 +228,9 @@ impl EngineVisitor for Loop {
             replay: None,
             recorder: None,
         });
+        if let Some(pace) = shape.pace.clone() {
+            worker.set_pace(pace);
+        }
         asker.ask();
         worker.start();
         let before = calls();

@@ -28,6 +28,15 @@ impl Clock {
             .clone()
     }
 
+    /// Passes `ticks` of the processor's time stamp counter (nanoseconds where it has none) without
+    /// sleeping.
+    pub fn spin(&self, ticks: u64) {
+        let begun = self.source.raw();
+        while self.source.raw().wrapping_sub(begun) < ticks {
+            std::hint::spin_loop();
+        }
+    }
+
     /// Nanoseconds since the origin, at least 1: 0 is free to mean "never".
     #[inline]
     #[must_use]

@@ -29,6 +29,8 @@ const EXIT_OK: u8 = 0;
 const EXIT_VIOLATION: u8 = 1;
 /// Job file or command line wrong; nothing started.
 const EXIT_USAGE: u8 = 2;
+/// A demanded performance was missed.
+const EXIT_MISSED: u8 = 3;
 /// I/O, device or environment error.
 const EXIT_IO: u8 = 4;
 /// Nothing, or less than asked, could be verified.
@@ -162,9 +164,14 @@ fn exit_code(report: &Report) -> u8 {
         };
     }
     // `continue_on_error` goes on; it does not turn an error into a zero.
-    let failed = |job: &crate::report::JobReport| job.error.is_some() || job.stats.first_error().is_some();
+    let missed = |job: &crate::report::JobReport| job.error.as_ref().is_some_and(|error| error.is_missed);
+    let failed = |job: &crate::report::JobReport| {
+        job.error.is_some() && !missed(job) || job.stats.first_error().is_some()
+    };
     if report.jobs.iter().any(failed) {
         EXIT_IO
+    } else if report.jobs.iter().any(missed) {
+        EXIT_MISSED
     } else if report.inconclusive() {
         EXIT_INCONCLUSIVE
     } else {

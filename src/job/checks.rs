@@ -1,5 +1,6 @@
 //! What must hold between the options of a job.
 
+mod pace;
 mod replay;
 mod spdk;
 mod verify;
@@ -20,6 +21,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     safety(draft, issues);
     io_uring(draft, issues);
     sim(draft, issues);
+    pace::check(draft, issues);
     spdk::check(draft, issues);
     replay::check(draft, issues);
     verify::check(draft, issues);

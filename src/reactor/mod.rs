@@ -3,7 +3,7 @@
 //!
 //! A reactor turns its workers round: *reap, steer, issue*, and every millisecond *housekeep*. After
 //! the start it allocates nothing, takes no lock, and makes no system call but the engine's own
-//! (`tests/zero_alloc.rs`). Whatever may block lives on other threads and meets the reactor in
+//! (`tests/zero_alloc.rs`), save for sleeping where the job has nothing due. Whatever may block lives on other threads and meets the reactor in
 //! [`Live`] (atomics) and [`Tap`] (channels), both looked at in housekeeping only.
 
 mod live;
@@ -11,7 +11,8 @@ mod worker;
 
 pub use live::{Live, Tap, TapHandle, WorkerState, tap};
 pub use worker::{
-    Found, ReplayParts, ReplayTally, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
+    FloorConfig, FlowConfig, FlowGroup, Found, Missed, PaceConfig, RateConfig, ReplayParts, ReplayTally,
+    SearchConfig, ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
 };
 
 /// How often a reactor looks up from its queues.

@@ -78,6 +78,8 @@ pub struct JobError {
     pub errno: i32,
     /// In words.
     pub message: String,
+    /// All I/O went well, but a demanded performance was missed.
+    pub is_missed: bool,
 }
 
 /// Rates measured over the intervals of a run (fio: `bwavgtime`, 500 ms). All zero if the run was

@@ -72,6 +72,8 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
     let [latency_ns, latency_us, latency_ms] = latency_levels(stats).map(|levels| level_object(&levels));
+    let sought = job.spec.pace.latency_target_ns > 0;
+    let latency_window_us = if sought { job.spec.pace.latency_window_ns / 1000 } else { 0 };
     let mut object = json!({
         "jobname": job.name,
         "groupid": job.group,
@@ -100,12 +102,12 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
         "latency_ns": latency_ns,
         "latency_us": latency_us,
         "latency_ms": latency_ms,
-        "latency_depth": job.spec.iodepth,
-        "latency_target": 0,
-        "latency_target_ns": 0,
-        "latency_percentile": 100.0,
-        "latency_window": 0,
-        "latency_window_us": 0,
+        "latency_depth": stats.depth_found.map_or(job.spec.iodepth, |found| found.depth),
+        "latency_target": job.spec.pace.latency_target_ns / 1000,
+        "latency_target_ns": job.spec.pace.latency_target_ns,
+        "latency_percentile": job.spec.pace.latency_percentile,
+        "latency_window": latency_window_us,
+        "latency_window_us": latency_window_us,
     });
     if let Value::Object(map) = &mut object {
         let goes_on = job.spec.continue_on_error;
@@ -149,7 +151,7 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
     let bytes_a_second = bandwidth(stats, op);
     let intervals = job.intervals.get(op);
     let (bw, io) = (intervals.bandwidth, intervals.iops);
-    json!({
+    let mut object = json!({
         "io_bytes": counts.bytes,
         "io_kbytes": counts.bytes / 1024,
         "bw_bytes": whole(bytes_a_second),
@@ -173,7 +175,14 @@ fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {
         "iops_mean": number(io.mean),
         "iops_stddev": number(io.stddev),
         "iops_samples": intervals.samples,
-    })
+    });
+    if let Value::Object(map) = &mut object
+        && counts.latency.response.count() > 0
+    {
+        // Not fio's: since the moment at which a rate made them due.
+        map.insert("response_ns".to_owned(), latency_object(&counts.latency.response, bins));
+    }
+    object
 }
 
 /// Percentiles and bins of nothing are left out, as in fio.

@@ -1,7 +1,7 @@
 //! The report for people: the answer in the first lines of each job, details below, what is empty
 //! left out.
 
-use crate::base::units::{format_count, format_size};
+use crate::base::units::{format_count, format_size, format_time_ns};
 use crate::base::{Op, Status};
 use crate::stats::{ErrorCount, Histogram, WorkerStats};
 
@@ -129,12 +129,15 @@ fn job_text(report: &Report, job: &JobReport) -> String {
             vec![("slat", &latency.slat), ("clat", &latency.clat), ("lat", &latency.lat)]
         };
         out.push_str(&latency_table(&rows));
+        // Since each was due; a table of its own, as it may be of another order.
+        out.push_str(&latency_table(&[("resp", &latency.response)]));
         out.push_str(&interval_text(job.intervals.get(op)));
     }
     if stats.flush.count() > 0 {
         out.push_str(&format!("   sync: {}\n", counted(stats.flush.count(), "flush", "flushes")));
         out.push_str(&latency_table(&[("lat", &stats.flush)]));
     }
+    out.push_str(&depth_text(job));
     if stats.total_ios() == 0 && stats.flush.count() == 0 {
         out.push_str("  no I/O was completed\n");
     }
@@ -143,6 +146,22 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     }
     out.push_str(&load_text(job));
     out
+}
+
+/// The depth that `latency_target` allows.
+#[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
+fn depth_text(job: &JobReport) -> String {
+    let Some(found) = job.stats.depth_found else { return String::new() };
+    let pace = &job.spec.pace;
+    let target = format_time_ns(pace.latency_target_ns as f64);
+    let of = if job.workers > 1 { " a worker, the least of them" } else { "" };
+    let end = match (found.is_settled, pace.latency_run) {
+        (false, false) => "; the job ended before the search did",
+        _ => "",
+    };
+    let line =
+        format!("{}% of I/Os within {target}: depth {}{of}{end}", pace.latency_percentile, found.depth);
+    wrapped("  latency target: ", &line, WIDTH)
 }
 
 /// What the job does, in the words of its options.

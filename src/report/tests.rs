@@ -240,7 +240,11 @@ fn unfinished() -> Report {
     slow.filename = (0..12).map(|i| format!("/mnt/data/a rather long name of a file {i}")).collect();
     let slow = job(slow, 0, stats);
     let mut failed = job(spec("late", Mix::Read, false), 1, WorkerStats::default());
-    failed.error = Some(JobError { errno: 5, message: "read of 4096 bytes at offset 0: EIO".to_owned() });
+    failed.error = Some(JobError {
+        errno: 5,
+        message: "read of 4096 bytes at offset 0: EIO".to_owned(),
+        is_missed: false,
+    });
     let mut report = report(vec![slow, failed]);
     report.time_unix_ms = STARTED_MS + 3_204;
     report.unfinished = true;
@@ -412,7 +416,7 @@ proptest! {
     #[test]
     fn any_counts_make_a_document_with_all_of_fios_keys(stats in any_stats(), name in any::<String>()) {
         let mut job = job(spec(&name, Mix::ReadWrite, true), 0, stats);
-        job.error = Some(JobError { errno: 5, message: name.clone() });
+        job.error = Some(JobError { errno: 5, message: name.clone(), is_missed: false });
         let mut report = report(vec![job]);
         report.notes = vec![name.clone()];
         let document = parsed("json+", &report);
@@ -452,7 +456,7 @@ proptest! {
         first.bs.read = BlockSizes::Split(vec![(512, 10), (4096, 60), (1 << 30, 30)]);
         let mut first = job(first, 0, stats);
         first.intervals = PerOp::all(intervals(&rates));
-        first.error = Some(JobError { errno: 5, message: name.repeat(9) });
+        first.error = Some(JobError { errno: 5, message: name.repeat(9), is_missed: false });
         let mut report = report(vec![first, job(spec("other", Mix::TrimWrite, false), 0, other)]);
         report.notes = vec![name.repeat(20)];
         report.reactors = vec![ReactorReport {

@@ -10,9 +10,11 @@ use rustix::fs::FallocateFlags;
 use crate::base::Op;
 use crate::base::shape::Mix;
 use crate::base::units::format_size;
+use crate::engine::TargetFacts;
 use crate::job::spec::Fallocate;
 use crate::workload::{Content, ContentShape, Region, Step};
 
+use super::outcome::Outcome;
 use super::plan::{JobPlan, existing_size};
 use super::{ErrorKind, Observer, Requests, RunError};
 
@@ -159,4 +161,25 @@ fn write_contents(file: &File, seed: u64, from: u64, to: u64, requests: &Request
         offset += u64::from(len);
     }
     Ok(())
+}
+
+/// Tells of bytes at the end of a region that no block covers.
+pub fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
+    if plan.replay.is_some() {
+        return;
+    }
+    let smallest = Op::ADDRESSED
+        .into_iter()
+        .filter(|&op| plan.spec.mix.issues(op))
+        .map(|op| u64::from(plan.spec.bs.get(op).min()))
+        .min()
+        .unwrap_or(1);
+    let left = bytes % smallest.max(1);
+    if left > 0 && bytes > smallest {
+        outcome.note(format!(
+            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
+            plan.spec.name,
+            fact.path.display()
+        ));
+    }
 }

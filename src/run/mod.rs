@@ -13,6 +13,7 @@ mod keeper;
 mod layout;
 mod open_job;
 mod outcome;
+mod pace;
 mod plan;
 mod progress;
 mod recording;

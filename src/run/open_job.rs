@@ -14,7 +14,9 @@ use crate::engine::{
     TargetFacts, Targets, Wait, missing, with_engine,
 };
 use crate::job::spec::SyncMode;
-use crate::reactor::{Live, ReplayParts, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts};
+use crate::reactor::{
+    Live, PaceConfig, ReplayParts, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts,
+};
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
 use super::plan::JobPlan;
@@ -31,6 +33,7 @@ pub struct WorkerRequest {
     /// Replays keep to the times of the log.
     pub keeps_time: bool,
     pub recorder: Option<Recorder>,
+    pub pace: Option<PaceConfig>,
 }
 
 /// An open engine.
@@ -169,7 +172,7 @@ impl<E: Engine> OpenJob for Opened<E> {
 
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
         let WorkerRequest { config, workload, content, largest_io, live, tap, .. } = request;
-        let WorkerRequest { verify, keeps_time, recorder, .. } = request;
+        let WorkerRequest { verify, keeps_time, recorder, pace, .. } = request;
         let buffers = self.0.buffers(config.depth, largest_io)?;
         let (queue, notes) = self
             .0
@@ -191,22 +194,26 @@ impl<E: Engine> OpenJob for Opened<E> {
             let issued = |op| parts.ledger.issued(op);
             workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
         }
-        Ok((
-            Box::new(Worker::new(WorkerParts {
-                config,
-                queue,
-                buffers,
-                workload,
-                content,
-                writes,
-                live,
-                tap,
-                verify,
-                replay,
-                recorder,
-            })),
-            notes,
-        ))
+        // Times of a log are kept as a pace is.
+        let pace = pace.or_else(|| replay.as_ref().map(|_| PaceConfig::default()));
+        let parts = WorkerParts {
+            config,
+            queue,
+            buffers,
+            workload,
+            content,
+            writes,
+            live,
+            tap,
+            verify,
+            replay,
+            recorder,
+        };
+        let mut worker = Worker::new(parts);
+        if let Some(pace) = pace {
+            worker.set_pace(pace);
+        }
+        Ok((Box::new(worker), notes))
     }
 }
 

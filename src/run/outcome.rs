@@ -6,7 +6,7 @@ use crate::base::clock::unix_time_ms;
 use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
-use crate::reactor::Live;
+use crate::reactor::{Live, Missed};
 use crate::report::{
     CpuUse, IntervalSummary, JobError, JobReport, RateSummary, ReactorReport, Report, TargetReport,
     TriggerReport,
@@ -14,6 +14,7 @@ use crate::report::{
 use crate::stats::{VerifyTally, WorkerStats};
 
 use super::keeper::Keeper;
+use super::pace;
 use super::plan::JobPlan;
 use super::verification::Verdicts;
 
@@ -170,6 +171,15 @@ impl Entry {
         self.error.get_or_insert_with(|| JobError {
             errno: status.errno(),
             message: format!("{worker}: {} failed: {status}", op.name()),
+            is_missed: false,
+        });
+    }
+
+    /// Keeps the first demand that a worker did not meet, unless an error ended one.
+    pub fn missed(&mut self, worker: &str, missed: &Missed) {
+        self.error.get_or_insert_with(|| {
+            let (errno, why) = pace::explain(missed);
+            JobError { errno, message: format!("{worker}: {why}"), is_missed: true }
         });
     }
 }

@@ -126,7 +126,11 @@ impl Recording {
         if let Ok(Err(error)) = thread.join() {
             let message = format!("write_iolog: cannot write {shown}: {error}; the log is not whole");
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            outcome.entries[entry].error.get_or_insert(crate::report::JobError { errno, message });
+            outcome.entries[entry].error.get_or_insert(crate::report::JobError {
+                errno,
+                message,
+                is_missed: false,
+            });
         }
     }
 }

@@ -9,10 +9,12 @@ use crate::base::host::Sysfs;
 use crate::base::host::block::{DeviceNumber, by_number};
 use crate::base::replay::Log;
 use crate::base::shape::{BlockSizes, Mix};
+use crate::base::units::format_time_ns;
 use crate::base::verify::{BadInterval, gcd};
 use crate::base::{Op, PerOp};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
+use crate::reactor::ReplayTally;
 use crate::trace::{LogFile, MergePart, Name, OpScan, Scan, files_of, merge, scan};
 use crate::workload::Region;
 
@@ -245,6 +247,22 @@ fn check_blocks(spec: &JobSpec, logs: &[OneLog]) -> Result<(), RunError> {
         ));
     }
     Ok(())
+}
+
+/// How a replay kept to the times of its log, where the reader should know.
+pub fn how_it_kept_time(name: &str, tally: &ReplayTally) -> Option<String> {
+    if let Some(trouble) = &tally.trouble {
+        return Some(format!("{name}: the rest of the log was not replayed: {trouble}"));
+    }
+    (tally.late > 0).then(|| {
+        format!(
+            "{name}: {} of {} I/Os of the log were issued more than 1 ms after they were due, the latest by {}: \
+             the target or iodepth does not allow for the log's pace",
+            tally.late,
+            tally.ios,
+            format_time_ns(tally.latest_ns as f64)
+        )
+    })
 }
 
 impl ReplayPlan {

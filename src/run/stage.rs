@@ -9,10 +9,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use crate::base::clock::Clock;
 use crate::base::host::affinity;
 use crate::base::host::thread_use::ThreadUse;
-use crate::base::units::{SECOND_NS, format_size, format_time_ns};
+use crate::base::units::{SECOND_NS, format_size};
 use crate::base::{Op, PerOp};
-use crate::engine::{TargetFacts, Targets};
-use crate::reactor::{Found, Live, ReplayTally, TapHandle, WorkerOutcome, WorkerState, drive, tap};
+use crate::engine::Targets;
+use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::WorkerStats;
 
@@ -24,7 +24,8 @@ use super::plan::{self, JobPlan};
 use super::recording::Recording;
 use super::sampler::{Meter, Sampler};
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, recording, verification,
+    Observer, Progress, Requests, RunError, RunOptions, devices, layout, open_job, pace, recording, replay,
+    verification,
 };
 
 /// How often signals and the end are looked at.
@@ -84,6 +85,7 @@ pub fn run(
     let mut at_work = Vec::new();
     let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
     let mut watched = Vec::new();
+    let mut flows = pace::Flows::default();
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
@@ -119,8 +121,10 @@ pub fn run(
                 blocking: opened.is_blocking(),
                 clone,
             });
+            let config = plan::worker_config(plan, clone, opened.is_blocking());
             let request = WorkerRequest {
-                config: plan::worker_config(plan, clone, opened.is_blocking()),
+                config,
+                pace: pace::config(plan, clone, config.depth, &mut flows),
                 workload,
                 content: plan::content(&plan.spec),
                 largest_io: plan.largest_io(),
@@ -183,7 +187,7 @@ fn prepare(
     for clone_regions in &regions {
         plan::check_alignment(plan, facts, clone_regions)?;
         for region in clone_regions {
-            note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
+            layout::note_uncovered_end(plan, &facts[usize::from(region.target)], region.bytes, outcome);
         }
     }
     if opened.is_blocking() && spec.iodepth > 1 {
@@ -194,26 +198,6 @@ fn prepare(
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
     Ok((opened, regions))
-}
-
-fn note_uncovered_end(plan: &JobPlan, fact: &TargetFacts, bytes: u64, outcome: &mut Outcome) {
-    if plan.replay.is_some() {
-        return;
-    }
-    let smallest = Op::ADDRESSED
-        .into_iter()
-        .filter(|&op| plan.spec.mix.issues(op))
-        .map(|op| u64::from(plan.spec.bs.get(op).min()))
-        .min()
-        .unwrap_or(1);
-    let left = bytes % smallest.max(1);
-    if left > 0 && bytes > smallest {
-        outcome.note(format!(
-            "job `{}`: the last {left} bytes of the region on {} are no whole block and are left alone",
-            plan.spec.name,
-            fact.path.display()
-        ));
-    }
 }
 
 /// How many bytes a worker will move, if its workload ends by itself.
@@ -415,7 +399,7 @@ impl Stage<'_> {
             cpu.context_switches += ended.used.context_switches / share;
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;
-            late.extend(result.replay.and_then(|tally| how_it_kept_time(name, &tally)));
+            late.extend(result.replay.and_then(|tally| replay::how_it_kept_time(name, &tally)));
             match result.error {
                 // A device that has lost its power is not what failed.
                 Some((op, status)) if outcome.is_cut => {
@@ -423,6 +407,9 @@ impl Stage<'_> {
                 }
                 Some((op, status)) => entry.failed(name, op, status),
                 None => {}
+            }
+            if let Some(missed) = &result.missed {
+                entry.missed(name, missed);
             }
             if result.stats.total_ios() == 0 && result.error.is_none() && entry.spec.ramp_time_ns > 0 {
                 outcome.note(format!("{name}: ended within ramp_time, so nothing was counted"));
@@ -527,22 +514,6 @@ impl Stage<'_> {
             ramping: running.iter().all(|worker| worker.live.state() == WorkerState::Ramping),
         }
     }
-}
-
-/// How a replay kept to the times of its log, where the reader should know.
-fn how_it_kept_time(name: &str, tally: &ReplayTally) -> Option<String> {
-    if let Some(trouble) = &tally.trouble {
-        return Some(format!("{name}: the rest of the log was not replayed: {trouble}"));
-    }
-    (tally.late > 0).then(|| {
-        format!(
-            "{name}: {} of {} I/Os of the log were issued more than 1 ms after they were due, the latest by {}: \
-             the target or iodepth does not allow for the log's pace",
-            tally.late,
-            tally.ios,
-            format_time_ns(tally.latest_ns as f64)
-        )
-    })
 }
 
 /// Counts without latencies, of a worker that does not answer.

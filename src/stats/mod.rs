@@ -7,5 +7,6 @@ mod worker;
 pub use histogram::{Bucket, Histogram};
 pub use tally::{EXAMPLES, VerifyTally};
 pub use worker::{
-    BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, ErrorCount, LatencyStats, OpStats, WorkerStats, depth_level,
+    BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, DepthFound, ErrorCount, LatencyStats, OpStats, WorkerStats,
+    depth_level,
 };

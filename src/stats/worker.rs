@@ -56,6 +56,8 @@ pub struct LatencyStats {
     pub clat: Histogram,
     /// Both together.
     pub lat: Histogram,
+    /// From the moment at which a rate made it due to the reap. Empty without a rate.
+    pub response: Histogram,
 }
 
 /// One command's counts.
@@ -86,6 +88,15 @@ pub struct ErrorCount {
     pub first_offset: u64,
 }
 
+/// The depth that a latency allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepthFound {
+    /// How many I/Os in flight.
+    pub depth: u32,
+    /// The search has ended; otherwise it is the largest depth so far that was good.
+    pub is_settled: bool,
+}
+
 /// The counts of one worker, or of several merged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerStats {
@@ -107,6 +118,8 @@ pub struct WorkerStats {
     pub start_ns: u64,
     /// When the last I/O came back.
     pub end_ns: u64,
+    /// The depth that a latency allows, if that is sought; of several workers the smallest.
+    pub depth_found: Option<DepthFound>,
     errors: [Option<ErrorCount>; ERROR_KINDS],
 }
 
@@ -122,6 +135,7 @@ impl Default for WorkerStats {
             idle_turns: 0,
             start_ns: 0,
             end_ns: 0,
+            depth_found: None,
             errors: [None; ERROR_KINDS],
         }
     }
@@ -188,6 +202,7 @@ impl WorkerStats {
             mine.latency.slat.merge(&theirs.latency.slat);
             mine.latency.clat.merge(&theirs.latency.clat);
             mine.latency.lat.merge(&theirs.latency.lat);
+            mine.latency.response.merge(&theirs.latency.response);
         }
         self.flush.merge(&other.flush);
         for level in 0..DEPTH_LEVELS {
@@ -202,6 +217,13 @@ impl WorkerStats {
                 if self.start_ns == 0 { other.start_ns } else { self.start_ns.min(other.start_ns) };
         }
         self.end_ns = self.end_ns.max(other.end_ns);
+        self.depth_found = match (self.depth_found, other.depth_found) {
+            (Some(mine), Some(theirs)) => Some(DepthFound {
+                depth: mine.depth.min(theirs.depth),
+                is_settled: mine.is_settled && theirs.is_settled,
+            }),
+            (mine, theirs) => mine.or(theirs),
+        };
         for error in other.errors() {
             self.count_error(*error);
         }
@@ -219,6 +241,7 @@ impl WorkerStats {
             mine.latency.slat.copy_from(&theirs.latency.slat);
             mine.latency.clat.copy_from(&theirs.latency.clat);
             mine.latency.lat.copy_from(&theirs.latency.lat);
+            mine.latency.response.copy_from(&theirs.latency.response);
         }
         self.flush.copy_from(&other.flush);
         self.depth_at_submit = other.depth_at_submit;
@@ -228,6 +251,7 @@ impl WorkerStats {
         self.idle_turns = other.idle_turns;
         self.start_ns = other.start_ns;
         self.end_ns = other.end_ns;
+        self.depth_found = other.depth_found;
         self.errors = other.errors;
     }
 
@@ -241,6 +265,7 @@ impl WorkerStats {
             op.latency.slat.clear();
             op.latency.clat.clear();
             op.latency.lat.clear();
+            op.latency.response.clear();
         }
         self.flush.clear();
         self.depth_at_submit = [0; DEPTH_LEVELS];

@@ -258,6 +258,26 @@ impl Workload {
         Some(Step { offset: place.offset, sequence, len: place.len, target: place.target, op })
     }
 
+    /// Whether [`next_of`](Self::next_of) can say what comes next: a mix whose order is nobody's concern.
+    #[must_use]
+    pub fn can_choose(&self) -> bool {
+        matches!(self.chooser, Chooser::Mixed(_)) && self.trimmer.is_none()
+    }
+
+    /// The next I/O of `op`, whatever the shares of the mix would bring next; it counts for the limits
+    /// as any other.
+    pub fn next_of(&mut self, op: Op) -> Option<Step> {
+        if self.bytes_left == 0 || self.ios_left == 0 {
+            return None;
+        }
+        let place = self.stream(op)?.next()?;
+        self.bytes_left = self.bytes_left.saturating_sub(u64::from(place.len));
+        self.ios_left -= 1;
+        let next = self.next_sequence.get_mut(op);
+        *next += 1;
+        Some(Step { offset: place.offset, sequence: *next - 1, len: place.len, target: place.target, op })
+    }
+
     /// The trim that must come before the next write, if one is left. It counts for no limit.
     #[inline(never)]
     fn due_trim(&mut self) -> Option<Step> {

@@ -6,7 +6,7 @@ use crate::job::diagnostic::Issue;
 use crate::job::resolve::Draft;
 
 /// Options that shape what is generated.
-const SHAPING: [(&str, &str); 25] = [
+const SHAPING: [(&str, &str); 28] = [
     ("rw", "replay_skip leaves out what you do not want"),
     ("filename", "use replay_redirect to replay all of it on one target"),
     ("nrfiles", "its files are those of the log"),
@@ -32,6 +32,9 @@ const SHAPING: [(&str, &str); 25] = [
     ("trim_backlog", "its trims are those of the log"),
     ("trim_backlog_batch", "its trims are those of the log"),
     ("verify_state_continue", "begin the replay anew"),
+    ("rate", "its times are those of the log; replay_time_scale changes them"),
+    ("rate_iops", "its times are those of the log; replay_time_scale changes them"),
+    ("rate_process", "its times are those of the log; replay_time_scale changes them"),
 ];
 
 /// Reports every rule that the job breaks.

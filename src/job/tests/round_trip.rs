@@ -8,7 +8,7 @@ use super::{job, over, parse_text};
 use crate::base::shape::Amount;
 
 /// Lines that are right on their own below [`BASE`].
-const LINES: [&str; 91] = [
+const LINES: [&str; 102] = [
     "description = \"a \\\"text\\\" with \\\\ and \\u0007 and ü\"",
     "ioengine = \"null\"",
     "ioengine = \"io_uring\"",
@@ -96,6 +96,17 @@ const LINES: [&str; 91] = [
     "rw = \"write\"\nverify = \"xxhash\"\ntrim_percentage = 5\ntrim_backlog = 20\ntrim_backlog_batch = 4",
     "rw = \"trim\"\nverify = \"crc32c\"\ntrim_verify_zero = true",
     "verify_async = 0",
+    "rate = \"100m\"",
+    "rate = { write = \"1m\" }\nrate_ignore_thinktime = true\nthinktime = \"1ms\"\nrw = \"write\"",
+    "rate_iops = \"1000,,5\"\nrate_process = \"poisson\"",
+    "ratemin = \"1m\"\nratecycle = 500",
+    "rate_iops_min = 50",
+    "thinktime = 100\nthinktime_spin = 50\nthinktime_blocks = 7\nthinktime_blocks_type = \"issue\"",
+    "thinktime = 1\nthinktime_iotime = 9\nthinkcycles = 1000",
+    "flow = 3\nflow_id = 4\nflow_sleep = 5",
+    "latency_target = 500\nlatency_window = \"2s\"\nlatency_percentile = 99.9\nlatency_run = true",
+    "max_latency = \"10ms,,5\"",
+    "io_submit_mode = \"inline\"",
     "ioengine = \"spdk\"\nfilename = \"0000:5e:00.0\"",
     "ioengine = \"spdk\"\nfilename = 'trtype=PCIe traddr=5e\\:00.0:trtype=PCIe traddr=5e.00.1 ns=3'",
     "ioengine = \"spdk\"\nfilename = [\"trtype=TCP traddr=::1 subnqn=nqn.2016-06.io.spdk:c1\"]\ndigest_enable = \"DATA\"",

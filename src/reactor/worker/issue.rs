@@ -49,6 +49,15 @@ impl<Q: Queue> Worker<Q> {
         if self.replay.is_some() {
             return self.prepare_replayed(room);
         }
+        if self.pace.is_some() {
+            return self.prepare_paced(room);
+        }
+        self.prepare_steps(room);
+    }
+
+    /// Prepares up to `room` I/Os, beginning with the one that is held.
+    #[inline]
+    pub(super) fn prepare_steps(&mut self, room: u32) {
         // What is calm stays so while nothing comes back.
         let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
         for _ in 0..room {

@@ -7,6 +7,7 @@ mod checker;
 mod checkers;
 mod issue;
 mod judging;
+mod pace;
 mod reap;
 mod recording;
 mod replaying;
@@ -24,6 +25,9 @@ use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
 use super::{Turn, Turning};
+pub use pace::{
+    FloorConfig, FlowConfig, FlowGroup, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,
+};
 use replaying::Replaying;
 pub use replaying::{ReplayParts, ReplayTally};
 pub use verify::{Found, VerifyParts};
@@ -111,6 +115,8 @@ pub struct WorkerOutcome {
     pub stats: Box<WorkerStats>,
     /// The error that ended it, if one did.
     pub error: Option<(Op, Status)>,
+    /// The demand that it did not meet, which ended it.
+    pub missed: Option<Missed>,
     /// What verification found, if it was asked for.
     pub verify: Option<Box<VerifyTally>>,
     /// How a replay kept to its times.
@@ -195,6 +201,8 @@ pub struct Worker<Q: Queue> {
     writes_since_fsync: u32,
     writes_since_fdatasync: u32,
     flush_due: Option<FlushDue>,
+    /// When I/Os may go, if anything but room says so.
+    pace: Option<Box<pace::Pace>>,
     looks: u32,
 }
 
@@ -274,6 +282,7 @@ impl<Q: Queue> Worker<Q> {
             writes_since_fsync: 0,
             writes_since_fdatasync: 0,
             flush_due: None,
+            pace: None,
             looks: 0,
         }
     }
@@ -339,6 +348,7 @@ impl<Q: Queue> Worker<Q> {
         self.count_runs();
         self.counting = true;
         self.stats.restart(self.now_ns);
+        self.pace.iter_mut().for_each(|pace| pace.begin_counting(self.now_ns));
         self.phase_end_ns = self.config.runtime_ns.map_or(u64::MAX, |ns| self.now_ns.saturating_add(ns));
         self.enter(Phase::Run);
     }
@@ -366,6 +376,7 @@ impl<Q: Queue> Worker<Q> {
         if matches!(phase, Phase::Drain) {
             self.flush_due = None;
             self.held = None;
+            self.pace.iter_mut().for_each(|pace| pace.end());
         }
         if phase == Phase::Judge {
             // What is read back is no part of what the job did.
@@ -445,6 +456,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         if self.live.stop_requested() {
             self.stop_requested();
         }
+        self.pace_housekeep();
         if self.stats.busy_turns != self.heard_turns || self.in_flight == 0 {
             (self.heard_turns, self.heard_ns) = (self.stats.busy_turns, self.now_ns);
         } else if self.now_ns.saturating_sub(self.heard_ns) > self.config.reap_timeout_ns {
@@ -470,6 +482,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.heard_ns = self.now_ns;
         self.stats.start_ns = self.now_ns;
         self.phase_end_ns = self.now_ns.saturating_add(self.config.ramp_ns);
+        self.pace.iter_mut().for_each(|pace| pace.start(self.now_ns));
         self.enter(Phase::Ramp);
         if self.config.ramp_ns == 0 {
             self.begin_counting();
@@ -481,15 +494,14 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, stats, error, verification, replay, .. } = *self;
+        let Worker { free, mut area, mut stats, error, verification, pace, replay, .. } = *self;
         for buffer in free {
             area.give_back(buffer);
         }
-        WorkerOutcome {
-            stats,
-            error,
-            verify: verification.and_then(|verification| verification.finish()),
-            replay: replay.map(|replay| replay.finish()),
-        }
+        let missed = pace.as_ref().and_then(|pace| pace.missed);
+        stats.depth_found = pace.and_then(|pace| pace.depth_found());
+        let verify = verification.and_then(|verification| verification.finish());
+        let replay = replay.map(|replay| replay.finish());
+        WorkerOutcome { stats, error, missed, verify, replay }
     }
 }

@@ -7,6 +7,9 @@ impl<Q: Queue> Worker<Q> {
     #[inline]
     pub(super) fn reap(&mut self, may_wait: bool) -> bool {
         if self.in_flight == 0 {
+            if may_wait && self.pace.is_some() {
+                self.rest();
+            }
             self.now_ns = self.clock.now_ns();
             return false;
         }
@@ -47,7 +50,8 @@ impl<Q: Queue> Worker<Q> {
             && !self.exhausted
             && self.in_flight < self.config.depth
             && !self.draining_to_low
-            && self.held.is_none();
+            && self.held.is_none()
+            && self.pace.as_ref().is_none_or(|pace| pace.sleep_ns(self.now_ns).is_none());
         let judges = || self.verification.as_ref().is_some_and(|verification| verification.has_reads());
         let can_judge = self.phase == Phase::Judge && self.in_flight < self.config.depth && judges();
         let can_issue = can_issue || can_judge || !self.batch.is_empty();
@@ -59,12 +63,18 @@ impl<Q: Queue> Worker<Q> {
             // The checking threads may be done sooner.
             return Wait::default();
         }
-        let min = self.config.batch_complete_min.min(self.in_flight) as usize;
-        let left_ns = match self.phase {
+        let mut min = self.config.batch_complete_min.min(self.in_flight) as usize;
+        let mut left_ns = match self.phase {
             Phase::Ramp | Phase::Run => self.phase_end_ns.saturating_sub(self.now_ns).max(1000),
             _ => MAX_WAIT_NS,
         };
         let longest = if self.verification.is_some() { MAX_WAIT_WITH_LEDGER_NS } else { MAX_WAIT_NS };
+        if let Some(ns) = self.pace.as_ref().and_then(|pace| pace.sleep_ns(self.now_ns)) {
+            if ns == 0 {
+                return Wait::default();
+            }
+            (min, left_ns) = (1, left_ns.min(ns));
+        }
         Wait { min, timeout_ns: left_ns.min(longest) }
     }
 
@@ -90,6 +100,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn take_back_mixed(&mut self, done: &mut Vec<Completion>) {
+        self.pace_came_back(done);
         for completion in done.drain(..) {
             if self.lost_count > 0 && self.lost[completion.io.buffer.id() as usize] {
                 self.found_again(completion);
@@ -261,7 +272,7 @@ impl<Q: Queue> Worker<Q> {
 
 /// Whether all that is left to do is to count it: it moved all it should.
 #[inline]
-fn is_usual(completion: &Completion) -> bool {
+pub(super) fn is_usual(completion: &Completion) -> bool {
     let io = &completion.io;
     completion.status.is_ok() && completion.bytes == io.len - io.moved && io.op != Op::Flush
 }

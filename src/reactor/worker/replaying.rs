@@ -1,11 +1,14 @@
 //! Replaying a log (`read_iolog`): what comes next, and when, stands there. The load is open: an I/O
 //! is due when the log says, whatever became of those before it.
 
+use super::pace::Pace;
 use super::*;
 use crate::base::replay::{LogStream, Logged, Next};
 
 /// From here on an I/O counts as late.
 const LATE_NS: u64 = 1_000_000;
+/// How long to wait for who reads the log.
+const STARVED_NS: u64 = 300_000;
 /// The ticket of a flush that proves nothing: others of the worker's targets were not flushed.
 const NO_TICKET: u64 = u64::MAX;
 
@@ -65,7 +68,7 @@ impl Replaying {
             Next::Io(io) => io,
             Next::Later => {
                 self.tally.starved += 1;
-                return Due::Later;
+                return Due::Later(now_ns.saturating_add(STARVED_NS));
             }
             Next::End => return Due::End,
             Next::Failed(why) => {
@@ -74,11 +77,12 @@ impl Replaying {
             }
         };
         let due_ns = self.begun_ns.get_or_insert(now_ns).saturating_add(io.due_ns);
-        if due_ns > now_ns { Due::Later } else { Due::Io(io, now_ns - due_ns) }
+        if due_ns > now_ns { Due::Later(due_ns) } else { Due::Io(io, due_ns) }
     }
 
-    /// It goes, so late.
-    fn take(&mut self, late_ns: u64) {
+    /// It goes; when it was due is given back if times are kept.
+    fn take(&mut self, due_ns: u64, now_ns: u64) -> Option<u64> {
+        let late_ns = now_ns - due_ns;
         self.parts.stream.advance();
         self.ios_left -= 1;
         self.tally.ios += 1;
@@ -86,13 +90,15 @@ impl Replaying {
             self.tally.late += 1;
             self.tally.latest_ns = self.tally.latest_ns.max(late_ns);
         }
+        self.parts.keeps_time.then_some(due_ns)
     }
 }
 
 enum Due {
-    /// This, and so late it is.
+    /// This, and when it was due.
     Io(Logged, u64),
-    Later,
+    /// Nothing before then.
+    Later(u64),
     End,
     Failed,
 }
@@ -101,7 +107,14 @@ impl<Q: Queue> Worker<Q> {
     /// [`prepare`](Self::prepare) from a log.
     #[inline(never)]
     pub(super) fn prepare_replayed(&mut self, room: u32) {
+        let (Some(mut replay), Some(mut pace)) = (self.replay.take(), self.pace.take()) else { return };
+        self.replay_due(&mut replay, &mut pace, room);
+        (self.replay, self.pace) = (Some(replay), Some(pace));
+    }
+
+    fn replay_due(&mut self, replay: &mut Replaying, pace: &mut Pace, room: u32) {
         let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
+        pace.stop_waiting();
         for _ in 0..room {
             if !calm {
                 if self.free.is_empty() {
@@ -114,10 +127,15 @@ impl<Q: Queue> Worker<Q> {
                     return;
                 }
             }
-            let Some(replay) = &mut self.replay else { return };
-            let (io, late_ns) = match replay.due(self.now_ns) {
-                Due::Io(io, late_ns) => (io, late_ns),
-                Due::Later => return,
+            let (io, due_ns) = match replay.due(self.now_ns) {
+                Due::Io(io, due_ns) => (io, due_ns),
+                Due::Later(until_ns) => {
+                    // Reads that verify wait for nothing.
+                    if calm {
+                        pace.wait(until_ns, false);
+                    }
+                    return;
+                }
                 Due::End => {
                     self.exhausted = true;
                     return;
@@ -127,25 +145,27 @@ impl<Q: Queue> Worker<Q> {
                     return self.fail(op, Status::from_errno(rustix::io::Errno::IO.raw_os_error()));
                 }
             };
+            let may_go = pace.opens(self.now_ns, self.in_flight);
+            self.obey_search(pace);
             let step = Step::from(&io);
-            if io.op != Op::Flush && self.must_wait(&step) {
+            if !may_go || io.op != Op::Flush && self.must_wait(&step) {
                 return;
             }
-            if let Some(replay) = &mut self.replay {
-                replay.take(late_ns);
-            }
+            let due_ns = replay.take(due_ns, self.now_ns);
             if io.op == Op::Flush {
-                self.replay_flush(&io);
-            } else if self.take_step(&step) {
-                return;
+                self.replay_flush(&io, replay.parts.is_single);
+                continue;
+            }
+            self.take_step(&step);
+            if let Some(io) = self.batch.last() {
+                pace.issued_of_log(&step, io.buffer.id(), due_ns);
             }
         }
     }
 
     #[cold]
-    fn replay_flush(&mut self, io: &Logged) {
+    fn replay_flush(&mut self, io: &Logged, is_single: bool) {
         let Some(buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
-        let is_single = self.replay.as_ref().is_some_and(|replay| replay.parts.is_single);
         let ticket = match &mut self.verification {
             Some(verification) if is_single => verification.flush(1),
             _ => NO_TICKET,
