@@ -9,14 +9,15 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fio_spdk::base::PerOp;
+use fio_spdk::base::replay::{CHUNK, Logged, log_stream, recorder};
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Zone};
+use fio_spdk::base::{Op, PerOp};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
 use fio_spdk::reactor::{
-    FloorConfig, FlowConfig, Live, PaceConfig, RateConfig, ThinkConfig, Turn, Turning, Worker, WorkerConfig,
-    WorkerParts, tap,
+    FloorConfig, FlowConfig, Live, PaceConfig, RateConfig, ReplayParts, ThinkConfig, Turn, Turning, Worker,
+    WorkerConfig, WorkerParts, tap,
 };
 use fio_spdk::stats::WorkerStats;
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
@@ -80,6 +81,8 @@ struct Shape {
     fsync: u32,
     serialize: bool,
     pace: Option<PaceConfig>,
+    /// It replays a log, and writes another one.
+    logged: bool,
 }
 
 fn shapes() -> Vec<Shape> {
@@ -93,6 +96,7 @@ fn shapes() -> Vec<Shape> {
         fsync: 0,
         serialize: false,
         pace: None,
+        logged: false,
     };
     let content = ContentShape { compress_chunk: 512, ..ContentShape::default() };
     let writes = Shape { mix: Mix::Write, ..plain.clone() };
@@ -110,6 +114,7 @@ fn shapes() -> Vec<Shape> {
         with(ContentShape { pattern: Some(Box::new(*b"abc")), refill: true, ..content }),
         Shape { name: "a rate", pace: Some(rated()), ..mixed.clone() },
         Shape { name: "pauses", pace: Some(pausing()), ..plain.clone() },
+        Shape { name: "a log", logged: true, ..writes.clone() },
         Shape { name: "fsync", fsync: 3, ..writes.clone() },
         Shape { name: "zipf", distribution: Distribution::Zipf(1.2), ..mixed.clone() },
         Shape { name: "pareto", distribution: Distribution::Pareto(0.2), ..mixed.clone() },
@@ -144,6 +149,25 @@ fn pausing() -> PaceConfig {
     let think =
         ThinkConfig { pause_ns: 200_000, spin_ns: 1000, blocks: Some(40), at_issue: false, every_ns: None };
     PaceConfig { think: Some(think), cycles: 10, ..PaceConfig::default() }
+}
+
+/// Some chunks of a log, as a reader has read them ahead.
+fn replayed() -> ReplayParts {
+    let (feed, stream) = log_stream();
+    let mut sequence = 0;
+    for _ in 0..5 {
+        let mut chunk = feed.chunk().unwrap().unwrap();
+        for _ in 0..CHUNK {
+            sequence += 1;
+            let op = [Op::Write, Op::Read, Op::Write, Op::Flush][sequence as usize % 4];
+            let len = if op == Op::Flush { 0 } else { 4096 };
+            let offset = sequence * 4096 % REGION;
+            let (due_ns, target, data_only) = (sequence * 100, 0, false);
+            chunk.push(Logged { due_ns, offset, sequence, len, target, op, data_only });
+        }
+        feed.send(chunk);
+    }
+    ReplayParts { stream, ios: None, is_single: true, keeps_time: true }
 }
 
 fn workload(shape: &Shape) -> Workload {
@@ -215,6 +239,7 @@ impl EngineVisitor for Loop {
         let buffers = engine.buffers(DEPTH, shape.sizes.max()).unwrap();
         let (queue, _) = engine.queue(&QueueConfig { depth: DEPTH }, &buffers).unwrap();
         let (tap, asker) = tap();
+        let (recorder, feed) = recorder();
         let mut worker = Worker::new(WorkerParts {
             config: config(&shape, DEPTH),
             queue,
@@ -225,10 +250,10 @@ impl EngineVisitor for Loop {
             live: Arc::new(Live::default()),
             tap,
             verify: None,
-            replay: None,
-            recorder: None,
+            replay: shape.logged.then(replayed),
+            recorder: shape.logged.then_some(recorder),
         });
-        if let Some(pace) = shape.pace.clone() {
+        if let Some(pace) = shape.pace.clone().or_else(|| shape.logged.then(PaceConfig::default)) {
             worker.set_pace(pace);
         }
         asker.ask();
@@ -242,6 +267,10 @@ impl EngineVisitor for Loop {
         // As often as it takes until the percentiles are worked out.
         (looks..300).for_each(|_| worker.housekeep());
         let during = calls() - before;
+        if shape.logged {
+            let recorded: usize = feed.full.try_iter().map(|chunk| chunk.len()).sum();
+            assert!(recorded > 4 * CHUNK, "{recorded} I/Os were written down");
+        }
         assert!(asker.answer(std::time::Duration::ZERO).is_some(), "it was asked for its counts");
         let outcome = Box::new(worker).finish();
         assert_eq!(outcome.error, None, "{}", shape.name);

@@ -119,6 +119,7 @@ pub struct LogStream {
     empty: Sender<Vec<Logged>>,
     chunk: Vec<Logged>,
     at: usize,
+    spent: Vec<Vec<Logged>>,
 }
 
 /// The other end of a [`LogStream`].
@@ -138,7 +139,7 @@ pub fn log_stream() -> (LogFeed, LogStream) {
         let _ = empty.try_send(Vec::with_capacity(CHUNK));
     }
     let feed = LogFeed { full: full_in, empty: empty_out };
-    (feed, LogStream { full, empty, chunk: Vec::new(), at: 0 })
+    (feed, LogStream { full, empty, chunk: Vec::new(), at: 0, spent: Vec::with_capacity(CHUNKS) })
 }
 
 impl LogStream {
@@ -163,9 +164,11 @@ impl LogStream {
             Ok(Parcel::Ios(chunk)) => {
                 let spent = std::mem::replace(&mut self.chunk, chunk);
                 self.at = 0;
-                if spent.capacity() > 0 {
-                    // A reader that has ended needs no more.
-                    let _ = self.empty.try_send(spent);
+                if spent.capacity() > 0
+                    && let Err(error) = self.empty.try_send(spent)
+                {
+                    // A reader that has ended needs no more, and here is no time to free memory.
+                    self.spent.push(error.into_inner());
                 }
                 self.chunk.first().map_or(Next::Later, |io| Next::Io(*io))
             }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::TryRecvError;
 
 use crate::base::replay::{Recorder, RecorderFeed, recorder};
 use crate::trace::LogWriter;
@@ -18,8 +18,8 @@ use super::outcome::Outcome;
 use super::plan::JobPlan;
 use super::{RunError, replay};
 
-/// How often the end is looked for while nothing comes.
-const TICK: Duration = Duration::from_millis(20);
+/// How often to look whether there is something: nobody who waits has to be woken by a reactor.
+const TICK: Duration = Duration::from_millis(2);
 
 /// A log that is being written.
 pub struct Recording {
@@ -95,7 +95,7 @@ pub fn begin(plan: &JobPlan, clone: u32) -> Result<Option<(Recorder, Recording)>
 fn write(mut log: LogWriter<BufWriter<File>>, feed: &RecorderFeed, ends: &AtomicBool) -> io::Result<()> {
     let mut trouble = Ok(());
     loop {
-        match feed.full.recv_timeout(TICK) {
+        match feed.full.try_recv() {
             Ok(mut chunk) => {
                 if trouble.is_ok() {
                     trouble = chunk.iter().try_for_each(|io| log.record(io));
@@ -104,7 +104,7 @@ fn write(mut log: LogWriter<BufWriter<File>>, feed: &RecorderFeed, ends: &Atomic
                 // A worker that has ended needs no more.
                 let _ = feed.empty.try_send(chunk);
             }
-            Err(RecvTimeoutError::Timeout) if !ends.load(Acquire) => {}
+            Err(TryRecvError::Empty) if !ends.load(Acquire) => std::thread::sleep(TICK),
             Err(_) => break,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use super::{Kind, Name, Raw, Trouble};
+use super::{Kind, Mark, Name, Raw, Trouble};
 use crate::base::Op;
 
 /// Bytes of an event, without what is attached to it.
@@ -86,9 +86,13 @@ impl<R: Read> EventFile<R> {
         EventFile { input, name, is_big, at: 0, number: 0 }
     }
 
-    pub(super) fn place(&self) -> String {
+    fn place(&self) -> String {
+        self.place_of(self.number)
+    }
+
+    fn place_of(&self, number: u64) -> String {
         let of = if self.name.is_empty() { String::new() } else { format!(" of {}", self.name) };
-        format!("event {}{of}", self.number)
+        format!("event {number}{of}")
     }
 
     fn trouble(&self, why: impl Into<String>) -> Trouble {
@@ -180,8 +184,12 @@ impl<R: Read> Merged<R> {
         Merged { files: files.into_iter().map(|file| (file, None)).collect(), is_begun: false, newest: 0 }
     }
 
-    pub(super) fn place(&self) -> String {
-        self.files.get(self.newest).map(|(file, _)| file.place()).unwrap_or_default()
+    fn mark(&self) -> Mark {
+        Mark { file: self.newest, number: self.files.get(self.newest).map_or(0, |(file, _)| file.number) }
+    }
+
+    fn place_of(&self, mark: Mark) -> String {
+        self.files.get(mark.file).map(|(file, _)| file.place_of(mark.number)).unwrap_or_default()
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Event>, Trouble> {
@@ -228,8 +236,16 @@ impl<R: Read> BlockLog<R> {
         &self.names
     }
 
-    pub(super) fn place(&self) -> String {
-        self.events.place()
+    pub(super) fn mark(&self) -> Mark {
+        self.events.mark()
+    }
+
+    pub(super) fn place_of(&self, mark: Mark) -> String {
+        self.events.place_of(mark)
+    }
+
+    fn place(&self) -> String {
+        self.place_of(self.mark())
     }
 
     fn device(&mut self, device: u32) -> Result<u32, Trouble> {

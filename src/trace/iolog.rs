@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
-use super::{Kind, Name, Raw, Trouble};
+use super::{Kind, Mark, Name, Raw, Trouble};
 use crate::base::Op;
 
 /// First line of version 2.
@@ -79,8 +79,12 @@ impl<R: BufRead> TextLog<R> {
         &self.names
     }
 
-    pub(super) fn place(&self) -> String {
-        format!("line {}", self.number)
+    pub(super) fn mark(&self) -> Mark {
+        Mark { file: 0, number: self.number }
+    }
+
+    fn place(&self) -> String {
+        place_of(self.mark())
     }
 
     fn trouble(&self, why: impl Into<String>) -> Trouble {
@@ -170,6 +174,10 @@ impl<R: BufRead> TextLog<R> {
         self.last.1 = number;
         Ok(number)
     }
+}
+
+pub(super) fn place_of(mark: Mark) -> String {
+    format!("line {}", mark.number)
 }
 
 fn trimmed(line: &[u8]) -> &[u8] {

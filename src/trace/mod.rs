@@ -95,6 +95,13 @@ struct Raw {
     len: u64,
 }
 
+/// A place in a log: a line, or an event of one of its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    file: usize,
+    number: u64,
+}
+
 type Input = BufReader<Box<dyn Read + Send>>;
 
 enum Format {
@@ -208,9 +215,21 @@ impl Reader {
     /// Where the I/O read last stands.
     #[must_use]
     pub fn place(&self) -> String {
+        self.place_of(self.mark())
+    }
+
+    /// The same as a number, which takes no time.
+    fn mark(&self) -> Mark {
         match &self.format {
-            Format::Text(log) => log.place(),
-            Format::Block(log) => log.place(),
+            Format::Text(log) => log.mark(),
+            Format::Block(log) => log.mark(),
+        }
+    }
+
+    fn place_of(&self, mark: Mark) -> String {
+        match &self.format {
+            Format::Text(_) => iolog::place_of(mark),
+            Format::Block(log) => log.place_of(mark),
         }
     }
 

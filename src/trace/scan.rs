@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Name, Reader, Trouble};
+use super::{Mark, Name, Reader, Trouble};
 use crate::base::random;
 use crate::base::replay::{Logged, ReplayRules};
 use crate::base::verify::gcd;
@@ -76,9 +76,10 @@ pub(super) fn scan_reader(mut reader: Reader) -> Result<Scan, Trouble> {
         sum: 0,
     };
     let mut lengths = BTreeSet::new();
+    let (mut farthest, mut narrowed) = (Vec::new(), PerOp::<Mark>::default());
     while let Some(io) = reader.next()? {
         scan.last_due_ns = io.due_ns;
-        scan.reach(&reader, &io);
+        scan.reach(&reader, &io, &mut farthest);
         if io.op == Op::Flush {
             scan.flushes += 1;
             continue;
@@ -90,7 +91,7 @@ pub(super) fn scan_reader(mut reader: Reader) -> Result<Scan, Trouble> {
         let divisor = gcd(gcd(op.divisor, u64::from(io.len)), io.offset);
         if divisor != op.divisor {
             op.divisor = divisor;
-            op.narrowed = reader.place();
+            *narrowed.get_mut(io.op) = reader.mark();
         }
         if io.op.modifies() {
             if lengths.len() <= MOST_LENGTHS {
@@ -98,6 +99,12 @@ pub(super) fn scan_reader(mut reader: Reader) -> Result<Scan, Trouble> {
             }
             scan.sum = summed(scan.sum, &io);
         }
+    }
+    for (extent, mark) in scan.extents.iter_mut().zip(farthest).filter(|(extent, _)| extent.end > 0) {
+        extent.farthest = reader.place_of(mark);
+    }
+    for (op, of) in scan.ops.iter_mut().filter(|(_, of)| of.ios > 0) {
+        of.narrowed = reader.place_of(*narrowed.get(op));
     }
     scan.lengths = (lengths.len() <= MOST_LENGTHS).then(|| lengths.into_iter().collect());
     Ok(scan)
@@ -109,17 +116,18 @@ fn summed(sum: u64, io: &Logged) -> u64 {
 }
 
 impl Scan {
-    fn reach(&mut self, reader: &Reader, io: &Logged) {
+    fn reach(&mut self, reader: &Reader, io: &Logged, marks: &mut Vec<Mark>) {
         for name in &reader.names()[self.extents.len()..] {
             let (name, farthest) = (name.clone(), String::new());
             self.extents.push(Extent { name, touched: false, end: 0, farthest });
+            marks.push(Mark::default());
         }
         let extent = &mut self.extents[usize::from(io.target)];
         extent.touched = true;
         let end = io.offset + u64::from(io.len);
         if end > extent.end {
             extent.end = end;
-            extent.farthest = reader.place();
+            marks[usize::from(io.target)] = reader.mark();
         }
     }
 

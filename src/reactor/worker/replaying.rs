@@ -34,8 +34,6 @@ pub struct ReplayTally {
     pub late: u64,
     /// How late the latest was.
     pub latest_ns: u64,
-    /// Turns in which the log had not been read far enough.
-    pub starved: u64,
     /// Why the rest of the log was not replayed.
     pub trouble: Option<String>,
 }
@@ -67,7 +65,6 @@ impl Replaying {
         let io = match self.parts.stream.peek() {
             Next::Io(io) => io,
             Next::Later => {
-                self.tally.starved += 1;
                 return Due::Later(now_ns.saturating_add(STARVED_NS));
             }
             Next::End => return Due::End,
