@@ -261,10 +261,10 @@ fn a_log_never_overwrites_what_it_is_of() {
     let job = ["--rw=read", "--size=4k", "--filename=f"];
     lab.run(&[&job[..], &["--write_iolog=f"]].concat())
         .expect(2)
-        .says("is what the job reads or writes itself");
+        .says("is what a job of the run reads or writes itself");
     lab.run(&["--read_iolog=log", "--write_iolog=log"])
         .expect(2)
-        .says("is what the job reads or writes itself");
+        .says("is what a job of the run reads or writes itself");
     lab.run(&[&job[..], &["--write_iolog=/dev/null"]].concat()).expect(2).says("no regular file");
     lab.run(&[&job[..], &["--write_iolog=no/log"]].concat()).expect(2).says("directory no does not exist");
     let two = "[[job]]\nfilename=\"f\"\nsize=\"4k\"\nwrite_iolog=\"x\"\n".repeat(2);
@@ -426,7 +426,7 @@ fn whatever_a_log_holds_it_is_read_to_its_end_or_to_a_mistake_that_has_a_place()
         let read = || -> Result<(), Trouble> {
             let mut reader = Reader::of_bytes(bytes.clone(), &rules[round % rules.len()])?;
             let mut last = 0;
-            while let Some(io) = reader.next()? {
+            while let Some(io) = reader.next_io()? {
                 assert!(io.due_ns >= last && usize::from(io.target) < reader.names().len());
                 assert!(
                     io.offset.checked_add(u64::from(io.len)).is_some_and(|end| i64::try_from(end).is_ok())

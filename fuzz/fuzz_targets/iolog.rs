@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     for rules in [ReplayRules::default(), rules] {
         let Ok(mut reader) = Reader::of_bytes(bytes.to_vec(), &rules) else { continue };
         let mut last = 0;
-        while let Ok(Some(io)) = reader.next() {
+        while let Ok(Some(io)) = reader.next_io() {
             assert!(io.due_ns >= last && usize::from(io.target) < reader.names().len());
             last = io.due_ns;
         }

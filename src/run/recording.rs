@@ -45,14 +45,17 @@ pub fn check(plans: &[JobPlan]) -> Result<(), RunError> {
     for plan in plans {
         let Some(path) = &plan.spec.replay.write else { continue };
         let bad = |why: String| RunError::bad_job(&plan.spec, format!("write_iolog: {why}"));
-        let read = plan.spec.replay.read.iter().map(PathBuf::from);
+        let read = plans.iter().flat_map(|plan| &plan.spec.replay.read).map(PathBuf::from);
         let used: Vec<PathBuf> = plans.iter().flat_map(|plan| plan.targets.clone()).chain(read).collect();
         for clone in 0..plan.spec.numjobs {
             let path = path_of(plan, path, clone);
             replay::writable_log(&path).map_err(bad)?;
             let real = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             if used.iter().any(|other| real(other) == real(&path)) {
-                return Err(bad(format!("{} is what the job reads or writes itself", path.display())));
+                return Err(bad(format!(
+                    "{} is what a job of the run reads or writes itself",
+                    path.display()
+                )));
             }
             if known.contains(&path) {
                 return Err(bad(format!(

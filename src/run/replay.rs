@@ -201,6 +201,9 @@ fn shape(spec: &mut JobSpec, logs: &[OneLog]) {
     let changed = gcd(all.write.divisor, all.trim.divisor);
     spec.bs = PerOp::from_fn(|op| {
         let of = all.get(op);
+        if of.ios == 0 {
+            return BlockSizes::Fixed(LEAST_BUFFER);
+        }
         let divisor = if op.modifies() { changed } else { of.divisor };
         let min = u32::try_from(divisor).unwrap_or(u32::MAX).min(of.longest).max(1);
         let max = of.longest.max(1);

@@ -237,7 +237,7 @@ impl Reader {
     ///
     /// # Errors
     /// A sentence, with the place in the log.
-    pub fn next(&mut self) -> Result<Option<Logged>, Trouble> {
+    pub fn next_io(&mut self) -> Result<Option<Logged>, Trouble> {
         loop {
             let (raw, is_block) = match &mut self.format {
                 Format::Text(log) => (log.next()?, false),
@@ -312,7 +312,7 @@ mod tests {
     fn replayed(rules: ReplayRules) -> Vec<(u64, Op, u64, u32, u64)> {
         let mut reader = Reader::of_bytes(LOG.as_bytes().to_vec(), &rules).unwrap();
         let next =
-            || reader.next().unwrap().map(|io| (io.due_ns / 1000, io.op, io.offset, io.len, io.sequence));
+            || reader.next_io().unwrap().map(|io| (io.due_ns / 1000, io.op, io.offset, io.len, io.sequence));
         std::iter::from_fn(next).collect()
     }
 
@@ -363,7 +363,7 @@ mod tests {
         ] {
             let text = format!("fio version 3 iolog\n0 /a add\n{line}\n");
             let mut reader = Reader::of_bytes(text.into_bytes(), &ReplayRules::default()).unwrap();
-            let told = reader.next().unwrap_err().to_string();
+            let told = reader.next_io().unwrap_err().to_string();
             assert!(told.starts_with(why), "{told}");
         }
     }

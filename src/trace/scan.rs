@@ -77,7 +77,7 @@ pub(super) fn scan_reader(mut reader: Reader) -> Result<Scan, Trouble> {
     };
     let mut lengths = BTreeSet::new();
     let (mut farthest, mut narrowed) = (Vec::new(), PerOp::<Mark>::default());
-    while let Some(io) = reader.next()? {
+    while let Some(io) = reader.next_io()? {
         scan.last_due_ns = io.due_ns;
         scan.reach(&reader, &io, &mut farthest);
         if io.op == Op::Flush {

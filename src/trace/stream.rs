@@ -45,7 +45,7 @@ impl LogFile {
             };
             let mut goes_on = Ok(true);
             while chunk.len() < CHUNK && matches!(goes_on, Ok(true)) {
-                goes_on = match reader.next() {
+                goes_on = match reader.next_io() {
                     Ok(None) => Ok(false),
                     Ok(Some(mut io)) => match self.targets.get(usize::from(io.target)).copied().flatten() {
                         Some(target) => {

@@ -84,7 +84,7 @@ mod tests {
         log.close().unwrap();
         let mut reader = Reader::of_bytes(out, &ReplayRules::default()).unwrap();
         for expected in all {
-            let io = reader.next().unwrap().unwrap();
+            let io = reader.next_io().unwrap().unwrap();
             let read = Recorded {
                 time_ns: io.due_ns,
                 op: io.op,
@@ -95,6 +95,6 @@ mod tests {
             };
             assert_eq!(read, expected);
         }
-        assert_eq!(reader.next(), Ok(None));
+        assert_eq!(reader.next_io(), Ok(None));
     }
 }
