@@ -328,11 +328,14 @@ enum Steps {
 
 /// What a look for the next mutation found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Looked {
+pub enum Ahead {
+    /// This one.
     Step(Step),
     /// The log has not been read so far yet.
     Later,
+    /// There is none.
     End,
+    /// The log is shorter than it was, or cannot be read: a sentence.
     Failed(String),
 }
 
@@ -361,21 +364,21 @@ impl Mutations {
         self.issued
     }
 
-    /// The next one, without waiting.
+    /// The next one, without waiting for a log to be read.
     #[inline]
-    fn look(&mut self) -> Looked {
+    pub fn look(&mut self) -> Ahead {
         let workload = match &mut self.steps {
             Steps::Generated(workload) => workload,
             Steps::Logged(steps) => return steps.look(),
         };
-        let Some(step) = workload.next() else { return Looked::End };
+        let Some(step) = workload.next() else { return Ahead::End };
         let most = if step.op == Op::Deallocate { self.issued.trims } else { self.issued.writes };
         // They are issued in this order: behind the first that was not, none was.
         if step.sequence < most {
-            return Looked::Step(step);
+            return Ahead::Step(step);
         }
         self.issued = Issued::default();
-        Looked::End
+        Ahead::End
     }
 }
 
@@ -386,9 +389,9 @@ impl Iterator for Mutations {
     fn next(&mut self) -> Option<Step> {
         loop {
             match self.look() {
-                Looked::Step(step) => return Some(step),
-                Looked::Later => std::thread::sleep(LOG_PAUSE),
-                Looked::End | Looked::Failed(_) => return None,
+                Ahead::Step(step) => return Some(step),
+                Ahead::Later => std::thread::sleep(LOG_PAUSE),
+                Ahead::End | Ahead::Failed(_) => return None,
             }
         }
     }

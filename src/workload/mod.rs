@@ -20,7 +20,7 @@ use crate::base::shape::{BlockSizes, Distribution, Mix};
 use crate::base::{Op, PerOp, random};
 
 pub use content::{Content, ContentShape};
-pub use history::{History, Issued, Mutation, Mutations, Touched};
+pub use history::{Ahead, History, Issued, Mutation, Mutations, Touched};
 pub use pieces::Pieces;
 use stream::{Place, Stream, StreamSpec};
 use trim::{TrimPlan, Trimmer};

@@ -4,7 +4,7 @@
 use crate::base::Op;
 use crate::base::replay::{Log, LogStream, Next};
 
-use super::{Issued, Looked};
+use super::{Ahead, Issued};
 
 /// The first writes and trims of a log, as many as were issued.
 #[derive(Debug)]
@@ -31,15 +31,15 @@ impl LoggedSteps {
         })
     }
 
-    pub(super) fn look(&mut self) -> Looked {
+    pub(super) fn look(&mut self) -> Ahead {
         loop {
             if self.left == Issued::default() {
                 self.stream = None;
             }
-            let Some(stream) = &mut self.stream else { return Looked::End };
+            let Some(stream) = &mut self.stream else { return Ahead::End };
             let io = match stream.peek() {
                 Next::Io(io) => io,
-                Next::Later => return Looked::Later,
+                Next::Later => return Ahead::Later,
                 Next::Failed(why) => return self.failed(why),
                 Next::End => {
                     let why = format!("the log {} is shorter than it was when it was replayed", self.path);
@@ -55,12 +55,12 @@ impl LoggedSteps {
             // They are issued in this order: of a kind of which none is left, none was.
             let Some(rest) = left.checked_sub(1) else { continue };
             *left = rest;
-            return Looked::Step((&io).into());
+            return Ahead::Step((&io).into());
         }
     }
 
-    fn failed(&mut self, why: String) -> Looked {
+    fn failed(&mut self, why: String) -> Ahead {
         self.stream = None;
-        Looked::Failed(why)
+        Ahead::Failed(why)
     }
 }

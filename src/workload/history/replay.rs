@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::base::Op;
 
 use super::super::{Region, Step};
-use super::{Looked, Mutation, Mutations, Touched, region_of};
+use super::{Ahead, Mutation, Mutations, Touched, region_of};
 
 /// Marks an entry above which something was put aside.
 const MARK: u64 = 2;
@@ -205,12 +205,12 @@ impl Replay {
         let mut hint = 0;
         while !self.ready && left > 0 {
             let step = match self.mutations.look() {
-                Looked::Step(step) => step,
-                Looked::Later => break,
+                Ahead::Step(step) => step,
+                Ahead::Later => break,
                 ended => {
                     self.aside.sort_by_key(|aside| (aside.region, aside.block));
                     self.ready = true;
-                    if let Looked::Failed(why) = ended {
+                    if let Ahead::Failed(why) = ended {
                         self.trouble = Some(why);
                     }
                     break;

@@ -242,10 +242,17 @@ impl Verification {
     }
 
     pub(super) fn look(&mut self) -> Looked {
-        match (&mut self.sweep, &mut self.checker.knowledge) {
+        let looked = match (&mut self.sweep, &mut self.checker.knowledge) {
             (Some(sweep), Knowledge::Frozen(frozen)) => sweep.next(frozen),
             _ => Looked::End,
+        };
+        if looked == Looked::End
+            && let Some(why) = self.sweep.as_mut().and_then(Sweep::take_trouble)
+        {
+            self.tally.promised += 1;
+            self.tally.skip(&why, 1);
         }
+        looked
     }
 
     /// Whether blocks can be judged: without a history, only what was found on the way can.
