@@ -340,9 +340,10 @@ fn nothing_is_left_half_done() {
 #[test]
 fn the_loop_never_sleeps() {
     // The admin queues of all controllers have a thread of their own, which is no reactor.
-    let beside = "src/engine/spdk/session.rs";
+    // A worker that is alone and has nothing due, because its job says so, leaves the processor to others.
+    let beside = ["src/engine/spdk/session.rs", "src/reactor/worker/pace.rs"];
     for (path, text) in ["src/reactor", "src/engine"].into_iter().flat_map(sources) {
-        if path == beside {
+        if beside.contains(&path.as_str()) {
             continue;
         }
         let code = code(&text);

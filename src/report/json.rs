@@ -128,7 +128,7 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
 
 fn own_job_object(job: &JobReport) -> Value {
     let stats = &job.stats;
-    json!({
+    let mut own = json!({
         "workers": job.workers,
         "rw": options::rw_name(&job.spec),
         "error_message": job.error.as_ref().map(|error| &error.message),
@@ -142,7 +142,11 @@ fn own_job_object(job: &JobReport) -> Value {
         "ios_per_reap": share_object(&FINE_BATCH_NAMES, &shares(stats.batch_complete.levels())),
         "busy_turns": stats.busy_turns,
         "idle_turns": stats.idle_turns,
-    })
+    });
+    if let (Value::Object(map), Some(found)) = (&mut own, stats.depth_found) {
+        map.insert("depth_found".to_owned(), json!({ "depth": found.depth, "settled": found.is_settled }));
+    }
+    own
 }
 
 fn op_object(report: &Report, job: &JobReport, op: Op, bins: bool) -> Value {

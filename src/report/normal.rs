@@ -131,6 +131,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
         out.push_str(&latency_table(&rows));
         // Since each was due; a table of its own, as it may be of another order.
         out.push_str(&latency_table(&[("resp", &latency.response)]));
+        out.push_str(&rate_text(job, op));
         out.push_str(&interval_text(job.intervals.get(op)));
     }
     if stats.flush.count() > 0 {
@@ -146,6 +147,26 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     }
     out.push_str(&load_text(job));
     out
+}
+
+/// Below this share of what it demands a rate was not kept.
+const KEPT: f64 = 0.97;
+
+/// A rate that the device did not keep up with: what was never issued has no response time.
+#[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
+fn rate_text(job: &JobReport, op: Op) -> String {
+    let (spec, pace) = (&job.spec, &job.spec.pace);
+    let iops = u64::from(*pace.rate_iops.get(op)) * u64::from(spec.bs.get(op).min());
+    let rate = if *pace.rate.get(op) > 0 { *pace.rate.get(op) } else { iops };
+    let demanded = rate as f64 * f64::from(job.workers);
+    let reached = bandwidth(&job.stats, op);
+    // A group of several jobs has no rate of its own.
+    if demanded == 0.0 || job.workers > spec.numjobs || reached >= KEPT * demanded {
+        return String::new();
+    }
+    let (reached, demanded) = (text::bandwidth(reached), text::bandwidth(demanded));
+    let line = format!("{reached} of {demanded}: I/Os fell due that were not issued in time, or at all");
+    wrapped("    RATE NOT KEPT: ", &line, WIDTH)
 }
 
 /// The depth that `latency_target` allows.

@@ -212,9 +212,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         SECTION,
         "replay_align",
         &[],
-        "as they are",
+        "0",
         Kind::Size { min: 0, max: 1 << 30, field: Number::U32(|job| &mut job.replay.rules.align) },
-        "Rounds offsets down to a multiple of this power of two, after `replay_scale`. Of logs of \
+        "Rounds offsets down to a multiple of this power of two, after `replay_scale`; 0 leaves them as they are. Of logs of \
          blktrace it rounds lengths up too.",
     ),
     entry(
@@ -260,7 +260,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         SECTION,
         "merge_blktrace_scalars",
         &[],
-        "100 for each",
+        "all 100",
         Kind::Special {
             form: "percentages with `:` between them, or an array; one for each log",
             words: &[],
@@ -273,7 +273,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         SECTION,
         "merge_blktrace_iters",
         &[],
-        "1 for each",
+        "all 1",
         Kind::Special {
             form: "whole numbers with `:` between them, or an array; one for each log",
             words: &[],

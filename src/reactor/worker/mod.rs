@@ -376,6 +376,8 @@ impl<Q: Queue> Worker<Q> {
         if matches!(phase, Phase::Drain) {
             self.flush_due = None;
             self.held = None;
+        }
+        if matches!(phase, Phase::Drain | Phase::Done) {
             self.pace.iter_mut().for_each(|pace| pace.end());
         }
         if phase == Phase::Judge {

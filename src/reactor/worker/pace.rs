@@ -421,6 +421,7 @@ impl<Q: Queue> Worker<Q> {
         if std::mem::take(&mut search.wants_restart) {
             self.count_runs();
             self.stats.restart(self.now_ns);
+            pace.mark = None;
         }
         if search.is_done() {
             self.exhausted = true;
