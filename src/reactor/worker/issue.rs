@@ -88,7 +88,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Gives an I/O that may go its buffer, filled; true if a flush is due behind it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_step(&mut self, step: &Step) -> bool {
         let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
         if step.op.modifies()
