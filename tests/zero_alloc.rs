@@ -167,7 +167,7 @@ fn replayed() -> ReplayParts {
         }
         feed.send(chunk);
     }
-    ReplayParts { stream, ios: None, is_single: true, keeps_time: true }
+    ReplayParts { stream, ios: None, targets: Box::new([0]), keeps_time: true }
 }
 
 fn workload(shape: &Shape) -> Workload {

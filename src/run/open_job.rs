@@ -184,7 +184,7 @@ impl<E: Engine> OpenJob for Opened<E> {
             Some(log) => Some(ReplayParts {
                 stream: log.source.open()?,
                 ios: workload.limit.ios,
-                is_single: self.facts().len() == 1,
+                targets: workload.regions.iter().map(|region| region.target).collect(),
                 keeps_time,
             }),
             None => None,

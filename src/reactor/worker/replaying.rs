@@ -9,7 +9,7 @@ use crate::base::replay::{LogStream, Logged, Next};
 const LATE_NS: u64 = 1_000_000;
 /// How long to wait for who reads the log.
 const STARVED_NS: u64 = 300_000;
-/// The ticket of a flush that proves nothing: others of the worker's targets were not flushed.
+/// The ticket of a flush that proves nothing more than the one of its target before it.
 const NO_TICKET: u64 = u64::MAX;
 
 /// A log to replay.
@@ -19,8 +19,8 @@ pub struct ReplayParts {
     pub stream: LogStream,
     /// I/Os to replay at most.
     pub ios: Option<u64>,
-    /// It has one target only, so that a flush of it is a flush of all.
-    pub is_single: bool,
+    /// The targets that it touches, each once.
+    pub targets: Box<[u16]>,
     /// Times count.
     pub keeps_time: bool,
 }
@@ -44,13 +44,15 @@ pub(super) struct Replaying {
     parts: ReplayParts,
     begun_ns: Option<u64>,
     ios_left: u64,
+    round: Round,
     tally: ReplayTally,
 }
 
 impl Replaying {
     pub(super) fn new(parts: ReplayParts) -> Replaying {
         let ios_left = parts.ios.unwrap_or(u64::MAX);
-        Replaying { parts, begun_ns: None, ios_left, tally: ReplayTally::default() }
+        let round = Round { ticket: None, missing: Vec::with_capacity(parts.targets.len()) };
+        Replaying { parts, begun_ns: None, ios_left, round, tally: ReplayTally::default() }
     }
 
     pub(super) fn finish(self) -> ReplayTally {
@@ -88,6 +90,32 @@ impl Replaying {
             self.tally.latest_ns = self.tally.latest_ns.max(late_ns);
         }
         self.parts.keeps_time.then_some(due_ns)
+    }
+}
+
+/// Flushes of single targets that are one flush of all of them: what had completed when the first of
+/// them went is durable when every target has been flushed since.
+#[derive(Debug)]
+struct Round {
+    ticket: Option<u64>,
+    /// Targets that were not flushed since it began.
+    missing: Vec<u16>,
+}
+
+impl Round {
+    /// The ticket of a flush of `target`; `begin` gives that of a new round.
+    fn ticket(&mut self, target: u16, targets: &[u16], begin: impl FnOnce() -> u64) -> u64 {
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            self.missing.clear();
+            self.missing.extend_from_slice(targets);
+            begin()
+        });
+        let Some(at) = self.missing.iter().position(|&missing| missing == target) else { return NO_TICKET };
+        self.missing.swap_remove(at);
+        if self.missing.is_empty() {
+            self.ticket = None;
+        }
+        ticket
     }
 }
 
@@ -150,7 +178,7 @@ impl<Q: Queue> Worker<Q> {
             }
             let due_ns = replay.take(due_ns, self.now_ns);
             if io.op == Op::Flush {
-                self.replay_flush(&io, replay.parts.is_single);
+                self.replay_flush(&io, replay);
                 continue;
             }
             self.take_step(&step);
@@ -161,12 +189,13 @@ impl<Q: Queue> Worker<Q> {
     }
 
     #[cold]
-    fn replay_flush(&mut self, io: &Logged, is_single: bool) {
+    fn replay_flush(&mut self, io: &Logged, replay: &mut Replaying) {
         let Some(buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
-        let ticket = match &mut self.verification {
-            Some(verification) if is_single => verification.flush(1),
-            _ => NO_TICKET,
-        };
+        let Replaying { parts, round, .. } = replay;
+        let count = u16::try_from(parts.targets.len()).unwrap_or(u16::MAX);
+        let ticket = self.verification.as_mut().map_or(NO_TICKET, |verification| {
+            round.ticket(io.target, &parts.targets, || verification.flush(count))
+        });
         self.in_flight += 1;
         self.batch.push(Io {
             buffer,
@@ -179,5 +208,24 @@ impl<Q: Queue> Worker<Q> {
             op: Op::Flush,
             data_only: io.data_only,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_of_flushes_is_over_when_every_target_was_flushed_once() {
+        let mut round = Round { ticket: None, missing: Vec::new() };
+        let mut next = 0;
+        let mut flush = |target| {
+            round.ticket(target, &[3, 5], || {
+                next += 1;
+                next
+            })
+        };
+        let tickets: Vec<u64> = [3, 3, 5, 5, 3, 3].into_iter().map(&mut flush).collect();
+        assert_eq!(tickets, [1, NO_TICKET, 1, 2, 2, 3]);
     }
 }
