@@ -35,6 +35,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         percentage_random: PerOp::all(100),
         places: fio_spdk::base::shape::Places::default(),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
     };
@@ -76,6 +77,8 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         verify: None,
         log: None,
         priorities: None,
+        replay: None,
+        recorder: None,
     }))
 }
 

@@ -11,5 +11,6 @@ pub mod reactor;
 pub mod report;
 pub mod run;
 pub mod stats;
+pub mod trace;
 pub mod verify;
 pub mod workload;

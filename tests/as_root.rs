@@ -23,7 +23,7 @@ fn main() {
     arguments.test_threads = Some(1);
     let tmpfs = why_not(&["mount", "umount"], None);
     let loops = why_not(&["losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"], Some("/dev/loop-control"));
-    let trials: [(&str, Check, &Option<String>); 13] = [
+    let trials: [(&str, Check, &Option<String>); 14] = [
         ("a_full_target_ends_a_job_that_fills_it", fill_device, &tmpfs),
         ("a_full_target_is_an_error_to_any_other_job", no_space, &tmpfs),
         ("a_layout_that_does_not_fit_leaves_nothing_behind", layout_without_space, &tmpfs),
@@ -35,6 +35,7 @@ fn main() {
         ("blocks_that_a_device_cannot_do_are_explained", logical_blocks, &loops),
         ("regions_beyond_a_device_are_explained", beyond_the_end, &loops),
         ("a_device_is_read_written_and_trimmed_in_its_region_only", whole_device, &loops),
+        ("a_log_that_does_not_fit_a_device_is_refused_with_its_line", log_of_a_device, &loops),
         ("a_run_asks_before_it_overwrites_a_file_system", asks_first, &loops),
         ("clones_share_a_device_in_percent", percent_of_a_device, &loops),
     ];
@@ -377,6 +378,24 @@ fn beyond_the_end() {
     // The second clone's region would be.
     let clones = ["--rw=read", "--size=2m", "--offset_increment=3m", "--numjobs=2"];
     lab.run(&[&clones[..], &[&device.name()]].concat()).expect(2).says("beyond the end");
+}
+
+fn log_of_a_device() {
+    let lab = Lab::new();
+    let device = Device::new(&lab, 4 * MIB, "4096");
+    let path = &device.path;
+    let replay = |line: &str| {
+        lab.file(
+            "log",
+            format!("fio version 3 iolog\n0 {path} add\n0 {path} write 0 4096\n1 {path} {line}\n"),
+        );
+        lab.run(&["--read_iolog=log", "--direct=1", "--verify=crc32c", "--verify_state_save=0"])
+    };
+    replay("write 4194304 4096").expect(2).says("line 4: the I/O ends at 4198400, beyond the end");
+    replay("write 512 4096").expect(2).says("line 4: offset or length of the write is no multiple");
+    assert!(lab.bytes("image").iter().all(|&byte| byte == MARK), "nothing was written");
+    replay("write 8192 4096").expect(0);
+    assert!(lab.bytes("image")[8192..12288].iter().any(|&byte| byte != MARK));
 }
 
 fn whole_device() {

@@ -47,6 +47,7 @@ fn ours(distribution: &Distribution) -> Result<Vec<f64>, Failed> {
         percentage_random: PerOp::all(100),
         places: Places::default(),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { ios: Some(DRAWS), ..Limit::default() },
     })?;
@@ -161,6 +162,7 @@ fn windows_here(blocks: u64, strides: Strides, random: bool) -> Result<Vec<u64>,
     let mut workload = Workload::new(&WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: blocks * BS }],
         service: Default::default(),
+        log: None,
         mix: Mix::Read,
         read_percent: 100,
         random,

@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("workload", 1),
     ("verify", 1),
     ("stats", 1),
+    ("trace", 1),
     ("reactor", 2),
     ("report", 2),
     ("run", 3),

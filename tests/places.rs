@@ -23,6 +23,7 @@ fn ours(job: &[&str]) -> Vec<u64> {
     let mut workload = fio_spdk::workload::Workload::new(&fio_spdk::workload::WorkloadSpec {
         regions: vec![fio_spdk::workload::Region { target: 0, start: 0, bytes }],
         service: Default::default(),
+        log: None,
         mix: jobs[0].mix,
         read_percent: 50,
         random,

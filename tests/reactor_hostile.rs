@@ -109,6 +109,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         percentage_random: PerOp::all(100),
         places: fio_spdk::base::shape::Places::default(),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
     };
@@ -126,6 +127,8 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         verify: None,
         log: None,
         priorities: None,
+        replay: None,
+        recorder: None,
     });
     worker.start();
     let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);

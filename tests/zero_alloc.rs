@@ -9,16 +9,17 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fio_spdk::base::PerOp;
 use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::ioprio::{CommandPriorities, IoPriority, PriorityShare};
+use fio_spdk::base::replay::{CHUNK, Logged, log_stream, recorder};
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix, Places, SpRandom, Strides, Zone};
+use fio_spdk::base::{Op, PerOp};
 use fio_spdk::engine::{
     Engine, EngineOptions, EngineVisitor, NAMES, QueueConfig, SPDK, Sim, Target, with_engine,
 };
 use fio_spdk::reactor::{
-    FloorConfig, FlowConfig, Live, LogShape, Measures, PaceConfig, RateConfig, ThinkConfig, Turn, Turning,
-    Worker, WorkerConfig, WorkerParts, log_pipe, tap,
+    FloorConfig, FlowConfig, Live, LogShape, Measures, PaceConfig, RateConfig, ReplayParts, ThinkConfig,
+    Turn, Turning, Worker, WorkerConfig, WorkerParts, log_pipe, tap,
 };
 use fio_spdk::stats::{LogKinds, WorkerStats};
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
@@ -85,6 +86,8 @@ struct Shape {
     serialize: bool,
     log: Option<LogShape>,
     pace: Option<PaceConfig>,
+    /// It replays a log, and writes another one.
+    logged: bool,
 }
 
 fn shapes() -> Vec<Shape> {
@@ -101,6 +104,7 @@ fn shapes() -> Vec<Shape> {
         serialize: false,
         log: None,
         pace: None,
+        logged: false,
     };
     let content = ContentShape { compress_chunk: 512, ..ContentShape::default() };
     let writes = Shape { mix: Mix::Write, ..plain.clone() };
@@ -135,6 +139,7 @@ fn shapes() -> Vec<Shape> {
         with(ContentShape { pattern: Some(Box::new(*b"abc")), refill: true, ..content }),
         Shape { name: "a rate", pace: Some(rated()), ..mixed.clone() },
         Shape { name: "pauses", pace: Some(pausing()), ..plain.clone() },
+        Shape { name: "a log", logged: true, ..writes.clone() },
         Shape { name: "fsync", fsync: 3, ..writes.clone() },
         Shape { name: "zipf", distribution: Distribution::Zipf(1.2), ..mixed.clone() },
         Shape { name: "pareto", distribution: Distribution::Pareto(0.2), ..mixed.clone() },
@@ -171,6 +176,25 @@ fn pausing() -> PaceConfig {
     PaceConfig { think: Some(think), cycles: 10, ..PaceConfig::default() }
 }
 
+/// Some chunks of a log, as a reader has read them ahead.
+fn replayed() -> ReplayParts {
+    let (feed, stream) = log_stream();
+    let mut sequence = 0;
+    for _ in 0..5 {
+        let mut chunk = feed.chunk().unwrap().unwrap();
+        for _ in 0..CHUNK {
+            sequence += 1;
+            let op = [Op::Write, Op::Read, Op::Write, Op::Flush][sequence as usize % 4];
+            let len = if op == Op::Flush { 0 } else { 4096 };
+            let offset = sequence * 4096 % REGION;
+            let (due_ns, target, data_only) = (sequence * 100, 0, false);
+            chunk.push(Logged { due_ns, offset, sequence, len, target, op, data_only });
+        }
+        feed.send(chunk);
+    }
+    ReplayParts { stream, ios: None, targets: Box::new([0]), keeps_time: true }
+}
+
 fn workload(shape: &Shape) -> Workload {
     let by_passes = shape.mix != Mix::ReadWrite && shape.places.strides.is_none();
     let limit = if shape.distribution == Distribution::Random && by_passes {
@@ -192,6 +216,7 @@ fn workload(shape: &Shape) -> Workload {
         percentage_random: PerOp::all(100),
         places: shape.places.clone(),
         trim: None,
+        log: None,
         seed: 1,
         limit,
     })
@@ -246,6 +271,7 @@ impl EngineVisitor for Loop {
         let (queue, _) = engine.queue(&QueueConfig { depth: DEPTH }, &buffers).unwrap();
         let (tap, asker) = tap();
         let (log, source) = shape.log.clone().map(log_pipe).unzip();
+        let (recorder, feed) = recorder();
         let mut worker = Worker::new(WorkerParts {
             config: config(&shape, DEPTH),
             queue,
@@ -258,8 +284,10 @@ impl EngineVisitor for Loop {
             verify: None,
             log,
             priorities: shape.priorities.clone(),
+            replay: shape.logged.then(replayed),
+            recorder: shape.logged.then_some(recorder),
         });
-        if let Some(pace) = shape.pace.clone() {
+        if let Some(pace) = shape.pace.clone().or_else(|| shape.logged.then(PaceConfig::default)) {
             worker.set_pace(pace);
         }
         asker.ask();
@@ -279,6 +307,10 @@ impl EngineVisitor for Loop {
             while source.take_ios(|ios| logged += ios.len()) || source.take_window(|_| logged += 1) {}
             while source.take_histogram(|_| logged += 1) {}
             assert!(logged > 0, "{}", shape.name);
+        }
+        if shape.logged {
+            let recorded: usize = feed.full.try_iter().map(|chunk| chunk.len()).sum();
+            assert!(recorded > 4 * CHUNK, "{recorded} I/Os were written down");
         }
         assert!(asker.answer(std::time::Duration::ZERO).is_some(), "it was asked for its counts");
         let outcome = Box::new(worker).finish();

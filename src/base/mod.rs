@@ -9,6 +9,7 @@ pub mod nvme;
 pub mod op;
 pub mod permutation;
 pub mod random;
+pub mod replay;
 pub mod shape;
 pub mod sim;
 pub mod spdk;

@@ -194,6 +194,15 @@ pub enum Mix {
     ReadWrite,
     /// Every block trimmed, then written.
     TrimWrite,
+    /// What a log holds.
+    Replayed {
+        /// It reads.
+        reads: bool,
+        /// It writes.
+        writes: bool,
+        /// It trims.
+        trims: bool,
+    },
 }
 
 impl Mix {
@@ -207,12 +216,18 @@ impl Mix {
             Mix::Trim => matches!(op, Op::Deallocate),
             Mix::ReadWrite => matches!(op, Op::Read | Op::Write),
             Mix::TrimWrite => matches!(op, Op::Write | Op::Deallocate),
+            Mix::Replayed { reads, writes, trims } => match op {
+                Op::Read => reads,
+                Op::Write => writes,
+                Op::Deallocate => trims,
+                Op::Flush => false,
+            },
         }
     }
 
     /// Whether jobs of this kind change the device.
     #[must_use]
     pub const fn modifies(self) -> bool {
-        !matches!(self, Mix::Read)
+        !matches!(self, Mix::Read | Mix::Replayed { writes: false, trims: false, .. })
     }
 }

@@ -324,9 +324,11 @@ pub fn lengths(
     modifier: Option<u64>,
 ) -> Vec<u64> {
     let op = match mix {
-        Mix::Read => Op::Read,
         Mix::Trim => Op::Deallocate,
         Mix::Write | Mix::ReadWrite | Mix::TrimWrite => Op::Write,
+        Mix::Replayed { writes: true, .. } => Op::Write,
+        Mix::Replayed { trims: true, .. } => Op::Deallocate,
+        Mix::Read | Mix::Replayed { .. } => Op::Read,
     };
     let mut lengths: Vec<u64> = match sizes.get(op) {
         // All of a range are multiples of its smallest.

@@ -8,6 +8,7 @@ mod measuring;
 mod order;
 mod pace;
 mod places;
+mod replay;
 mod spdk;
 mod verify;
 
@@ -37,6 +38,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     order::check(draft, issues);
     pace::check(draft, issues);
     spdk::check(draft, issues);
+    replay::check(draft, issues);
     verify::check(draft, issues);
     logs::check(draft, issues);
     places::check(draft, issues);
@@ -66,7 +68,8 @@ fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         ));
     }
     let engine = job.ioengine.as_str();
-    if matches!(engine, "null" | "sim") && !matches!(job.size, Some(Amount::Bytes(_))) {
+    let sized = job.replay.is_on() || !matches!(engine, "null" | "sim");
+    if !sized && !matches!(job.size, Some(Amount::Bytes(_))) {
         let (place, what) = match job.size {
             None => ("ioengine", format!("the `{engine}` engine has no size of its own")),
             Some(_) => ("size", format!("the `{engine}` engine has no size to take a percentage of")),
@@ -144,6 +147,8 @@ fn effect(mix: Mix) -> &'static str {
         Mix::Write | Mix::ReadWrite => "write",
         Mix::Trim => "trim",
         Mix::TrimWrite => "trim and write",
+        // Only a run knows what a log holds.
+        Mix::Replayed { .. } => "replay a log",
     }
 }
 

@@ -6,7 +6,7 @@ use super::value::quote;
 
 /// Options that shape what a job writes where. Two jobs that agree in them, with one seed, write the
 /// same, as far as both come.
-const SHAPING: [&str; 34] = [
+const SHAPING: [&str; 41] = [
     "numjobs",
     "nrfiles",
     "file_service_type",
@@ -38,6 +38,13 @@ const SHAPING: [&str; 34] = [
     "fill_device",
     "sync",
     "writefua",
+    "read_iolog",
+    "merge_blktrace_scalars",
+    "merge_blktrace_iters",
+    "replay_redirect",
+    "replay_align",
+    "replay_scale",
+    "replay_skip",
     "sim_lba",
     "sim_cache",
     "sim_atomic_unit",

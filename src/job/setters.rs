@@ -46,7 +46,7 @@ pub(crate) fn set_directory(job: &mut JobSpec, value: &Value) -> Outcome<()> {
 }
 
 /// fio's lists of files: a `:` divides, `\:` is a colon.
-fn split_filenames(text: &str) -> Vec<String> {
+pub(crate) fn split_filenames(text: &str) -> Vec<String> {
     let mut names = vec![String::new()];
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -14,8 +14,8 @@ mod worker;
 pub use live::{Live, Tap, TapHandle, Totals, WorkerState, tap};
 pub use log::{LogShape, LogSource, LogTap, log_pipe};
 pub use worker::{
-    FloorConfig, FlowConfig, FlowGroup, Found, Measures, Missed, PaceConfig, RateConfig, SearchConfig,
-    ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
+    FloorConfig, FlowConfig, FlowGroup, Found, Measures, Missed, PaceConfig, RateConfig, ReplayParts,
+    ReplayTally, SearchConfig, ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
 };
 
 pub use order::{FailedIo, FailureSink, Gate, OrderLive, RampShare};

@@ -14,6 +14,10 @@ pub(super) fn rw_name(spec: &JobSpec) -> String {
         Mix::Trim => "trim",
         Mix::ReadWrite => "rw",
         Mix::TrimWrite => "trimwrite",
+        Mix::Replayed { reads: true, writes: false, trims: false } => "read",
+        Mix::Replayed { reads: false, writes: true, trims: false } => "write",
+        Mix::Replayed { reads: false, writes: false, trims: true } => "trim",
+        Mix::Replayed { .. } => "rw",
     };
     format!("{random}{name}")
 }

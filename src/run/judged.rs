@@ -51,7 +51,7 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
             continue;
         };
         let job = left.remove(at);
-        fits(&plan.spec, job).map_err(|why| {
+        fits(plan, job).map_err(|why| {
             RunError::bad_job(&plan.spec, format!("the snapshot {} does not fit: {why}", path.display()))
         })?;
         plan.seed = job.seed;
@@ -115,9 +115,17 @@ fn policy(spec: &JobSpec, job: &JobState) -> String {
     format!("job `{}`: {what}: {why}", job.name)
 }
 
+/// What shapes what a job writes: its options, and what stands in its logs.
+fn shaping(plan: &JobPlan) -> Vec<(String, String)> {
+    let mut options = shaping_options(plan.asked());
+    options.extend(plan.replay.iter().map(|replay| ("the writes of its logs".to_owned(), replay.sum())));
+    options
+}
+
 /// Whether the job does what the job of the snapshot did.
-fn fits(spec: &JobSpec, job: &JobState) -> Result<(), String> {
-    let now = shaping_options(spec);
+fn fits(plan: &JobPlan, job: &JobState) -> Result<(), String> {
+    let spec = &plan.spec;
+    let now = shaping(plan);
     let value = |options: &[(String, String)], name: &str| {
         options.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     };
@@ -200,7 +208,7 @@ pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
     };
     JobState {
         name: plan.spec.name.clone(),
-        options: shaping_options(&plan.spec),
+        options: shaping(plan),
         seed: plan.seed,
         writes_are_durable: super::verification::writes_are_durable(&plan.spec),
         targets: facts.iter().map(target).collect(),

@@ -22,6 +22,8 @@ mod pace;
 mod places;
 mod plan;
 mod progress;
+mod recording;
+mod replay;
 mod sampler;
 mod stage;
 mod starting;
@@ -212,6 +214,7 @@ pub fn execute(
     check_engines(&jobs)?;
     let started_unix_ms = unix_time_ms();
     let mut plans = plan::plan(jobs)?;
+    let of_logs = replay::resolve(&mut plans)?;
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
     files::make_directories(&plans, options)?;
@@ -219,6 +222,7 @@ pub fn execute(
     let consents = check_targets(&plans, options, requests)?;
     steady_state::check(&plans)?;
     hold::check(&plans)?;
+    recording::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     let logs = logs::Logs::open(&plans, options)?;
@@ -231,7 +235,7 @@ pub fn execute(
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
     run.logs = logs;
-    notes.into_iter().for_each(|note| {
+    of_logs.into_iter().chain(notes).for_each(|note| {
         run.note(note);
     });
     run.idle_since = options.idle_profile.map(|each| (CpuTimes::now(&Sysfs::default()), each));

@@ -9,6 +9,7 @@ use crate::base::clock::Clock;
 use crate::base::host::mapping::BufferMemory;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::DeviceFacts;
+use crate::base::replay::Recorder;
 use crate::base::spdk::SpdkOptions;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
@@ -20,7 +21,7 @@ use crate::job::JobSpec;
 use crate::job::spec::commands::WriteHint;
 use crate::job::spec::{FileAdvice, SyncMode};
 use crate::reactor::{
-    Live, LogTap, PaceConfig, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts,
+    Live, LogTap, PaceConfig, ReplayParts, Tap, Turning, VerifyParts, Worker, WorkerConfig, WorkerParts,
 };
 use crate::workload::{Content, ContentShape, Workload, WorkloadSpec};
 
@@ -35,6 +36,9 @@ pub struct WorkerRequest {
     pub live: Arc<Live>,
     pub tap: Tap,
     pub verify: Option<VerifyParts>,
+    /// Replays keep to the times of the log.
+    pub keeps_time: bool,
+    pub recorder: Option<Recorder>,
     pub pace: Option<PaceConfig>,
     pub log: Option<LogTap>,
     pub priorities: Option<CommandPriorities>,
@@ -189,6 +193,8 @@ impl<E: Engine> OpenJob for Opened<E> {
             log,
             priorities,
             memory,
+            keeps_time,
+            recorder,
         } = request;
         let buffers = match &memory {
             Some(memory) => BufferArea::mapped(config.depth, largest_io, memory)?,
@@ -200,11 +206,22 @@ impl<E: Engine> OpenJob for Opened<E> {
             .map_err(|error| error.to_string())?;
         let content = Content::new(content, workload.seed);
         let writes = workload.mix.modifies();
+        let replay = match &workload.log {
+            Some(log) => Some(ReplayParts {
+                stream: log.source.open()?,
+                ios: workload.limit.ios,
+                targets: workload.regions.iter().map(|region| region.target).collect(),
+                keeps_time,
+            }),
+            None => None,
+        };
         let mut workload = Workload::new(&workload).map_err(|error| error.to_string())?;
         if let Some(parts) = &verify {
             let issued = |op| parts.ledger.issued(op);
             workload.skip_mutations(issued(Op::Write) + issued(Op::Deallocate));
         }
+        // Times of a log are kept as a pace is.
+        let pace = pace.or_else(|| replay.as_ref().map(|_| PaceConfig::default()));
         let parts = WorkerParts {
             config,
             queue,
@@ -217,6 +234,8 @@ impl<E: Engine> OpenJob for Opened<E> {
             verify,
             log,
             priorities,
+            replay,
+            recorder,
         };
         let mut worker = Worker::new(parts);
         if let Some(pace) = pace {

@@ -94,7 +94,7 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn new(started_unix_ms: u64, plans: &[JobPlan], verdicts: Verdicts, run_id: RunId) -> Outcome {
-        let specs: Vec<JobSpec> = plans.iter().map(|plan| plan.spec.clone()).collect();
+        let specs: Vec<JobSpec> = plans.iter().map(|plan| plan.asked().clone()).collect();
         Outcome {
             started_unix_ms,
             job_toml: crate::job::print(&specs),

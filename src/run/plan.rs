@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::host::{Sysfs, affinity, numa};
 use crate::base::shape::{Amount, BlockSizes, Mix};
@@ -14,6 +15,7 @@ use crate::verify::snapshot::JobState;
 use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
+use super::replay::ReplayPlan;
 use super::{RunError, files, open_job, verification};
 
 /// What seeds are made of where the job says neither `randseed` nor `randrepeat = false`.
@@ -42,6 +44,8 @@ pub struct JobPlan {
     pub judged: Option<JobState>,
     /// The same, where this run goes on with it.
     pub resumed: Option<JobState>,
+    /// What its logs hold, where it replays some.
+    pub replay: Option<Arc<ReplayPlan>>,
 }
 
 impl JobPlan {
@@ -53,6 +57,11 @@ impl JobPlan {
             let first = clone * u32::from(self.targets_per_clone);
             (u16::try_from(first).unwrap_or(u16::MAX), self.targets_per_clone)
         }
+    }
+
+    /// The job as it was asked for.
+    pub fn asked(&self) -> &JobSpec {
+        self.replay.as_ref().map_or(&self.spec, |replay| &replay.asked)
     }
 
     /// Whether the job changes its targets.
@@ -107,6 +116,9 @@ impl JobPlan {
 
     /// Largest I/O in bytes.
     pub fn largest_io(&self) -> u32 {
+        if let Some(replay) = &self.replay {
+            return replay.longest(&self.spec);
+        }
         Op::ADDRESSED
             .into_iter()
             .filter(|&op| self.spec.mix.issues(op))
@@ -151,6 +163,7 @@ pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
             first_worker,
             judged: None,
             resumed: None,
+            replay: None,
         });
     }
     Ok(plans)
@@ -331,6 +344,13 @@ pub fn sizes_now(plan: &JobPlan) -> Vec<Option<u64>> {
 pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> Result<Vec<Region>, RunError> {
     let spec = &plan.spec;
     let (first, count) = plan.targets_of(clone);
+    if let Some(replay) = &plan.replay {
+        let is_device = |target: u16| {
+            plan.uses_namespaces() || plan.uses_files() && is_block_device(&plan.targets[usize::from(target)])
+        };
+        let size = |target: u16| sizes[usize::from(target)].filter(|_| is_device(target));
+        return replay.regions(plan, clone, size);
+    }
     let mut regions = Vec::with_capacity(usize::from(count));
     for target in first..first + count {
         let path = &plan.targets[usize::from(target)];
@@ -444,6 +464,7 @@ pub fn workload(plan: &JobPlan, clone: u32, regions: Vec<Region>) -> WorkloadSpe
         places: spec.places(),
         trim: trim_rule(spec),
         seed: random::derive(plan.seed, u64::from(clone)),
+        log: plan.replay.as_ref().map(|replay| replay.log(clone)),
     }
 }
 
@@ -457,6 +478,9 @@ fn trim_rule(spec: &JobSpec) -> Option<TrimRule> {
 }
 
 fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
+    if spec.replay.is_on() {
+        return Limit { ios: spec.number_ios, ..Limit::default() };
+    }
     let per_block = if spec.mix == Mix::TrimWrite { 2 } else { 1 };
     let ios = spec.number_ios.map(|ios| ios.saturating_mul(spec.loops).saturating_mul(per_block));
     if spec.time_based {
@@ -536,6 +560,9 @@ pub fn content(spec: &JobSpec, regions: &[Region]) -> ContentShape {
 /// Blocks and offsets that the target's logical block does not divide are refused before the start.
 pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) -> Result<(), RunError> {
     let spec = &plan.spec;
+    if let Some(replay) = &plan.replay {
+        return replay.check_alignment(plan, facts);
+    }
     for region in all {
         let fact = &facts[usize::from(region.target)];
         let lba = fact.lba_bytes.max(1);

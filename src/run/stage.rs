@@ -25,12 +25,13 @@ use super::open_job::{OpenJob, WorkerRequest};
 use super::order::{Lives, Order};
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
+use super::recording::Recording;
 use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
 use super::stuck::{Heartbeats, published};
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, around, devices, files, layout, pace, starting,
-    steady_state, verification,
+    Observer, Progress, Requests, RunError, RunOptions, around, devices, files, layout, pace, recording,
+    replay, starting, steady_state, verification,
 };
 
 /// How often signals and the end are looked at.
@@ -61,6 +62,8 @@ pub struct Watched {
     found: Receiver<Found>,
     pub live: Arc<Live>,
     tap: TapHandle,
+    /// What it issues is written down there.
+    recording: Option<Recording>,
     /// What it is going to do, if that is known: nanoseconds and bytes.
     runtime_ns: Option<u64>,
     bytes: Option<u64>,
@@ -126,6 +129,7 @@ fn run_all(
             let workload = plan::workload(plan, clone, regions);
             let (finder, found) = verification::channel();
             let run_id = outcome.run_id;
+            let (recorder, recording) = recording::begin(plan, clone)?.unzip();
             let verify = verification::parts(plan, clone, &*opened, &workload, run_id, &finder)?;
             kept.add(plan, clone, opened.facts(), &workload, verify.as_ref(), &live);
             watched.push(Watched {
@@ -136,6 +140,7 @@ fn run_all(
                 lost: Cell::new(false),
                 found,
                 live: Arc::clone(&live),
+                recording,
                 tap: handle,
                 runtime_ns: plan.spec.runtime_ns.map(|ns| ns + plan.spec.ramp_time_ns),
                 bytes: expected_bytes(&workload),
@@ -160,6 +165,8 @@ fn run_all(
                 log: logs.tap(&outcome.logs, plan, clone),
                 priorities: plan.spec.priorities(),
                 memory: plan.spec.host.buffer_memory(),
+                keeps_time: !plan.spec.replay.rules.no_stall,
+                recorder,
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }
@@ -249,7 +256,7 @@ fn expected_bytes(workload: &crate::workload::WorkloadSpec) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "above 0")]
     let region = region.saturating_add((region as f64 * spare) as u64);
     let passes = workload.limit.passes.map(|passes| region.saturating_mul(passes).saturating_mul(twice));
-    workload.limit.bytes.or(passes)
+    workload.log.as_ref().map(|log| log.bytes).or(workload.limit.bytes).or(passes)
 }
 
 pub struct Stage<'a> {
@@ -315,6 +322,11 @@ impl Stage<'_> {
         };
         if keeper.is_none() {
             outcome.note("the snapshot could not be stored while a device hangs".to_owned());
+        }
+        for worker in self.watched {
+            if let Some(recording) = worker.recording {
+                recording.end(outcome, worker.entry);
+            }
         }
         Ok(stuck)
     }
@@ -472,6 +484,7 @@ impl Stage<'_> {
             cpu.major_faults += ended.used.major_faults / share;
             cpu.minor_faults += ended.used.minor_faults / share;
             cpu.waiting_ns += ended.used.waiting_ns / share;
+            late.extend(result.replay.and_then(|tally| replay::how_it_kept_time(name, &tally)));
             match result.error {
                 // A device that has lost its power is not what failed.
                 Some((op, status)) if outcome.is_cut => {

@@ -7,6 +7,7 @@
 //! became of the I/Os, but for a list of those that may not have happened.
 
 mod at_end;
+mod logged;
 mod passes;
 mod replay;
 mod single;
@@ -17,9 +18,13 @@ use crate::base::{Op, shape::Distribution};
 
 use super::trim::TrimPlan;
 use super::{Limit, Region, Step, Workload, WorkloadError, WorkloadSpec};
+use logged::LoggedSteps;
 use passes::{Passes, Visit};
 use replay::Replay;
 use single::Single;
+
+/// How long to wait for who reads a log, where there is nothing else to do.
+const LOG_PAUSE: std::time::Duration = std::time::Duration::from_micros(100);
 
 /// How many mutations were issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,12 +108,12 @@ impl History {
         check_overlap(&spec.regions)?;
         let rule = match spec.mix {
             Mix::Write | Mix::ReadWrite if let Some(plan) = spec.trim_plan() => Rule::Trimmed(Box::new(plan)),
-            Mix::Read | Mix::Write | Mix::ReadWrite => Rule::Writes,
+            Mix::Read | Mix::Write | Mix::ReadWrite | Mix::Replayed { .. } => Rule::Writes,
             Mix::Trim => Rule::Trims,
             Mix::TrimWrite => Rule::Paired,
         };
         let places = match spec.mix {
-            Mix::Read => None,
+            Mix::Read | Mix::Replayed { .. } => None,
             Mix::Write | Mix::ReadWrite => spec.stream(Op::Write)?,
             Mix::Trim | Mix::TrimWrite => spec.stream(Op::Deallocate)?,
         };
@@ -116,13 +121,18 @@ impl History {
             Rule::Writes | Rule::Trimmed(_) => issued.writes,
             Rule::Trims | Rule::Paired => issued.trims,
         };
+        let refused = || WorkloadError(format!("{issued:?} of {} regions are too many", spec.regions.len()));
         let source = match places {
+            None if let Some(log) = &spec.log => {
+                let mutations = Mutations::new(spec, issued)?;
+                let lengths = log.lengths.to_vec().into();
+                let replay = Replay::new(mutations, &spec.regions, lengths, block_bytes, unsettled);
+                Source::Replay(Box::new(replay.ok_or_else(refused)?))
+            }
             Some(stream) if stream.is_drawn() => {
                 let lengths = stream.regions[0].lengths();
                 let mutations = Mutations::new(spec, issued)?;
                 let replay = Replay::new(mutations, &spec.regions, lengths, block_bytes, unsettled);
-                let refused =
-                    || WorkloadError(format!("{issued:?} of {} regions are too many", spec.regions.len()));
                 Source::Replay(Box::new(replay.ok_or_else(refused)?))
             }
             Some(stream) => Source::Passes(Box::new(Passes::new(stream, visits))),
@@ -146,13 +156,23 @@ impl History {
         })
     }
 
+    /// Why what is known of a log is not all: it was shorter than before, or could not be read. Nothing
+    /// can be judged by it then.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        match &self.source {
+            Source::Replay(replay) => replay.trouble(),
+            _ => None,
+        }
+    }
+
     /// The most bytes of memory that the history of a worker takes, beyond a few kilobytes.
     #[must_use]
     pub fn bytes_needed(spec: &WorkloadSpec, block_bytes: u32) -> u64 {
         let op = if spec.mix == Mix::Trim { Op::Deallocate } else { Op::Write };
         let by_chance = spec.regions.len() > 1
             && matches!(spec.service, FileService::Random { .. } | FileService::Shaped(_));
-        if !spec.mix.modifies() || !(by_chance || repeats(spec, op)) {
+        if !spec.mix.modifies() || !(spec.log.is_some() || by_chance || repeats(spec, op)) {
             return 0;
         }
         let blocks = |region: &Region| region.bytes.div_ceil(u64::from(block_bytes.max(1)));
@@ -307,8 +327,27 @@ impl Mutation {
 /// The mutations of a worker in the order in which they were issued.
 #[derive(Clone, Debug)]
 pub struct Mutations {
-    workload: Workload,
+    steps: Steps,
     issued: Issued,
+}
+
+#[derive(Clone, Debug)]
+enum Steps {
+    Generated(Box<Workload>),
+    Logged(LoggedSteps),
+}
+
+/// What a look for the next mutation found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// This one.
+    Step(Step),
+    /// The log has not been read so far yet.
+    Later,
+    /// There is none.
+    End,
+    /// The log is shorter than it was, or cannot be read: a sentence.
+    Failed(String),
 }
 
 impl Mutations {
@@ -317,6 +356,10 @@ impl Mutations {
     /// # Errors
     /// If a region holds no block.
     pub fn new(spec: &WorkloadSpec, issued: Issued) -> Result<Mutations, WorkloadError> {
+        if let Some(log) = &spec.log {
+            let steps = LoggedSteps::open(log, issued).map_err(WorkloadError)?;
+            return Ok(Mutations { steps: Steps::Logged(steps), issued });
+        }
         let mut spec = spec.clone();
         // Reads are a stream of their own: left out, they change nothing.
         if spec.mix == Mix::ReadWrite {
@@ -325,11 +368,28 @@ impl Mutations {
         let none = spec.mix == Mix::Read;
         // How many there are is known, so only what shapes passes counts.
         spec.limit = Limit { passes: spec.limit.passes, ios: none.then_some(0), bytes: None };
-        Ok(Mutations { workload: Workload::new(&spec)?, issued })
+        Ok(Mutations { steps: Steps::Generated(Box::new(Workload::new(&spec)?)), issued })
     }
 
     fn issued(&self) -> Issued {
         self.issued
+    }
+
+    /// The next one, without waiting for a log to be read.
+    #[inline]
+    pub fn look(&mut self) -> Ahead {
+        let workload = match &mut self.steps {
+            Steps::Generated(workload) => workload,
+            Steps::Logged(steps) => return steps.look(),
+        };
+        let Some(step) = workload.next() else { return Ahead::End };
+        let most = if step.op == Op::Deallocate { self.issued.trims } else { self.issued.writes };
+        // They are issued in this order: behind the first that was not, none was.
+        if step.sequence < most {
+            return Ahead::Step(step);
+        }
+        self.issued = Issued::default();
+        Ahead::End
     }
 }
 
@@ -338,14 +398,13 @@ impl Iterator for Mutations {
 
     #[inline]
     fn next(&mut self) -> Option<Step> {
-        let step = self.workload.next()?;
-        let most = if step.op == Op::Deallocate { self.issued.trims } else { self.issued.writes };
-        // They are issued in this order: behind the first that was not, none was.
-        if step.sequence < most {
-            return Some(step);
+        loop {
+            match self.look() {
+                Ahead::Step(step) => return Some(step),
+                Ahead::Later => std::thread::sleep(LOG_PAUSE),
+                Ahead::End | Ahead::Failed(_) => return None,
+            }
         }
-        self.issued = Issued::default();
-        None
     }
 }
 

@@ -17,11 +17,12 @@ mod walk;
 use std::fmt;
 
 use crate::base::permutation::Permutation;
+use crate::base::replay::{Log, Logged};
 use crate::base::shape::{BlockSizes, Distribution, FileService, Mix, Places};
 use crate::base::{Op, PerOp, random};
 
 pub use content::{Content, ContentShape};
-pub use history::{History, Issued, Mutation, Mutations, Touched};
+pub use history::{Ahead, History, Issued, Mutation, Mutations, Touched};
 pub use pieces::Pieces;
 use stream::{Place, Stream, StreamSpec};
 use trim::{TrimPlan, Trimmer};
@@ -74,6 +75,8 @@ pub struct WorkloadSpec {
     pub seed: u64,
     /// When it ends.
     pub limit: Limit,
+    /// What is done stands here, and nothing is generated.
+    pub log: Option<Log>,
 }
 
 /// Which writes are trimmed some time after, and when. These trims count for no limit.
@@ -98,7 +101,8 @@ impl WorkloadSpec {
 
     /// The places of `op`, if it has a stream of its own: a write that follows a trim has none.
     fn stream(&self, op: Op) -> Result<Option<Stream>, WorkloadError> {
-        let wanted = self.mix.issues(op) && !(self.mix == Mix::TrimWrite && op == Op::Write);
+        let generated = self.log.is_none();
+        let wanted = generated && self.mix.issues(op) && !(self.mix == Mix::TrimWrite && op == Op::Write);
         if !wanted {
             return Ok(None);
         }
@@ -147,6 +151,12 @@ pub struct Step {
     pub target: u16,
     /// The command.
     pub op: Op,
+}
+
+impl From<&Logged> for Step {
+    fn from(io: &Logged) -> Step {
+        Step { offset: io.offset, sequence: io.sequence, len: io.len, target: io.target, op: io.op }
+    }
 }
 
 /// Why a workload cannot be made, as a sentence.
@@ -199,7 +209,8 @@ impl Workload {
         };
         let chooser = match spec.mix {
             Mix::Write if trimmer.is_some() => Chooser::WriteAndTrim,
-            Mix::Read => Chooser::Only(Op::Read),
+            // What a log holds has no part here: it is taken from there.
+            Mix::Read | Mix::Replayed { .. } => Chooser::Only(Op::Read),
             Mix::Write => Chooser::Only(Op::Write),
             Mix::Trim => Chooser::Only(Op::Deallocate),
             Mix::ReadWrite => Chooser::Mixed(MixRule::of(spec)),
@@ -213,7 +224,7 @@ impl Workload {
             chooser,
             next_sequence: PerOp::default(),
             bytes_left: spec.limit.bytes.unwrap_or(u64::MAX),
-            ios_left: spec.limit.ios.unwrap_or(u64::MAX),
+            ios_left: if spec.log.is_some() { 0 } else { spec.limit.ios.unwrap_or(u64::MAX) },
         })
     }
 

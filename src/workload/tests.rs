@@ -19,6 +19,7 @@ fn spec(mix: Mix, random: bool, bytes: u64, sizes: BlockSizes) -> WorkloadSpec {
         percentage_random: PerOp::all(100),
         places: crate::base::shape::Places::default(),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit { passes: Some(1), ..Limit::default() },
     }

@@ -322,6 +322,7 @@ mod tests {
         WorkloadSpec {
             regions: vec![Region { target: 0, start: 0, bytes: blocks * BS }],
             service: Default::default(),
+            log: None,
             mix: Mix::Write,
             read_percent: 0,
             random,

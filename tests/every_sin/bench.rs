@@ -182,6 +182,7 @@ pub fn commands(spec: &JobSpec) -> Vec<Command> {
         percentage_random: PerOp::clone(&spec.percentage_random),
         places: fio_spdk::base::shape::Places::default(),
         trim: (trim.percent > 0).then_some(trim),
+        log: None,
         seed,
         limit: Limit { ios: spec.number_ios, ..Limit::default() },
     })

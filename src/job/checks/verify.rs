@@ -35,7 +35,8 @@ fn place<'a>(draft: &'a Draft<'_>) -> &'a Place {
 /// Options that mean nothing without another one.
 fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let (job, verify) = (&draft.job, &draft.job.verify);
-    let (verifies, writes) = (verify.method.is_some(), job.mix.issues(Op::Write));
+    // What a log does shows when the run begins.
+    let (verifies, writes) = (verify.method.is_some(), job.mix.issues(Op::Write) || job.replay.is_on());
     const VERIFY: (&str, &str) = ("`verify`", "set for example verify = \"crc32c\"");
     const WRITES: (&str, &str) = ("a workload that writes", "set for example rw = \"write\"");
     const ASYNC: (&str, &str) = ("`verify_async`", "set for example verify_async = 1");
@@ -107,7 +108,7 @@ fn pattern(draft: &Draft<'_>, method: Method, issues: &mut Vec<Issue>) {
 /// Blocks have contents of their own.
 fn content(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let content = &draft.job.content;
-    if !draft.job.mix.issues(Op::Write) {
+    if !draft.job.mix.issues(Op::Write) && !draft.job.replay.is_on() {
         return;
     }
     let others = [
@@ -130,7 +131,7 @@ fn engine(draft: &Draft<'_>, method: Method, issues: &mut Vec<Issue>) {
     if job.ioengine != "null" || method == Method::Null {
         return;
     }
-    let writes = job.mix.issues(Op::Write);
+    let writes = job.mix.issues(Op::Write) || job.replay.is_on();
     if writes && !verify.do_verify && verify.backlog == 0 {
         return;
     }
@@ -152,6 +153,9 @@ fn what(length: u64) -> String {
 
 /// I/Os can be cut into blocks, and blocks have room for what they begin with.
 fn blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    if draft.job.replay.is_on() {
+        return;
+    }
     let verify = &draft.job.verify;
     let least = format_size(u64::from(verify.least_interval()));
     let interval = match verify.effective_interval(&lengths_of(draft)) {

@@ -15,14 +15,18 @@ impl<Q: Queue> Worker<Q> {
         }
         if self.batch.is_empty() && self.flush_due.is_none() && !self.has_ranges_due() {
             let room = (self.config.depth - self.in_flight).min(self.config.batch_submit);
-            self.prepare(room);
+            if self.recorder.is_some() {
+                self.prepare_recorded(room);
+            } else {
+                self.prepare(room);
+            }
         }
         self.submit()
     }
 
     /// Asks the workload for up to `room` I/Os and gives them their buffers, filled.
     #[inline]
-    fn prepare(&mut self, room: u32) {
+    pub(super) fn prepare(&mut self, room: u32) {
         if self.exhausted {
             return;
         }
@@ -42,6 +46,9 @@ impl<Q: Queue> Worker<Q> {
     /// [`prepare`](Self::prepare) where it matters what a buffer holds or what bytes are on their way:
     /// writes, verification and `serialize_overlap`.
     fn prepare_tracked(&mut self, room: u32) {
+        if self.replay.is_some() {
+            return self.prepare_replayed(room);
+        }
         if self.pace.is_some() {
             return self.prepare_paced(room);
         }
@@ -53,7 +60,6 @@ impl<Q: Queue> Worker<Q> {
     pub(super) fn prepare_steps(&mut self, room: u32) {
         // What is calm stays so while nothing comes back.
         let calm = self.verification.as_ref().is_none_or(|verification| verification.is_calm());
-        let syncs_ranges = self.written.is_some();
         for _ in 0..room {
             if !calm {
                 if self.free.is_empty() {
@@ -75,27 +81,35 @@ impl<Q: Queue> Worker<Q> {
                 self.held = Some(step);
                 return;
             }
-            let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
-            if step.op.modifies()
-                && let Some(verification) = &mut self.verification
-            {
-                verification.issue(&step, &mut buffer, self.now_ns);
-            } else if step.op == Op::Write {
-                self.fill(&mut buffer, &step);
-            }
-            let mut flush_due = step.op == Op::Write && self.write_makes_flush_due();
-            if syncs_ranges && step.op == Op::Write {
-                flush_due |= self.written.as_mut().is_some_and(|written| written.add(&step));
-            }
-            if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
-                let end = step.offset + u64::from(step.len);
-                self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
-            }
-            self.push(buffer, &step);
-            if flush_due {
+            if self.take_step(&step) {
                 return;
             }
         }
+    }
+
+    /// Gives an I/O that may go its buffer, filled; true if a flush is due behind it.
+    #[inline(always)]
+    pub(super) fn take_step(&mut self, step: &Step) -> bool {
+        let Some(mut buffer) = self.free.pop() else { unreachable!("as many buffers as the depth") };
+        if step.op.modifies()
+            && let Some(verification) = &mut self.verification
+        {
+            verification.issue(step, &mut buffer, self.now_ns);
+        } else if step.op == Op::Write {
+            self.fill(&mut buffer, step);
+        }
+        let mut flush_due = step.op == Op::Write && self.write_makes_flush_due();
+        if step.op == Op::Write
+            && let Some(written) = &mut self.written
+        {
+            flush_due |= written.add(step);
+        }
+        if self.tracks_ranges && (self.config.serialize || step.op.modifies()) {
+            let end = step.offset + u64::from(step.len);
+            self.ranges[buffer.id() as usize] = Some((step.target, step.offset, end));
+        }
+        self.push(buffer, step);
+        flush_due
     }
 
     /// Adds an I/O of the workload to the batch.
@@ -118,7 +132,7 @@ impl<Q: Queue> Worker<Q> {
     /// Whether `step` must wait until an I/O to its bytes is back. When verifying, two writes to one
     /// block are never in flight together, or nobody could say which came last.
     #[inline]
-    fn must_wait(&mut self, step: &Step) -> bool {
+    pub(super) fn must_wait(&mut self, step: &Step) -> bool {
         if self.config.serialize {
             return self.is_busy(step);
         }
@@ -245,6 +259,9 @@ impl<Q: Queue> Worker<Q> {
     fn prepare_flushes(&mut self) {
         let end = self.config.first_target + self.config.targets;
         while let Some(mut due) = self.flush_due {
+            if !self.has_room_to_record() {
+                return;
+            }
             let Some(buffer) = self.free.pop() else { return };
             if due.ticket.is_none() {
                 due.ticket =
@@ -262,6 +279,7 @@ impl<Q: Queue> Worker<Q> {
                 op: Op::Flush,
                 data_only: due.data_only,
             });
+            self.record_newest();
             let next_target = due.next_target + 1;
             self.flush_due = (next_target < end).then_some(FlushDue { next_target, ..due });
         }

@@ -10,6 +10,8 @@ mod judging;
 mod logging;
 mod pace;
 mod reap;
+mod recording;
+mod replaying;
 mod sweep;
 mod verify;
 mod written;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use crate::base::clock::Clock;
 use crate::base::errno_set::ListedErrors;
 use crate::base::ioprio::CommandPriorities;
+use crate::base::replay::Recorder;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
 use crate::stats::{ByPriority, DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_level};
@@ -31,6 +34,8 @@ use logging::Logging;
 pub use pace::{
     FloorConfig, FlowConfig, FlowGroup, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,
 };
+use replaying::Replaying;
+pub use replaying::{ReplayParts, ReplayTally};
 pub use verify::{Found, VerifyParts};
 use verify::{Purpose, Verification};
 use written::Written;
@@ -131,6 +136,10 @@ pub struct WorkerParts<Q> {
     pub log: Option<LogTap>,
     /// Which commands carry which priority, if any: latencies are told for each.
     pub priorities: Option<CommandPriorities>,
+    /// The log that it takes its I/Os from, instead of the workload.
+    pub replay: Option<ReplayParts>,
+    /// Where its I/Os are written down.
+    pub recorder: Option<Recorder>,
 }
 
 /// What a worker leaves behind.
@@ -144,6 +153,8 @@ pub struct WorkerOutcome {
     pub missed: Option<Missed>,
     /// What verification found, if it was asked for.
     pub verify: Option<Box<VerifyTally>>,
+    /// How a replay kept to its times.
+    pub replay: Option<ReplayTally>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +229,8 @@ pub struct Worker<Q: Queue> {
     /// The largest latency of a window is.
     logs_maxima: bool,
     priorities: Option<Box<CommandPriorities>>,
+    replay: Option<Box<Replaying>>,
+    recorder: Option<Box<Recorder>>,
     /// By buffer: given up, because the device did not answer.
     lost: Box<[bool]>,
     /// How many are.
@@ -273,6 +286,8 @@ impl<Q: Queue> Worker<Q> {
             verify,
             priorities,
             log,
+            replay,
+            recorder,
         } = parts;
         let logging = log.map(|tap| Box::new(Logging::new(tap)));
         let by_priority = priorities.as_ref().map(|rule| Box::new(ByPriority::of(rule)));
@@ -315,7 +330,7 @@ impl<Q: Queue> Worker<Q> {
             reaped_ns: 0,
             batch_ids: Vec::with_capacity(depth),
             slat_ns: vec![0; depth].into(),
-            tracks_buffers: writes || config.serialize || verifies,
+            tracks_buffers: writes || config.serialize || verifies || replay.is_some(),
             // With verification every write fills its buffer from one end to the other.
             dirty: if writes && !verifies { vec![false; depth].into() } else { Box::default() },
             tracks_ranges: config.serialize || verifies && writes,
@@ -325,6 +340,8 @@ impl<Q: Queue> Worker<Q> {
             logs_maxima: logging.as_ref().is_some_and(|logging| logging.logs_maxima()),
             logging,
             priorities: priorities.map(Box::new),
+            replay: replay.map(|parts| Box::new(Replaying::new(parts))),
+            recorder: recorder.map(Box::new),
             lost: vec![false; depth].into(),
             lost_count: 0,
             heard_ns: 0,
@@ -547,6 +564,9 @@ impl<Q: Queue> Turning for Worker<Q> {
             let latency = &self.stats.ops.get(self.busiest()).latency;
             let known = if self.config.measures.clat { &latency.clat } else { &latency.lat };
             self.live.p99_ns.store(known.percentile(99.0), std::sync::atomic::Ordering::Relaxed);
+            self.recorder.iter_mut().for_each(|recorder| {
+                recorder.hand_over();
+            });
         }
     }
 
@@ -587,7 +607,7 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, mut stats, error, verification, pace, logging, .. } = *self;
+        let Worker { free, mut area, mut stats, error, verification, pace, logging, replay, .. } = *self;
         if let Some(logging) = logging {
             logging.finish();
         }
@@ -597,6 +617,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         let missed = pace.as_ref().and_then(|pace| pace.missed);
         stats.depth_found = pace.and_then(|pace| pace.depth_found());
         let verify = verification.and_then(|verification| verification.finish());
-        WorkerOutcome { stats, error, missed, verify }
+        let replay = replay.map(|replay| replay.finish());
+        WorkerOutcome { stats, error, missed, verify, replay }
     }
 }

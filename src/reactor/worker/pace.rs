@@ -203,13 +203,13 @@ impl Pace {
         due_ns == NO_RATE || due_ns <= now_ns
     }
 
-    fn wait(&mut self, until_ns: u64, awake: bool) -> bool {
+    pub(super) fn wait(&mut self, until_ns: u64, awake: bool) -> bool {
         (self.waits, self.until_ns, self.awake) = (true, until_ns, awake);
         false
     }
 
     /// Whether an I/O may go now, apart from rates; where not, until when.
-    fn opens(&mut self, now_ns: u64, in_flight: u32) -> bool {
+    pub(super) fn opens(&mut self, now_ns: u64, in_flight: u32) -> bool {
         if let Some(think) = &mut self.think {
             let (leave, paused_ns) = think.leave(now_ns, in_flight);
             if let Some(ns) = paused_ns.filter(|_| self.config.forgives_pauses) {
@@ -238,6 +238,19 @@ impl Pace {
         }
         self.think.iter_mut().for_each(Think::issued);
         self.flow.iter_mut().for_each(Flow::issued);
+    }
+
+    /// `step` of a log goes now, in this buffer; it was due then, if times are kept.
+    pub(super) fn issued_of_log(&mut self, step: &Step, buffer: u32, due_ns: Option<u64>) {
+        self.issued(step, buffer);
+        if let Some(due_ns) = due_ns {
+            self.due_ns[buffer as usize] = due_ns;
+        }
+    }
+
+    /// Nothing waits any more; whether something did.
+    pub(super) fn stop_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.waits)
     }
 
     /// How long there is nothing to issue: what of it may be slept, in nanoseconds. `None` if it is
@@ -403,7 +416,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// The search for a depth may have begun its last window, or have ended.
-    fn obey_search(&mut self, pace: &mut Pace) {
+    pub(super) fn obey_search(&mut self, pace: &mut Pace) {
         let Some(search) = &mut pace.search else { return };
         if std::mem::take(&mut search.wants_restart) {
             self.count_runs();

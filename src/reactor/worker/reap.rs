@@ -50,7 +50,8 @@ impl<Q: Queue> Worker<Q> {
             && !self.exhausted
             && self.in_flight < self.config.depth
             && !self.draining_to_low
-            && self.held.is_none();
+            && self.held.is_none()
+            && self.pace.as_ref().is_none_or(|pace| pace.sleep_ns(self.now_ns).is_none());
         let judges = || self.verification.as_ref().is_some_and(|verification| verification.has_reads());
         let can_judge = self.phase == Phase::Judge && self.in_flight < self.config.depth && judges();
         let can_issue = can_issue || can_judge || !self.batch.is_empty();
@@ -288,7 +289,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     #[cold]
-    fn fail(&mut self, op: Op, status: Status) {
+    pub(super) fn fail(&mut self, op: Op, status: Status) {
         self.error.get_or_insert((op, status));
         self.exhausted = true;
         self.config.end_fsync = false;

@@ -2,7 +2,7 @@
 
 use crate::base::verify::VerifyOrder;
 use crate::verify::judge::Place;
-use crate::workload::{Issued, Mutations, Region, Step, WorkloadError, WorkloadSpec};
+use crate::workload::{Ahead, Issued, Mutations, Region, Step, WorkloadError, WorkloadSpec};
 
 use super::checker::Frozen;
 
@@ -31,6 +31,8 @@ pub(super) struct Sweep {
     order: Order,
     block_bytes: u64,
     most_bytes: u64,
+    /// Why it ended too soon.
+    trouble: Option<String>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,13 @@ impl Sweep {
             order,
             block_bytes,
             most_bytes: (u64::from(most_bytes) / block_bytes).max(1) * block_bytes,
+            trouble: None,
         })
+    }
+
+    /// Why there are no more reads, if that is not as it should be. Told once.
+    pub(super) fn take_trouble(&mut self) -> Option<String> {
+        self.trouble.take()
     }
 
     /// The next read.
@@ -99,8 +107,18 @@ impl Sweep {
                 Looked::Read(SweepRead { place, len: as_len(*at - touched.offset) })
             }
             Order::Written { mutations, rest } => {
-                let next = rest.take().or_else(|| mutations.next().map(|step| (step, 0)));
-                let Some((step, done)) = next else { return Looked::End };
+                let (step, done) = match rest.take() {
+                    Some(next) => next,
+                    None => match mutations.look() {
+                        Ahead::Step(step) => (step, 0),
+                        Ahead::Later => return Looked::Later,
+                        Ahead::End => return Looked::End,
+                        Ahead::Failed(why) => {
+                            self.trouble = Some(why);
+                            return Looked::End;
+                        }
+                    },
+                };
                 written(step, done, frozen, block, most, rest)
             }
         }

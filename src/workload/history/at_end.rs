@@ -15,6 +15,9 @@ impl Issued {
     /// # Errors
     /// If a region holds no block.
     pub fn at_end(spec: &WorkloadSpec) -> Result<Option<Issued>, WorkloadError> {
+        if let Some(log) = &spec.log {
+            return Ok(Some(Issued { writes: log.writes, trims: log.trims }));
+        }
         if spec.limit == Limit::default() {
             return Ok(None);
         }
@@ -24,7 +27,7 @@ impl Issued {
         };
         let Some(steps) = steps else { return by_going_through(spec).map(Some) };
         let mut issued = match spec.mix {
-            Mix::Read => Issued::default(),
+            Mix::Read | Mix::Replayed { .. } => Issued::default(),
             Mix::Write => Issued { writes: steps, trims: 0 },
             Mix::Trim => Issued { writes: 0, trims: steps },
             Mix::TrimWrite => Issued { writes: steps / 2, trims: steps - steps / 2 },
@@ -103,7 +106,7 @@ fn only_stream(spec: &WorkloadSpec) -> Result<Option<Stream>, WorkloadError> {
         Mix::Read => spec.stream(Op::Read),
         Mix::Write => spec.stream(Op::Write),
         Mix::Trim | Mix::TrimWrite => spec.stream(Op::Deallocate),
-        Mix::ReadWrite => Ok(None),
+        Mix::ReadWrite | Mix::Replayed { .. } => Ok(None),
     }
 }
 

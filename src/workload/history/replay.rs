@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::base::Op;
 
 use super::super::{Region, Step};
-use super::{Mutation, Mutations, Touched, region_of};
+use super::{Ahead, Mutation, Mutations, Touched, region_of};
 
 /// Marks an entry above which something was put aside.
 const MARK: u64 = 2;
@@ -81,6 +81,8 @@ pub(super) struct Replay {
     unsettled: [Sorted; 2],
     aside: Vec<Aside>,
     ready: bool,
+    /// Why the mutations ended too soon.
+    trouble: Option<String>,
 }
 
 /// One block of a mutation that may not have happened.
@@ -185,6 +187,7 @@ impl Replay {
             unsettled: [of(Op::Write), of(Op::Deallocate)],
             aside: Vec::new(),
             ready: false,
+            trouble: None,
         })
     }
 
@@ -192,15 +195,26 @@ impl Replay {
         self.ready
     }
 
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
     /// Goes on; a step is an I/O, or eight blocks of a long one.
     pub(super) fn prepare(&mut self, budget: u64) -> bool {
         let mut left = budget;
         let mut hint = 0;
         while !self.ready && left > 0 {
-            let Some(step) = self.mutations.next() else {
-                self.aside.sort_by_key(|aside| (aside.region, aside.block));
-                self.ready = true;
-                break;
+            let step = match self.mutations.look() {
+                Ahead::Step(step) => step,
+                Ahead::Later => break,
+                ended => {
+                    self.aside.sort_by_key(|aside| (aside.region, aside.block));
+                    self.ready = true;
+                    if let Ahead::Failed(why) = ended {
+                        self.trouble = Some(why);
+                    }
+                    break;
+                }
             };
             hint = (hint + 1) % self.regions.len();
             if let Some(region) = region_of(&self.regions, hint, step.target, step.offset) {

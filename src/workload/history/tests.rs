@@ -120,6 +120,7 @@ prop_compose! {
             percentage_random: PerOp::all(percentage_random),
             places,
             trim,
+            log: None,
             seed,
             limit: Limit { passes, ios: Some(1200), bytes: None },
         }
@@ -142,6 +143,7 @@ fn randwrite(bytes: u64) -> WorkloadSpec {
         percentage_random: PerOp::all(100),
         places: crate::base::shape::Places::default(),
         trim: None,
+        log: None,
         seed: 1,
         limit: Limit::default(),
     }

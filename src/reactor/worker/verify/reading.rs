@@ -12,6 +12,11 @@ impl Verification {
         }
     }
 
+    /// Whether an I/O that is about to be submitted is the verification's, and not the workload's.
+    pub(in crate::reactor::worker) fn is_own(&self, io: &Io) -> bool {
+        io.op == Op::Read && self.purposes[io.buffer.id() as usize] != Purpose::Plain
+    }
+
     /// Violations that are still to be read again.
     pub(super) fn rereads(&self) -> usize {
         self.fresh.len() + self.paused.len() + self.flying_count
@@ -133,7 +138,7 @@ impl Verification {
             fsynced,
             judges_trims: self.spec.trim_verify_zero,
             longest: u64::from(self.workload.sizes.get(Op::Write).max()),
-            trims: self.workload.trim.is_some() || matches!(self.workload.mix, Mix::Trim | Mix::TrimWrite),
+            trims: self.workload.trim.is_some() || self.workload.mix.issues(Op::Deallocate),
         }));
         Ok(())
     }
@@ -164,6 +169,14 @@ impl Verification {
                 if self.sweep.is_none()
                     && let Err(why) = self.freeze()
                 {
+                    self.tally.skip(&why, self.issued().writes.max(1));
+                    self.stage = Stage::Finish;
+                    return true;
+                }
+                if let Knowledge::Frozen(frozen) = &self.checker.knowledge
+                    && let Some(why) = frozen.history.trouble()
+                {
+                    let why = why.to_owned();
                     self.tally.skip(&why, self.issued().writes.max(1));
                     self.stage = Stage::Finish;
                     return true;
@@ -229,10 +242,17 @@ impl Verification {
     }
 
     pub(super) fn look(&mut self) -> Looked {
-        match (&mut self.sweep, &mut self.checker.knowledge) {
+        let looked = match (&mut self.sweep, &mut self.checker.knowledge) {
             (Some(sweep), Knowledge::Frozen(frozen)) => sweep.next(frozen),
             _ => Looked::End,
+        };
+        if looked == Looked::End
+            && let Some(why) = self.sweep.as_mut().and_then(Sweep::take_trouble)
+        {
+            self.tally.promised += 1;
+            self.tally.skip(&why, 1);
         }
+        looked
     }
 
     /// Whether blocks can be judged: without a history, only what was found on the way can.

@@ -1,0 +1,135 @@
+//! What must hold between the options of logs.
+
+use super::issue;
+use crate::base::replay::ReplayRules;
+use crate::job::diagnostic::Issue;
+use crate::job::resolve::Draft;
+
+/// Options that shape what is generated.
+const SHAPING: [(&str, &str); 28] = [
+    ("rw", "replay_skip leaves out what you do not want"),
+    ("filename", "use replay_redirect to replay all of it on one target"),
+    ("nrfiles", "its files are those of the log"),
+    ("rwmixread", "its I/Os are those of the log"),
+    ("rwmixwrite", "its I/Os are those of the log"),
+    ("bs", "its lengths are those of the log"),
+    ("bsrange", "its lengths are those of the log"),
+    ("bssplit", "its lengths are those of the log"),
+    ("blockalign", "use replay_align to move offsets"),
+    ("size", "its offsets are those of the log; replay_scale divides them"),
+    ("io_size", "number_ios and runtime end it sooner"),
+    ("offset", "its offsets are those of the log"),
+    ("offset_increment", "its offsets are those of the log"),
+    ("loops", "a log is replayed once"),
+    ("time_based", "a log is replayed once; runtime ends it sooner"),
+    ("norandommap", "its offsets are those of the log"),
+    ("random_distribution", "its offsets are those of the log"),
+    ("percentage_random", "its offsets are those of the log"),
+    ("fill_device", "a log says itself how much is written"),
+    ("fsync", "its flushes are those of the log"),
+    ("fdatasync", "its flushes are those of the log"),
+    ("trim_percentage", "its trims are those of the log"),
+    ("trim_backlog", "its trims are those of the log"),
+    ("trim_backlog_batch", "its trims are those of the log"),
+    ("verify_state_continue", "begin the replay anew"),
+    ("rate", "its times are those of the log; replay_time_scale changes them"),
+    ("rate_iops", "its times are those of the log; replay_time_scale changes them"),
+    ("rate_process", "its times are those of the log; replay_time_scale changes them"),
+];
+
+/// Reports every rule that the job breaks.
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let (replay, unset) = (&draft.job.replay, ReplayRules::default());
+    let rules = &replay.rules;
+    if !replay.is_on() {
+        let needy = [
+            ("replay_no_stall", rules.no_stall),
+            ("replay_time_scale", rules.time_scale != unset.time_scale),
+            ("replay_redirect", rules.redirect.is_some()),
+            ("replay_align", rules.align != 0),
+            ("replay_scale", rules.scale != unset.scale),
+            ("replay_skip", rules.skip != unset.skip),
+            ("merge_blktrace_file", replay.merge_into.is_some()),
+            ("merge_blktrace_scalars", !replay.merge_scalars.is_empty()),
+            ("merge_blktrace_iters", !replay.merge_iterations.is_empty()),
+        ];
+        for (name, _) in needy.iter().filter(|(_, set)| *set) {
+            let message = format!("`{name}` needs `read_iolog`: the log to replay");
+            issues.push(issue(draft.place(name), message, "name a log, or leave this out"));
+        }
+        return;
+    }
+    let is_spdk = draft.job.ioengine == crate::job::spdk::ENGINE;
+    for (name, help) in SHAPING {
+        let Some(setting) = draft.setting(name).filter(|_| !(is_spdk && name == "filename")) else {
+            continue;
+        };
+        if name == "verify_state_continue" && !draft.job.state.go_on {
+            continue;
+        }
+        let message = format!("`{name}` means nothing beside `read_iolog`: the log says what is done where");
+        issues.push(issue(&setting.value.place, message, help));
+    }
+    if is_spdk {
+        spdk(draft, issues);
+    }
+    if rules.align > 0 && !rules.align.is_power_of_two() {
+        let message = format!("`replay_align` is {}, which is no power of two", rules.align);
+        issues.push(issue(draft.place("replay_align"), message, "set for example replay_align = \"4k\""));
+    }
+    logs(draft, issues);
+}
+
+fn spdk(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    if draft.job.replay.rules.redirect.is_some() {
+        issues.push(issue(
+            draft.place("replay_redirect"),
+            "with engine `spdk` all I/Os of a log go to the namespace of `filename`",
+            "leave `replay_redirect` out",
+        ));
+    }
+    if draft.job.filename.len() > 1 {
+        issues.push(issue(
+            draft.place("filename"),
+            "with engine `spdk` all I/Os of a log go to one namespace",
+            "name one",
+        ));
+    }
+}
+
+/// How many logs there are, and what is said of each.
+fn logs(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let replay = &draft.job.replay;
+    let count = replay.read.len();
+    if replay.merge_into.is_none() {
+        if count > draft.job.numjobs as usize {
+            issues.push(issue(
+                draft.place("read_iolog"),
+                format!(
+                    "there are {count} logs for {} clones of the job: the last would never be replayed",
+                    draft.job.numjobs
+                ),
+                &format!("set numjobs = {count}, or merge them by merge_blktrace_file"),
+            ));
+        }
+        for (name, set) in [
+            ("merge_blktrace_scalars", !replay.merge_scalars.is_empty()),
+            ("merge_blktrace_iters", !replay.merge_iterations.is_empty()),
+        ] {
+            if set {
+                let message = format!("`{name}` needs `merge_blktrace_file`");
+                issues.push(issue(draft.place(name), message, "name the file to merge into"));
+            }
+        }
+        return;
+    }
+    for (name, has) in [
+        ("merge_blktrace_scalars", replay.merge_scalars.len()),
+        ("merge_blktrace_iters", replay.merge_iterations.len()),
+    ] {
+        if has > 0 && has != count {
+            let message = format!("`{name}` has {has} numbers for {count} logs");
+            issues.push(issue(draft.place(name), message, "give one for each log"));
+        }
+    }
+}
