@@ -116,7 +116,8 @@ impl Level {
             let outcome = OPTIONS[setting.option].kind.set(&mut job, &setting.value);
             outcome.is_ok().then_some(job)
         };
-        let mix = |setting: &Setting| set(setting).map(|job| (job.rwmixread, job.bs, job.direct));
+        let mix =
+            |setting: &Setting| set(setting).map(|job| (job.rwmixread, job.bs, job.direct, job.cpus_allowed));
         let is_block_size = BLOCK_SIZES.contains(&OPTIONS[one.option].name);
         !is_block_size && mix(one).is_some() && mix(one) == mix(other)
     }

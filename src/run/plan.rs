@@ -1,5 +1,7 @@
 //! Which workers there are, on which bytes of which targets, in which stage and group.
 
+mod checks;
+
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadS
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
 use super::replay::ReplayPlan;
 use super::{RunError, files, open_job, verification};
+
+use checks::check_holds_blocks;
+pub use checks::{check_alignment, check_before_start};
 
 /// What seeds are made of where the job says neither `randseed` nor `randrepeat = false`.
 const DEFAULT_SEED: u64 = 0x5eed;
@@ -216,60 +221,6 @@ pub fn existing_size(path: &Path) -> Option<u64> {
     metadata.is_file().then_some(metadata.len())
 }
 
-/// Finds, before anything is written, what would make a later stage fail: sizes that are missing or
-/// lie beyond a device, blocks that no region holds, more memory than the machine has.
-pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
-    let mut made: Vec<&Path> = Vec::new();
-    for plan in plans {
-        cpus(plan)?;
-        // What an earlier job makes cannot be looked at yet: its own stage checks it.
-        if !plan.targets.iter().any(|target| made.contains(&target.as_path())) {
-            check_as_it_is(plan)?;
-        }
-        made.extend(plan.targets.iter().map(PathBuf::as_path));
-    }
-    for stage in stages(plans) {
-        verification::check_overlap(stage)?;
-        check_memory(stage)?;
-    }
-    Ok(())
-}
-
-fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
-    let spec = &plan.spec;
-    let mut sizes = sizes_now(plan);
-    let mut lba = 1;
-    let mut facts = Vec::new();
-    let is_there = match plan.target_kind() {
-        Targets::Files => plan.targets.iter().all(|target| target.exists()),
-        Targets::Namespaces => true,
-        Targets::MadeUp => false,
-    };
-    if is_there {
-        match open_job::probe(plan) {
-            Ok(opened) => {
-                facts = opened.facts().to_vec();
-                sizes = known_sizes(&facts);
-                lba = granularity(&facts);
-            }
-            // No O_DIRECT: certain to fail later. Missing permissions are not: see the stage.
-            Err(error) if error.errno == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                return Err(RunError::bad_job(spec, error));
-            }
-            Err(error) if plan.uses_namespaces() => return Err(RunError::environment(spec, error)),
-            Err(_) => {}
-        }
-    }
-    for clone in 0..spec.numjobs {
-        let regions = regions(plan, clone, &sizes, lba)?;
-        if !facts.is_empty() {
-            check_alignment(plan, &facts, &regions)?;
-        }
-        Workload::new(&workload(plan, clone, regions)).map_err(|error| RunError::bad_job(spec, error))?;
-    }
-    Ok(())
-}
-
 /// The CPUs that the workers of `plan` may use.
 pub fn cpus(plan: &JobPlan) -> Result<Vec<u32>, RunError> {
     let usable = affinity::available().map_err(|error| RunError::environment(&plan.spec, error))?;
@@ -297,32 +248,6 @@ pub fn known_sizes(facts: &[TargetFacts]) -> Vec<Option<u64>> {
 /// What shares of a target are rounded down to.
 pub fn granularity(facts: &[TargetFacts]) -> u64 {
     facts.iter().map(|fact| u64::from(fact.lba_bytes)).max().unwrap_or(1).max(1)
-}
-
-fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
-    let mut needed: u64 = 0;
-    for plan in stage {
-        let depth = if plan.is_blocking() { 1 } else { plan.spec.iodepth };
-        let per_worker = u64::from(depth) * u64::from(plan.largest_io()).next_multiple_of(4096);
-        // What is in hugepages has been reserved already.
-        let per_worker = if plan.spec.host.memory.kind.is_huge() { 0 } else { per_worker };
-        let per_worker = per_worker.saturating_add(plan.spec.host.lock_bytes);
-        needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
-        let Some(available) = crate::base::host::memory::available_bytes() else { continue };
-        if needed > available {
-            return Err(RunError::bad_job(
-                &plan.spec,
-                format!(
-                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs{}), {} are available: \
-                     lower iodepth, bs or numjobs",
-                    crate::base::units::format_size(needed),
-                    if plan.spec.host.lock_bytes > 0 { ", and lockmem" } else { "" },
-                    crate::base::units::format_size(available)
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// The size of each target as it is now, where that is a size to work with.
@@ -415,29 +340,6 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
         regions.push(Region { target, start, bytes });
     }
     Ok(regions)
-}
-
-/// A region in which not one I/O has room is a mistake, such as an `offset` at the end of the target.
-fn check_holds_blocks(plan: &JobPlan, path: &Path, start: u64, bytes: u64) -> Result<(), RunError> {
-    let spec = &plan.spec;
-    for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
-        // Where places are drawn, each length must find room at each of them.
-        let drawn = spec.random && !visits_each_once(spec, op);
-        let longest = spec.all_sizes_of(op).map(BlockSizes::max).max().unwrap_or(1);
-        let needed = if drawn { longest } else { spec.sizes_of(op).min() };
-        if bytes < u64::from(needed) {
-            return Err(RunError::bad_job(
-                spec,
-                format!(
-                    "the region of {} from offset {start} has {bytes} bytes, too few for a block of {needed}: \
-                     change size, offset or bs",
-                    path.display()
-                ),
-            ));
-        }
-        check_reaches(spec, op, path, bytes)?;
-    }
-    Ok(())
 }
 
 fn is_block_device(path: &Path) -> bool {
@@ -555,61 +457,6 @@ pub fn content(spec: &JobSpec, regions: &[Region]) -> ContentShape {
         dedupe_percent: content.dedupe_percentage,
         working_set: working_set(spec, regions),
     }
-}
-
-/// Blocks and offsets that the target's logical block does not divide are refused before the start.
-pub fn check_alignment(plan: &JobPlan, facts: &[TargetFacts], all: &[Region]) -> Result<(), RunError> {
-    let spec = &plan.spec;
-    if let Some(replay) = &plan.replay {
-        return replay.check_alignment(plan, facts);
-    }
-    for region in all {
-        let fact = &facts[usize::from(region.target)];
-        let lba = fact.lba_bytes.max(1);
-        // Files of the kernel take any offset through the page cache; what is no file has none.
-        if lba == 1 || (plan.uses_files() && !spec.direct) {
-            continue;
-        }
-        let path = fact.path.display();
-        let bad = |what: &str, value: u64| {
-            RunError::bad_job(
-                spec,
-                format!(
-                    "{what} {value} is no multiple of the logical block of {path}, {lba} bytes, as {} needs",
-                    if plan.uses_files() { "direct = true" } else { &spec.ioengine }
-                ),
-            )
-        };
-        for op in Op::ADDRESSED.into_iter().filter(|&op| spec.mix.issues(op)) {
-            let of = |sizes: &BlockSizes| match sizes {
-                BlockSizes::Fixed(size) => vec![*size],
-                BlockSizes::Range { min, .. } => vec![*min],
-                BlockSizes::Split(list) => list.iter().map(|(size, _)| *size).collect(),
-                BlockSizes::Unaligned { min, max } => vec![*min, *max, min + 1],
-            };
-            let lengths: Vec<u32> = spec.all_sizes_of(op).flat_map(of).collect();
-            if let Some(size) = lengths.iter().find(|&&size| !size.is_multiple_of(lba)) {
-                return Err(bad("bs", u64::from(*size)));
-            }
-            let align = *spec.blockalign.get(op);
-            if !align.is_multiple_of(lba) {
-                return Err(bad("blockalign", u64::from(align)));
-            }
-            if let Some(hole) =
-                spec.rw_modifier.filter(|hole| !spec.random && !hole.is_multiple_of(u64::from(lba)))
-            {
-                return Err(bad("the hole of rw", hole));
-            }
-        }
-        let step = spec.places().strides.map_or(0, |strides| strides.step());
-        if !step.is_multiple_of(u64::from(lba)) {
-            return Err(bad("zonerange + zoneskip", step));
-        }
-        if !region.start.is_multiple_of(u64::from(lba)) {
-            return Err(bad("offset", region.start));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
