@@ -1,8 +1,6 @@
 //! The reference page and the help of the command line, both from the table.
 
-use super::options::REFUSED;
-use super::table::{OptionDef, table};
-use super::unsupported::{NOTES, not_yet};
+use super::table::{OptionDef, refused, table};
 
 const INTRODUCTION: &str = include_str!("reference.md");
 
@@ -28,14 +26,9 @@ pub fn reference() -> String {
         out.push_str(&format!("\n{}\n", wrap(option.doc, 100)));
     }
     out.push_str("\n## Options that are refused\n\n| option | why |\n|---|---|\n");
-    for (name, why) in REFUSED.into_iter().flatten().chain(NOTES) {
+    for (name, why) in refused() {
         out.push_str(&format!("| `{name}` | {} |\n", why.replace('|', "\\|")));
     }
-    out.push_str("\n## Options of fio that are not supported yet\n\n");
-    out.push_str("They are refused by name, so that no job silently does less than it says.\n\n");
-    let names: Vec<String> = not_yet().map(|name| format!("`{name}`")).collect();
-    out.push_str(&wrap(&names.join(", "), 100));
-    out.push('\n');
     out
 }
 

@@ -14,6 +14,7 @@ mod parse;
 mod patterns;
 mod print;
 mod priorities;
+mod refused;
 mod resolve;
 mod setters;
 mod shapes;
@@ -24,7 +25,6 @@ mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
-mod unsupported;
 mod value;
 
 pub use campaign::{Between, CampaignSpec, StopOn};

@@ -1,9 +1,9 @@
 //! How the options that are neither plain values nor shapes are set.
 
 use super::kind::{Kind, Number, text, texts, with_nearest};
+use super::refused::FIO_ENGINES;
 use super::spdk;
 use super::spec::JobSpec;
-use super::unsupported::FIO_ENGINES;
 use super::value::{Data, Outcome, Value};
 
 /// Names of the engines.

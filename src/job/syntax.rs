@@ -6,8 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Issue, Place};
 use super::parse::MAX_ISSUES;
-use super::table::find;
-use super::unsupported::not_yet;
+use super::table::{find, refused};
 use super::value::{Value, entries, place, quote};
 
 /// Slips are looked for in this many rounds at most.
@@ -87,7 +86,7 @@ fn slip(index: usize, text: &str, line: Range<usize>) -> Option<Issue> {
     if code.starts_with(';') {
         return Some(Issue::new("a comment begins with `#` in TOML").at(&whole(code)));
     }
-    let known = |key: &str| find(key).is_some() || not_yet().any(|name| name == key);
+    let known = |key: &str| find(key).is_some() || refused().any(|(name, _)| *name == key);
     let Some((key, value)) = code.split_once('=') else {
         let (_, option) = find(code)?;
         let value = if option.is_flag() { "true" } else { "..." };

@@ -3,8 +3,8 @@
 use super::diagnostic::nearest;
 use super::kind::Kind;
 use super::options::{OPTIONS, REFUSED};
+use super::refused::NOTES;
 use super::spec::JobSpec;
-use super::unsupported::{NOTES, not_yet};
 
 /// An option of job files and of the command line: everything that is known about it.
 #[derive(Clone, Copy)]
@@ -79,22 +79,22 @@ pub(crate) fn index_of(name: &str) -> usize {
     find(name).map_or(usize::MAX, |(index, _)| index)
 }
 
+/// The options that are refused, each with the reason.
+pub(crate) fn refused() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    REFUSED.into_iter().flatten().chain(NOTES)
+}
+
 /// What to say of a name that is not in the table: the message, and what may help.
 pub(crate) fn explain_unknown(name: &str) -> (String, Option<String>) {
-    let mut noted = NOTES.iter().chain(REFUSED.into_iter().flatten());
-    if let Some((_, note)) = noted.find(|(noted, _)| *noted == name) {
-        return (format!("`{name}` is not an option here"), Some((*note).to_owned()));
-    }
-    if not_yet().any(|known| known == name) {
-        return (format!("`{name}` is an option of fio that this version does not support yet"), None);
+    if let Some((_, why)) = refused().find(|(refused, _)| *refused == name) {
+        return (format!("`{name}` is not an option here"), Some((*why).to_owned()));
     }
     let message = format!("unknown option `{name}`");
     let known = OPTIONS.iter().flat_map(OptionDef::names);
     if let Some(near) = nearest(name, known) {
         return (message, Some(format!("did you mean `{near}`?")));
     }
-    let help = nearest(name, not_yet()).map(|near| {
-        format!("if you mean `{near}`: that is an option of fio that this version does not support yet")
-    });
-    (message, help)
+    let near = nearest(name, refused().map(|(name, _)| *name));
+    let why = near.and_then(|near| refused().find(|(name, _)| *name == near));
+    (message, why.map(|(near, why)| format!("if you mean `{near}`, it is not an option here: {why}")))
 }

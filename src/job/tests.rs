@@ -6,8 +6,8 @@ mod host;
 mod round_trip;
 mod verify;
 
-use super::options::{OPTIONS, REFUSED};
-use super::unsupported::NOTES;
+use super::options::OPTIONS;
+use super::table::refused;
 use super::{Diagnostics, JobSpec, OptionDef, parse};
 use crate::base::PerOp;
 use crate::base::shape::{Amount, BlockSizes, Distribution, Mix, Zone};
@@ -44,7 +44,7 @@ fn over(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn every_name_stands_for_one_option() {
     let mut names: Vec<&str> = OPTIONS.iter().flat_map(OptionDef::names).collect();
-    names.extend(NOTES.iter().chain(REFUSED.into_iter().flatten()).map(|(name, _)| name));
+    names.extend(refused().map(|(name, _)| name));
     names.sort_unstable();
     let before = names.len();
     names.dedup();
