@@ -173,8 +173,15 @@ fn rate_text(job: &JobReport, op: Op) -> String {
     let rate = if *pace.rate.get(op) > 0 { *pace.rate.get(op) } else { iops };
     let demanded = rate as f64 * f64::from(job.workers);
     let reached = per_second(job.stats.ops.get(op).bytes, runtime_ns(&job.stats, op));
+    let time_ns = runtime_ns(&job.stats, op);
     // A group of several jobs has no rate of its own.
-    if demanded == 0.0 || job.workers > spec.numjobs || reached >= KEPT * demanded {
+    if demanded == 0.0 || job.workers > spec.numjobs || time_ns == 0 {
+        return String::new();
+    }
+    // Where chance says when I/Os fall due, so many of them are a rate that came out low.
+    let due = demanded * time_ns as f64 / 1e9 / f64::from(spec.bs.get(op).min());
+    let chance = if pace.poisson { 4.0 / due.max(1.0).sqrt() } else { 0.0 };
+    if reached >= (KEPT - chance) * demanded {
         return String::new();
     }
     let (reached, demanded) = (text::bandwidth(reached), text::bandwidth(demanded));
