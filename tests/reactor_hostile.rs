@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use fio_spdk::base::errno_set::ListedErrors;
 use fio_spdk::base::shape::{BlockSizes, Distribution, Mix};
-use fio_spdk::base::{PerOp, Status};
+use fio_spdk::base::{Op, PerOp, Status};
 use fio_spdk::engine::{BufferArea, Completion, Io, Queue, QueueError, Wait};
 use fio_spdk::reactor::{
     Live, Measures, Turn, Turning, Worker, WorkerConfig, WorkerOutcome, WorkerParts, tap,
 };
+use fio_spdk::stats::BlockState;
 use fio_spdk::workload::{Content, ContentShape, Limit, Region, Workload, WorkloadSpec};
 
 const BLOCK: u32 = 4096;
@@ -26,6 +27,8 @@ struct Stubborn {
     dies_at_commit: Option<u32>,
     /// What is in flight at its death never comes back.
     keeps: bool,
+    /// Trims fail, and are watched by their blocks.
+    fails_trims: bool,
 }
 
 impl Queue for Stubborn {
@@ -46,7 +49,9 @@ impl Queue for Stubborn {
         self.alive()?;
         for io in self.in_flight.drain(..self.in_flight.len().min(max)) {
             let bytes = (io.len - io.moved).min(self.most_bytes);
-            done.push(Completion { io, status: Status::OK, bytes, done_ns: 0 });
+            let fails = self.fails_trims && io.op == Op::Deallocate;
+            let status = if fails { Status::from_errno(5) } else { Status::OK };
+            done.push(Completion { io, status, bytes, done_ns: 0 });
         }
         Ok(())
     }
@@ -98,7 +103,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
     let spec = WorkloadSpec {
         regions: vec![Region { target: 0, start: 0, bytes: 1 << 30 }],
         service: fio_spdk::base::shape::FileService::default(),
-        mix: Mix::Write,
+        mix: if queue.fails_trims { Mix::TrimWrite } else { Mix::Write },
         read_percent: 0,
         random: true,
         coverage: true,
@@ -114,6 +119,7 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         limit: Limit { ios: Some(ios), ..Limit::default() },
     };
     let (tap, _asker) = tap();
+    let watches = queue.fails_trims;
     let live = Arc::new(Live::default());
     let mut worker = Worker::new(WorkerParts {
         config,
@@ -130,6 +136,9 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         replay: None,
         recorder: None,
     });
+    if watches {
+        worker.watch_blocks(u64::from(BLOCK), &spec.regions);
+    }
     worker.start();
     let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);
     assert!(ended, "the worker does not end: {config:?}");
@@ -165,6 +174,18 @@ fn every_write_is_counted_once_however_short_its_transfers_are() {
             }
         }
     }
+}
+
+#[test]
+fn each_failed_trim_is_that_of_a_block_of_its_own() {
+    let config = WorkerConfig { serialize: true, continue_on_write: true, ..config(8) };
+    let queue = Stubborn { most_bytes: BLOCK, fails_trims: true, ..Stubborn::default() };
+    let stats = run(config, queue, 100).stats;
+    let failed = stats.ops.trim.failed;
+    assert_eq!((stats.ops.trim.ios, failed), (0, 50));
+    let blocks = stats.blocks.as_ref().unwrap();
+    assert_eq!((blocks.in_state(BlockState::TrimFailed), blocks.used()), (failed, failed));
+    assert_eq!(blocks.failed_after(), Some((0, 0, 0)));
 }
 
 #[test]

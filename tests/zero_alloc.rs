@@ -290,6 +290,10 @@ impl EngineVisitor for Loop {
         if let Some(pace) = shape.pace.clone().or_else(|| shape.logged.then(PaceConfig::default)) {
             worker.set_pace(pace);
         }
+        let watches = shape.mix == Mix::TrimWrite;
+        if watches {
+            worker.watch_blocks(4096, &[Region { target: 0, start: 0, bytes: REGION }]);
+        }
         asker.ask();
         worker.start();
         let before = calls();
@@ -315,6 +319,8 @@ impl EngineVisitor for Loop {
         assert!(asker.answer(std::time::Duration::ZERO).is_some(), "it was asked for its counts");
         let outcome = Box::new(worker).finish();
         assert_eq!(outcome.error, None, "{}", shape.name);
+        let trimmed = outcome.stats.blocks.as_ref().map(|blocks| blocks.used());
+        assert_eq!(trimmed, watches.then_some(REGION / 4096), "every block is trimmed once");
         (during, outcome.stats)
     }
 }

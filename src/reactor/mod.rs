@@ -16,6 +16,7 @@ pub use log::{LogShape, LogSource, LogTap, log_pipe};
 pub use worker::{
     FloorConfig, FlowConfig, FlowGroup, Found, Measures, Missed, PaceConfig, RateConfig, ReplayParts,
     ReplayTally, SearchConfig, ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
+    blocks_in,
 };
 
 pub use order::{FailedIo, FailureSink, Gate, OrderLive, RampShare};

@@ -14,8 +14,8 @@ use super::figures::{
 };
 use super::trigger;
 use super::{
-    Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, machine, options, steady, text,
-    verify,
+    Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, blocks, machine, options,
+    steady, text, verify,
 };
 
 /// fio's `json`.
@@ -121,6 +121,9 @@ fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
     }
     if let Some(description) = &job.spec.description {
         map.insert("desc".to_owned(), description.as_str().into());
+    }
+    if let Some(blocks) = blocks::object(job, report.unfinished) {
+        map.insert("block".to_owned(), blocks);
     }
     if let Some(tally) = &job.verify {
         map.insert("verify".to_owned(), verify::object(job, tally));

@@ -1,5 +1,6 @@
 //! Results to text, JSON and the rest: data in, bytes out. Knows neither reactors nor engines.
 
+mod blocks;
 mod data;
 pub mod device;
 mod figures;

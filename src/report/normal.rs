@@ -15,7 +15,8 @@ use super::latency::{Row, latency_table};
 use super::text::{self, Style, counted, printable, shortened, span, wrapped};
 use super::trigger;
 use super::{
-    Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, machine, options, steady, verify,
+    Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, blocks, machine, options,
+    steady, verify,
 };
 
 /// fio's name for what people read.
@@ -148,6 +149,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
             out.push_str(&latency_table(&[Row::new("lat", &stats.flush, is_told)], measuring, WIDTH));
         }
     }
+    out.push_str(&blocks::text(job, report.unfinished, WIDTH));
     out.push_str(&depth_text(job));
     if stats.total_ios() == 0 && stats.flush.count() == 0 {
         out.push_str("  no I/O was completed\n");

@@ -44,6 +44,8 @@ pub struct WorkerRequest {
     pub priorities: Option<CommandPriorities>,
     /// What its buffers are made of, unless the engine says it.
     pub memory: Option<BufferMemory>,
+    /// The length of the blocks that are watched, if any are.
+    pub block_bytes: Option<u64>,
 }
 
 /// An open engine.
@@ -195,7 +197,9 @@ impl<E: Engine> OpenJob for Opened<E> {
             memory,
             keeps_time,
             recorder,
+            block_bytes,
         } = request;
+        let watched = block_bytes.map(|bytes| (bytes, workload.regions.clone()));
         let buffers = match &memory {
             Some(memory) => BufferArea::mapped(config.depth, largest_io, memory)?,
             None => self.0.buffers(config.depth, largest_io)?,
@@ -240,6 +244,9 @@ impl<E: Engine> OpenJob for Opened<E> {
         let mut worker = Worker::new(parts);
         if let Some(pace) = pace {
             worker.set_pace(pace);
+        }
+        if let Some((bytes, regions)) = watched {
+            worker.watch_blocks(bytes, &regions);
         }
         Ok((Box::new(worker), notes))
     }

@@ -18,7 +18,7 @@ use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadS
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
 use super::replay::ReplayPlan;
-use super::{RunError, files, open_job, verification};
+use super::{RunError, blocks, files, open_job, verification};
 
 use checks::check_holds_blocks;
 pub use checks::{check_alignment, check_before_start};
@@ -339,6 +339,7 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
         }
         regions.push(Region { target, start, bytes });
     }
+    blocks::check(spec, &regions)?;
     Ok(regions)
 }
 

@@ -33,8 +33,8 @@ use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
 use super::stuck::{Heartbeats, published};
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, around, devices, files, layout, pace, recording,
-    replay, starting, steady_state, verification,
+    Observer, Progress, Requests, RunError, RunOptions, around, blocks, devices, files, layout, pace,
+    recording, replay, starting, steady_state, verification,
 };
 
 pub use threads::{Ended, Message, thread_name};
@@ -116,8 +116,7 @@ fn run_all(
         let cpus = plan::cpus(plan)?;
         logs.add_job(plan);
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
-            let (tap, handle) = tap();
-            let live = lives.make(plan);
+            let ((tap, handle), live) = (tap(), lives.make(plan));
             let workload = plan::workload(plan, clone, regions);
             let (finder, found) = verification::channel();
             let (recorder, recording) = recording::begin(plan, clone)?.unzip();
@@ -158,6 +157,7 @@ fn run_all(
                 memory: plan.spec.host.buffer_memory(),
                 keeps_time: !plan.spec.replay.rules.no_stall,
                 recorder,
+                block_bytes: blocks::block_bytes(&plan.spec),
             };
             makers.push(Some((Arc::clone(&opened), request)));
         }

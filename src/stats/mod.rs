@@ -1,5 +1,6 @@
 //! Counts and histograms of one worker, and how they merge. Knows nothing of text or files.
 
+mod blocks;
 mod histogram;
 mod log;
 mod priority;
@@ -7,6 +8,7 @@ mod steady;
 mod tally;
 mod worker;
 
+pub use blocks::{BlockCounts, BlockLife, BlockState};
 pub use histogram::{Bucket, Histogram};
 pub use log::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
 pub use priority::ByPriority;

@@ -2,7 +2,7 @@
 
 use crate::base::{Op, PerOp, Status};
 
-use super::{ByPriority, Histogram};
+use super::{BlockCounts, ByPriority, Histogram};
 
 /// Levels of the depth distributions, as in fio: 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
 pub const DEPTH_LEVELS: usize = 7;
@@ -122,6 +122,8 @@ pub struct WorkerStats {
     pub depth_found: Option<DepthFound>,
     /// Completion latencies by the priority that commands carried, where any did.
     pub by_priority: Option<Box<ByPriority>>,
+    /// What became of each block, where that is watched: once the worker has ended.
+    pub blocks: Option<Box<BlockCounts>>,
     errors: [Option<ErrorCount>; ERROR_KINDS],
 }
 
@@ -139,6 +141,7 @@ impl Default for WorkerStats {
             end_ns: 0,
             depth_found: None,
             by_priority: None,
+            blocks: None,
             errors: [None; ERROR_KINDS],
         }
     }
@@ -231,6 +234,9 @@ impl WorkerStats {
             (Some(mine), Some(theirs)) => mine.merge(theirs),
             (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
             (_, None) => {}
+        }
+        if let Some(theirs) = &other.blocks {
+            self.blocks.get_or_insert_default().merge(theirs);
         }
         for error in other.errors() {
             self.count_error(*error);

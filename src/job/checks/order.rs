@@ -1,5 +1,7 @@
 //! What must hold between jobs that wait for each other.
 
+use crate::base::Op;
+use crate::base::shape::BlockSizes;
 use crate::job::diagnostic::{Issue, Place, nearest};
 use crate::job::resolve::Draft;
 use crate::job::spec::JobSpec;
@@ -14,6 +16,41 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             "a `start_timeout` of 0 would give up every target at once",
             "to wait nearly for ever, set for example start_timeout = \"365d\"",
         ));
+    }
+    watched_blocks(draft, issues);
+}
+
+/// Blocks are as long as trims, which must all be of one length then.
+fn watched_blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let (name, job) = ("block_error_percentiles", &draft.job);
+    if !job.order.block_error_percentiles {
+        return;
+    }
+    let mut refuse = |message: &str, help: &str| {
+        issues.push(issue(draft.place(name), format!("`{name}` {message}"), help));
+    };
+    if job.replay.is_on() {
+        refuse("means nothing beside `read_iolog`, whose trims are of any length", "leave it out");
+        return;
+    }
+    let trims = job.mix.issues(Op::Deallocate);
+    if !trims && job.verify.trim_percentage == 0 {
+        refuse(
+            "counts trims, and this job makes none",
+            "set for example rw = \"trimwrite\", or leave it out",
+        );
+        return;
+    }
+    // What `trim_percentage` trims is as long as it was written.
+    let op = if trims { Op::Deallocate } else { Op::Write };
+    let mut sizes = job.all_sizes_of(op);
+    let first = sizes.next();
+    let one = matches!(first, Some(BlockSizes::Fixed(_))) && sizes.all(|size| Some(size) == first);
+    if !one {
+        refuse(
+            "needs trims of one length, as blocks are as long as they",
+            "set one bs for trims, no range or split",
+        );
     }
 }
 

@@ -76,9 +76,8 @@ const PARTS: [&[OptionDef]; 14] = [
 ];
 
 /// Options of fio that are refused for good, and why: what the parts say, and what belongs to none of them.
-pub(crate) const REFUSED: [&[(&str, &str)]; 9] = [
+pub(crate) const REFUSED: [&[(&str, &str)]; 8] = [
     pace::REFUSED,
-    order::REFUSED,
     host::REFUSED,
     files::REFUSED,
     logs::REFUSED,

@@ -303,14 +303,22 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Tells every failed I/O on standard error as it comes, also where the job goes on; at most some \
          hundred a second, the others are counted. Without it, only the one that ends a worker is told.",
     ),
+    entry(
+        ERRORS,
+        "block_error_percentiles",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.order.block_error_percentiles),
+        "Watches each block of a job that trims, in units of the size of its trims: how often it was trimmed \
+         before a trim or a write of it failed, and which of the two it was; what has failed once is not \
+         counted on. The report tells how many blocks came to which end, the trims of those that failed, \
+         and percentiles of the trims of all blocks that were used, failed ones last; in JSON fio's `block`, \
+         where blocks that were never trimmed are `unwritten`, written or not, and `written` is always 0. \
+         Use it with `continue_on_error`, and with `loops`, `time_based` or `io_size`, so that blocks are \
+         trimmed more than once. An I/O counts for every block that it touches (in fio for the first); trims \
+         of a ramp are not counted. It takes 4 bytes a block, and 2^28 blocks a worker at most (in fio 8192).",
+    ),
 ];
-
-/// Options of fio that are refused, and why.
-pub(super) const REFUSED: &[(&str, &str)] = &[(
-    "block_error_percentiles",
-    "trims are not counted for each block; `continue_on_error` with `error_dump` tells every block that \
-     fails, and `loops` says how often it was trimmed",
-)];
 
 #[cfg(test)]
 mod tests {

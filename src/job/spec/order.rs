@@ -24,6 +24,8 @@ pub struct OrderSpec {
     pub ignore_error: ListedErrors,
     /// `error_dump`: failed I/Os that do not end the job are told as they come.
     pub error_dump: bool,
+    /// `block_error_percentiles`: each block's trims and its first failure are kept.
+    pub block_error_percentiles: bool,
     /// `job_start_clock_id`: which clock `job_start` in JSON is read from.
     pub job_start_clock_id: u32,
 }
@@ -40,6 +42,7 @@ impl Default for OrderSpec {
             ramp_size: 0,
             ignore_error: ListedErrors::default(),
             error_dump: true,
+            block_error_percentiles: false,
             job_start_clock_id: 0,
         }
     }

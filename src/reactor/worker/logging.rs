@@ -244,10 +244,15 @@ impl Logging {
 }
 
 impl<Q: Queue> Worker<Q> {
-    /// Copies what has come back to the log, as it is counted.
+    /// Copies what has come back to the log, as it is counted, and counts it by its blocks.
     #[inline(never)]
-    pub(super) fn log_each(&mut self, done: &[Completion]) {
-        let Some(logging) = self.logging.as_mut().filter(|_| self.counting && self.phase != Phase::Judge)
+    pub(super) fn see_each(&mut self, done: &[Completion]) {
+        if self.blocks.is_some() {
+            self.count_trims(done);
+        }
+        let logs = |logging: &&mut Box<Logging>| logging.logs_each();
+        let Some(logging) =
+            self.logging.as_mut().filter(logs).filter(|_| self.counting && self.phase != Phase::Judge)
         else {
             return;
         };

@@ -3,6 +3,7 @@
 //! Invariants: every buffer of the area is in exactly one place (`free`, `batch`, or in the queue);
 //! `in_flight` counts those that are not in `free`; an I/O is counted when it comes back, once.
 
+mod blocks;
 mod checker;
 mod checkers;
 mod issue;
@@ -31,6 +32,8 @@ use crate::workload::{Content, Step, Workload};
 use super::live::{Live, Tap, WorkerState};
 use super::log::LogTap;
 use super::{FailedIo, Gate, Turn, Turning};
+use blocks::Blocks;
+pub use blocks::blocks_in;
 use logging::Logging;
 pub use pace::{
     FloorConfig, FlowConfig, FlowGroup, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,
@@ -119,8 +122,8 @@ pub struct Worker<Q: Queue> {
     ranges: Box<[Option<(u16, u64, u64)>]>,
     verification: Option<Box<Verification>>,
     logging: Option<Box<Logging>>,
-    /// Every I/O is logged.
-    logs_each: bool,
+    /// Every I/O is logged, or its blocks are watched.
+    sees_each: bool,
     /// The largest latency of a window is.
     logs_maxima: bool,
     priorities: Option<Box<CommandPriorities>>,
@@ -140,6 +143,8 @@ pub struct Worker<Q: Queue> {
     pace: Option<Box<pace::Pace>>,
     /// What was written since the last sync_file_range(2), if there are any.
     written: Option<Box<Written>>,
+    /// What becomes of each block, where that is watched.
+    blocks: Option<Box<Blocks>>,
     looks: u32,
     /// Bytes of the ramp that the others of the group know of.
     ramp_told: u64,
@@ -185,9 +190,8 @@ impl<Q: Queue> Worker<Q> {
             recorder,
         } = parts;
         let logging = log.map(|tap| Box::new(Logging::new(tap)));
-        let by_priority = priorities.as_ref().map(|rule| Box::new(ByPriority::of(rule)));
         let mut stats = Box::<WorkerStats>::default();
-        stats.by_priority = by_priority;
+        stats.by_priority = priorities.as_ref().map(|rule| Box::new(ByPriority::of(rule)));
         let depth = config.depth as usize;
         let mut free = Vec::with_capacity(depth);
         for _ in 0..config.depth {
@@ -231,7 +235,7 @@ impl<Q: Queue> Worker<Q> {
             tracks_ranges: config.serialize || verifies && writes,
             ranges: if config.serialize || verifies { vec![None; depth].into() } else { Box::default() },
             verification: verify.map(|parts| Box::new(Verification::new(parts, config.depth))),
-            logs_each: logging.as_ref().is_some_and(|logging| logging.logs_each()),
+            sees_each: logging.as_ref().is_some_and(|logging| logging.logs_each()),
             logs_maxima: logging.as_ref().is_some_and(|logging| logging.logs_maxima()),
             logging,
             priorities: priorities.map(Box::new),
@@ -246,6 +250,7 @@ impl<Q: Queue> Worker<Q> {
             flush_due: None,
             pace: None,
             written: Written::of(&config),
+            blocks: None,
             looks: 0,
             ramp_told: 0,
             measures_all: config.measures == Measures::ALL,
@@ -502,7 +507,8 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, mut stats, error, verification, pace, logging, replay, .. } = *self;
+        let Worker { free, mut area, mut stats, error, verification, pace, logging, replay, blocks, .. } =
+            *self;
         if let Some(logging) = logging {
             logging.finish();
         }
@@ -511,6 +517,7 @@ impl<Q: Queue> Turning for Worker<Q> {
         }
         let missed = pace.as_ref().and_then(|pace| pace.missed);
         stats.depth_found = pace.and_then(|pace| pace.depth_found());
+        stats.blocks = blocks.map(|blocks| blocks.counts());
         let verify = verification.and_then(|verification| verification.finish());
         let replay = replay.map(|replay| replay.finish());
         WorkerOutcome { stats, error, missed, verify, replay }

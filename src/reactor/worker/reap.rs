@@ -90,8 +90,8 @@ impl<Q: Queue> Worker<Q> {
                 all_usual = false;
             }
         }
-        if self.logs_each {
-            self.log_each(done);
+        if self.sees_each {
+            self.see_each(done);
         }
         if self.priorities.is_some() {
             self.count_by_priority(done);
@@ -264,6 +264,7 @@ impl<Q: Queue> Worker<Q> {
             self.stats.record_error(io.op, status, io.offset);
             let goes_on = self.goes_on_after(io.op, status);
             let (op, target, offset, len) = (io.op, io.target, io.offset, io.len);
+            self.block_failed((op, target, offset, len));
             let (worker, order) = (0, &self.live.order);
             order.tell(FailedIo { worker, op, status, target, offset, len, goes_on });
             if !goes_on {
@@ -305,8 +306,8 @@ impl<Q: Queue> Worker<Q> {
         self.queue.stop(STOP_WAIT_NS, &mut done);
         // What ended well before the queue died counts; what was cancelled for it is no error of its own.
         done.iter().filter(|completion| is_usual(completion)).for_each(|completion| self.count(completion));
-        if self.logs_each {
-            self.log_each(&done);
+        if self.sees_each {
+            self.see_each(&done);
         }
         self.runs_wait = true;
         self.count_runs();

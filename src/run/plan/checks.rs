@@ -65,21 +65,32 @@ fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
         let per_worker = if plan.spec.host.memory.kind.is_huge() { 0 } else { per_worker };
         let per_worker = per_worker.saturating_add(plan.spec.host.lock_bytes);
         needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
+        let blocks = blocks::memory(plan);
+        needed = needed.saturating_add(blocks);
         let Some(available) = crate::base::host::memory::available_bytes() else { continue };
         if needed > available {
             return Err(RunError::bad_job(
                 &plan.spec,
                 format!(
-                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs{}), {} are available: \
-                     lower iodepth, bs or numjobs",
+                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs{}{}), {} are available: \
+                     lower iodepth, bs or numjobs{}",
                     crate::base::units::format_size(needed),
                     if plan.spec.host.lock_bytes > 0 { ", and lockmem" } else { "" },
-                    crate::base::units::format_size(available)
+                    block_part(blocks),
+                    crate::base::units::format_size(available),
+                    if blocks > 0 { ", or size" } else { "" },
                 ),
             ));
         }
     }
     Ok(())
+}
+
+fn block_part(bytes: u64) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    format!(", and {} for block_error_percentiles", crate::base::units::format_size(bytes))
 }
 
 /// A region in which not one I/O has room is a mistake, such as an `offset` at the end of the target.
