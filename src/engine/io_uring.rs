@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code, reason = "submission entries carry raw pointers to buffers")]
 
+mod marks;
+
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -10,7 +12,6 @@ use ::io_uring::types::{CancelBuilder, Fd, Fixed, FsyncFlags, SubmitArgs, Timesp
 use ::io_uring::{EnterFlags, IoUring as Ring, opcode, squeue};
 
 use crate::base::clock::Clock;
-use crate::base::ioprio::CommandPriorities;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
 
@@ -19,6 +20,7 @@ use super::{
     Buffer, BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError,
     Target, TargetFacts, Targets, Wait,
 };
+use marks::{Mark, Marks};
 
 /// Entries of a submission ring at most (io_uring/io_uring.c, IORING_MAX_ENTRIES).
 const MAX_DEPTH: u32 = 32_768;
@@ -57,27 +59,6 @@ pub struct IoUringQueue {
     iopoll: bool,
     sqpoll: bool,
     marks: Option<Box<Marks>>,
-}
-
-/// What commands are told beside what they do.
-struct Marks {
-    priorities: CommandPriorities,
-    /// RWF_* flags of reads and writes.
-    rw_flags: i32,
-    /// The same, of writes alone.
-    write_flags: i32,
-    /// One of every so many I/Os goes to the kernel's workers; 0 none.
-    force_async: u32,
-    /// I/Os until the next one that does.
-    until_async: u32,
-}
-
-/// The marks of one command.
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    ioprio: u16,
-    rw_flags: i32,
-    is_async: bool,
 }
 
 impl Engine for IoUring {
@@ -187,19 +168,8 @@ impl IoUring {
             uncommitted: 0,
             iopoll,
             sqpoll: self.options.sqpoll,
-            marks: self.marks(),
+            marks: Marks::of_options(&self.options),
         }
-    }
-
-    fn marks(&self) -> Option<Box<Marks>> {
-        let commands = &self.options.commands;
-        let write_flags = if commands.atomic_bytes.is_some() { libc::RWF_ATOMIC } else { 0 };
-        let (rw_flags, force_async) = (self.options.rw_flags, self.options.force_async);
-        let priorities = commands.priorities.clone();
-        let any = write_flags != 0 || rw_flags != 0 || force_async > 0 || priorities.is_some();
-        let priorities = priorities.unwrap_or_default();
-        let marks = Marks { priorities, rw_flags, write_flags, force_async, until_async: force_async };
-        any.then(|| Box::new(marks))
     }
 
     /// Whether every target can be polled: a ring with IOPOLL is accepted for any file, and the
@@ -394,19 +364,6 @@ impl Queue for IoUringQueue {
             }
         }
         self.reap(usize::MAX, done);
-    }
-}
-
-impl Marks {
-    #[inline]
-    fn of(&mut self, io: &Io) -> Mark {
-        let is_async = self.force_async > 0 && self.until_async == 1;
-        self.until_async = if is_async { self.force_async } else { self.until_async.saturating_sub(1) };
-        Mark {
-            ioprio: self.priorities.of(io.op, io.len, io.sequence).0,
-            rw_flags: self.rw_flags | if io.op == Op::Write { self.write_flags } else { 0 },
-            is_async,
-        }
     }
 }
 

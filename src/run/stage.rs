@@ -99,14 +99,10 @@ fn run_all(
     requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<(), RunError> {
-    let mut kept = StageState::default();
-    let mut seats = Vec::new();
-    let mut at_work = Vec::new();
-    let mut makers: Vec<Option<(Arc<dyn OpenJob>, WorkerRequest)>> = Vec::new();
-    let mut watched = Vec::new();
-    let mut flows = pace::Flows::default();
-    let mut lives = Lives::new();
-    let mut logs = StageLogs::default();
+    let (mut seats, mut at_work, mut watched) = (Vec::new(), Vec::new(), Vec::new());
+    let mut makers: Vec<Option<Maker>> = Vec::new();
+    let (mut kept, mut flows) = (StageState::default(), pace::Flows::default());
+    let (mut lives, mut logs) = (Lives::new(), StageLogs::default());
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {
@@ -135,13 +131,7 @@ fn run_all(
                 runtime_ns: plan.spec.runtime_ns.map(|ns| ns + plan.spec.ramp_time_ns),
                 bytes: expected_bytes(&workload),
             });
-            seats.push(Seat {
-                cpus: cpus.clone(),
-                chosen: plan.spec.cpus_allowed.is_some() || plan.spec.host.cpu_nodes.is_some(),
-                policy: plan.spec.cpus_allowed_policy,
-                blocking: opened.is_blocking(),
-                settings: plan.spec.host.thread_settings(),
-            });
+            seats.push(seat(plan, &cpus, opened.is_blocking()));
             let config = plan::worker_config(plan, clone, opened.is_blocking());
             let request = WorkerRequest {
                 config,
@@ -163,9 +153,9 @@ fn run_all(
         }
     }
     let threads = assign(&seats);
-    crowded(&threads, &seats).into_iter().for_each(|note| {
+    if let Some(note) = crowded(&threads, &seats) {
         outcome.note(note);
-    });
+    }
     let stage = Stage { plans, threads, watched, lives };
     devices::watch_disks(plans, outcome);
     let stuck = stage.run(makers, outcome, (keeper, kept, logs), options, requests, observer);
@@ -174,12 +164,28 @@ fn run_all(
     steady_state::note_missed(outcome);
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
-        let answering = at_work.iter().filter(|(job, _)| !stuck.contains(job));
-        answering.for_each(|(_, opened)| devices::look_again(&**opened, outcome));
-        let synced = plans.iter().filter(|plan| plan.spec.files.end_syncfs && plan.modifies());
-        synced.for_each(|plan| files::sync_file_systems(plan, outcome));
+        at_work.retain(|(job, _)| !stuck.contains(job));
+        look_once_more(plans, &at_work, outcome);
     }
     Ok(())
+}
+
+/// What is left to do with targets that answer, when the work on them has ended.
+fn look_once_more(plans: &[JobPlan], answering: &[(usize, Arc<dyn OpenJob>)], outcome: &mut Outcome) {
+    answering.iter().for_each(|(_, opened)| devices::look_again(&**opened, outcome));
+    let synced = plans.iter().filter(|plan| plan.spec.files.end_syncfs && plan.modifies());
+    synced.for_each(|plan| files::sync_file_systems(plan, outcome));
+}
+
+/// Where a worker of the job may run.
+fn seat(plan: &JobPlan, cpus: &[u32], blocking: bool) -> Seat {
+    Seat {
+        cpus: cpus.to_vec(),
+        chosen: plan.spec.cpus_allowed.is_some() || plan.spec.host.cpu_nodes.is_some(),
+        policy: plan.spec.cpus_allowed_policy,
+        blocking,
+        settings: plan.spec.host.thread_settings(),
+    }
 }
 
 /// An open job, and the regions of each clone.

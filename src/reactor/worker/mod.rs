@@ -161,6 +161,18 @@ struct FlushDue {
     ticket: Option<u64>,
 }
 
+/// Takes `count` buffers, filled if there is something to fill them with.
+fn taken(buffers: &mut BufferArea, count: u32, mut content: Option<&mut Content>) -> Vec<Buffer> {
+    let take = || {
+        let mut buffer = buffers.take().expect("a buffer for every I/O in flight");
+        if let Some(content) = &mut content {
+            content.prepare(&mut buffer);
+        }
+        buffer
+    };
+    std::iter::repeat_with(take).take(count as usize).collect()
+}
+
 impl FlushDue {
     fn new(next_target: u16, data_only: bool) -> FlushDue {
         FlushDue { next_target, data_only, ticket: None }
@@ -193,15 +205,9 @@ impl<Q: Queue> Worker<Q> {
         let mut stats = Box::<WorkerStats>::default();
         stats.by_priority = priorities.as_ref().map(|rule| Box::new(ByPriority::of(rule)));
         let depth = config.depth as usize;
-        let mut free = Vec::with_capacity(depth);
-        for _ in 0..config.depth {
-            let mut buffer = buffers.take().expect("a buffer for every I/O in flight");
-            if writes && verify.is_none() {
-                content.prepare(&mut buffer);
-            }
-            free.push(buffer);
-        }
         let verifies = verify.is_some();
+        let fills = (writes && !verifies).then_some(&mut content);
+        let free = taken(&mut buffers, config.depth, fills);
         Worker {
             config,
             queue,

@@ -2,6 +2,27 @@
 
 use super::*;
 
+/// What happens again and again.
+struct Every {
+    next_ns: u64,
+    interval_ns: u64,
+}
+
+impl Every {
+    fn new(now_ns: u64, interval_ns: u64) -> Every {
+        Every { next_ns: now_ns.saturating_add(interval_ns), interval_ns }
+    }
+
+    /// Whether its time has come. A look that comes late moves none of the times after it, and several that
+    /// were missed are one.
+    fn is_due(&mut self, now_ns: u64) -> bool {
+        let Some(late_ns) = now_ns.checked_sub(self.next_ns) else { return false };
+        let interval_ns = self.interval_ns.max(1);
+        self.next_ns = now_ns.saturating_add(interval_ns - late_ns % interval_ns);
+        true
+    }
+}
+
 impl Stage<'_> {
     /// Until all threads have ended, or a second signal says not to wait for them.
     pub(super) fn watch(
@@ -14,15 +35,13 @@ impl Stage<'_> {
         observer: &mut dyn Observer,
     ) {
         let clock = Clock::get();
-        let interval_ns = options.status_interval.map(nanoseconds);
         let begun_ns = clock.now_ns();
         let mut sampler = Sampler::new(outcome, begun_ns);
         let tick = sampler.tick(TICK);
         let mut meter = Meter { last_ns: begun_ns, ..Meter::default() };
-        let mut next_disks_ns = begun_ns + DISKS_NS;
-        let progress_ns = options.progress_interval.map_or(PROGRESS_NS, nanoseconds);
-        let mut next_progress_ns = begun_ns.saturating_add(progress_ns);
-        let mut next_status_ns = interval_ns.map(|ns| begun_ns.saturating_add(ns));
+        let mut disks = Every::new(begun_ns, DISKS_NS);
+        let mut progress = Every::new(begun_ns, options.progress_interval.map_or(PROGRESS_NS, nanoseconds));
+        let mut status = Every::new(begun_ns, options.status_interval.map_or(u64::MAX, nanoseconds));
         let mut running = self.threads.len();
         let mut leaves = vec![0; self.watched.len()];
         let mut left_ns = None;
@@ -48,22 +67,15 @@ impl Stage<'_> {
             order.tend(self.plans, &self.watched, outcome, observer);
             status_file.look(requests, observer);
             steady_state::look(outcome, now_ns);
-            if now_ns >= next_disks_ns {
-                next_disks_ns = now_ns + DISKS_NS;
+            if disks.is_due(now_ns) {
                 outcome.disks.look(now_ns);
             }
             sampler.sample(outcome, now_ns);
             self.log_all(outcome, now_ns, false);
-            if now_ns >= next_progress_ns {
-                next_progress_ns = now_ns.saturating_add(progress_ns);
+            if progress.is_due(now_ns) {
                 observer.progress(&self.progress(&mut meter, outcome, now_ns, begun_ns));
             }
-            let due = next_status_ns.is_some_and(|due_ns| now_ns >= due_ns);
-            if due || requests.take_dump() {
-                if due {
-                    next_status_ns =
-                        next_status_ns.zip(interval_ns).map(|(due_ns, ns)| due_ns.saturating_add(ns));
-                }
+            if status.is_due(now_ns) | requests.take_dump() {
                 observer.so_far(&self.so_far(outcome, now_ns, requests));
             }
             if requests.signal().is_some() {
