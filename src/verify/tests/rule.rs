@@ -118,8 +118,8 @@ enum Content {
     Halves(usize, usize),
     /// Half of the one and half of what stood there before.
     HalfOld(usize),
-    /// As `Halves`, but not where an LBA ends.
-    Tear(usize, usize),
+    /// The one up to this byte, and then the other.
+    Tear(usize, usize, usize),
     Flipped(usize),
     Zeros,
     Ones,
@@ -136,13 +136,22 @@ enum Content {
     NeverHere(u64),
 }
 
+/// Where a sector ends, or inside one. Of a few bytes nobody could tell whose they are.
+fn any_cut() -> impl Strategy<Value = usize> {
+    let inside = (0..8_usize, 16..508_usize);
+    prop_oneof![
+        (1..8_usize).prop_map(|sector| sector * 512),
+        inside.prop_map(|(sector, at)| sector * 512 + at)
+    ]
+}
+
 fn any_content() -> impl Strategy<Value = Content> {
     let which = || 0..6_usize;
     prop_oneof![
         6 => which().prop_map(Content::Of),
         3 => (which(), which()).prop_map(|(one, other)| Content::Halves(one, other)),
         1 => which().prop_map(Content::HalfOld),
-        2 => (which(), which()).prop_map(|(one, other)| Content::Tear(one, other)),
+        3 => (which(), which(), any_cut()).prop_map(|(one, other, at)| Content::Tear(one, other, at)),
         1 => which().prop_map(Content::Flipped),
         1 => (0..20_u64).prop_map(Content::NeverHere),
         6 => prop::sample::select(vec![
@@ -159,6 +168,8 @@ struct Rule<'a> {
     floor: Option<usize>,
     /// Whether trimmed blocks must read as zeros.
     zeros: bool,
+    /// Whether half a block is less than what is written whole.
+    is_one_unit: bool,
 }
 
 impl Rule<'_> {
@@ -224,6 +235,7 @@ impl Rule<'_> {
                 _ if self.before() => unreachable!("everything may stand"),
                 _ => of_old(Verdict::Torn),
             },
+            Content::HalfOld(_) if self.is_one_unit => of_old(Verdict::Torn),
             Content::HalfOld(at) => match self.newest_alike(at) {
                 Some(at) if self.before() => self.mix([Some(at), None]),
                 _ => of_old(Verdict::Torn),
@@ -276,13 +288,14 @@ fn bytes_of(bench: &Bench, told: &Told, content: Content) -> Option<Vec<u8>> {
     match content {
         Content::Of(at) => of(at),
         // Two trims leave zeros and no mix.
-        Content::Halves(one, other) | Content::Tear(one, other)
+        Content::Halves(one, other) | Content::Tear(one, other, _)
             if one == other || !writes(one) && !writes(other) =>
         {
             None
         }
         Content::Halves(one, other) => Some(cut(&of(one)?, &of(other)?, len / 2)),
-        Content::Tear(one, other) => Some(cut(&of(one)?, &of(other)?, len / 2 + 100)),
+        Content::Tear(_, _, at) if at >= len => None,
+        Content::Tear(one, other, at) => Some(cut(&of(one)?, &of(other)?, at)),
         Content::HalfOld(at) => writes(at).then(|| cut(&of(at).unwrap_or_default(), &stale(), len / 2)),
         Content::Flipped(at) => writes(at).then(|| {
             let mut block = of(at).unwrap_or_default();
@@ -307,16 +320,37 @@ fn bytes_of(bench: &Bench, told: &Told, content: Content) -> Option<Vec<u8>> {
     }
 }
 
+/// What `block`, which was made as `content`, really is. Two writes of a block have the same bytes
+/// between their stamps now and then: if one tears into the other there, one of them stands whole.
+/// And it depends on what is written whole whether two parts are a mix or a tear.
+fn really(bench: &Bench, told: &Told, content: Content, block: &[u8]) -> Content {
+    let stands = |at: &usize| bytes_of(bench, told, Content::Of(*at)).is_some_and(|whole| whole == block);
+    let unit = bench.lba.max(bench.atomic) as usize;
+    let half = block.len() / 2;
+    match content {
+        Content::Tear(one, other, at) => {
+            let torn = if at.is_multiple_of(unit) { Content::Halves(one, other) } else { content };
+            [one, other].into_iter().find(stands).map_or(torn, Content::Of)
+        }
+        Content::Halves(one, other) if !half.is_multiple_of(unit) => Content::Tear(one, other, half),
+        _ => content,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    // More by PROPTEST_CASES.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(3000)))]
     #[test]
     fn the_judge_says_what_the_rule_says(
         events in prop::collection::vec(any_event(), 0..24),
         contents in prop::collection::vec(any_content(), 4),
         fsynced: bool,
         zeros: bool,
+        method in prop::sample::select(vec![Method::Crc32c, Method::Md5, Method::Sha512]),
+        interval in prop::sample::select(vec![1024, 2048, 4096]),
+        (lba, atomic) in prop::sample::select(vec![(512, 0), (512, 1024), (512, 4096), (4096, 0)]),
     ) {
-        let bench = Bench { zeros, ..Bench::new(Method::Crc32c, 1024, 512) };
+        let bench = Bench { zeros, atomic, ..Bench::new(method, interval, lba) };
         let mut told =
             Told { mutations: Vec::new(), flushes: Vec::new(), issued: [0; 2], ledger: Ledger::new(4) };
         for event in &events {
@@ -324,14 +358,21 @@ proptest! {
         }
         let survives = |one: &Mutation| if fsynced { one.durable } else { one.completed };
         let floor = told.mutations.iter().rposition(survives);
-        let rule = Rule { mutations: &told.mutations, floor, zeros };
+        let rule = Rule { mutations: &told.mutations, floor, zeros, is_one_unit: lba.max(atomic) > interval / 2 };
         let allowed = told.allowed(&bench, fsynced);
         for content in contents {
             let Some(block) = bytes_of(&bench, &told, content) else { continue };
-            // Parts of which none is of a write that may stand are not told from noise.
+            let content = really(&bench, &told, content, &block);
+            // Parts of which none is of a write that may stand are not told from noise, nor are short
+            // ones of another write.
             let known = |at: usize| !told.mutations[at].trim && rule.may_stand(at);
-            if let Content::Tear(one, other) = content && !known(one) && !known(other) {
-                continue;
+            if let Content::Tear(one, other, at) = content {
+                let is_long = (200..480).contains(&(at % 512)) || at % 512 == 0;
+                let told_apart =
+                    if is_long { known(one) || known(other) } else { known(one) && known(other) };
+                if !told_apart {
+                    continue;
+                }
             }
             let found = bench.ask(&block, &allowed);
             prop_assert_eq!(found.verdict, rule.verdict(content), "{:?} {:#?} {:#?}", content, told.mutations, found);
