@@ -5,6 +5,7 @@
 
 mod checker;
 mod checkers;
+mod gathering;
 mod issue;
 mod judging;
 mod logging;
