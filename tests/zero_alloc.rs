@@ -114,7 +114,7 @@ fn shapes() -> Vec<Shape> {
     let zones = [(80.0, 20.0), (20.0, 80.0)]
         .map(|(access_percent, range_percent)| Zone { access_percent, range_percent })
         .to_vec();
-    let strides = Some(Strides { amount: 1 << 16, range: 1 << 15, skip: 5000 });
+    let strides = Some(Strides { amount: 1 << 16, range: 1 << 15, skip: 5120 });
     let sprandom = Some(SpRandom { over_provisioning: 0.3, parts: 4, cache_bytes: 0 });
     let share = PriorityShare { bytes: 0, percent: 30, priority: IoPriority::new(2, 1, 0) };
     let priorities = CommandPriorities { shares: PerOp::all(vec![share]), seed: 1 };
