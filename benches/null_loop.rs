@@ -65,6 +65,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
             fill_device: false,
             serialize: false,
             reap_timeout_ns: u64::MAX,
+            trim_ranges: 1,
             measures: Measures::ALL,
         },
         queue,

@@ -46,11 +46,79 @@ fn priorities_need_an_engine_that_has_them() {
         (&["--ioengine=psync", "--rw=read", "--atomic"], "a workload that writes"),
         (&["--ioengine=psync", "--rw=write", "--atomic", "--bs=12k"], "power of two"),
         (&["--ioengine=psync", "--fdp"], "data placement"),
-        (&["--ioengine=psync", "--rw=trim", "--num_range=8"], "one range"),
     ] {
         lab.run(&with(&["--filename=data", "--size=1m"], job)).expect(2).says(why);
     }
     assert!(lab.names().is_empty(), "a job that is refused makes no file");
+}
+
+#[test]
+fn trims_of_several_ranges_are_refused_where_they_cannot_be() {
+    let lab = Lab::new();
+    for (job, why) in [
+        (&["--ioengine=psync", "--rw=trim", "--num_range=8"][..], "use ioengine = \"spdk\""),
+        (&["--ioengine=io_uring", "--rw=trim", "--num_range=2"], "the kernel takes one a call"),
+        (&["--ioengine=sim", "--rw=trim", "--num_range=257"], "from 1 to 256"),
+        (&["--ioengine=sim", "--rw=trim", "--num_range=0"], "from 1 to 256"),
+        (&["--ioengine=sim", "--rw=randwrite", "--num_range=8"], "jobs that trim"),
+        (&["--ioengine=sim", "--rw=trimwrite", "--num_range=8"], "jobs that trim"),
+        (&["--ioengine=sim", "--rw=trim", "--num_range=8", "--filename=a:b"], "of one target"),
+        (&["--ioengine=sim", "--rw=trim", "--num_range=8", "--serialize_overlap"], "on their way"),
+        (&["--ioengine=sim", "--rw=trim", "--num_range=8", "--write_iolog=log"], "has one offset"),
+        (&["--ioengine=sim", "--rw=trim", "--num_range=256", "--bs=16m", "--size=1g"], "4 GiB"),
+        (
+            &["--ioengine=sim", "--rw=trim", "--num_range=8", "--verify=crc32c", "--trim_verify_zero"],
+            "in a job after it",
+        ),
+    ] {
+        lab.run(&with(&["--filename=data", "--size=1m"], job)).expect(2).says(why);
+    }
+    assert!(lab.names().is_empty(), "a job that is refused makes no file");
+}
+
+/// Writes, trims all or some of it in commands of several ranges, and reads zeros there.
+#[test]
+fn a_trim_of_several_ranges_is_one_io_of_all_their_bytes() {
+    let lab = Lab::new();
+    let job = |more: &str, read: &str| {
+        format!(
+            "[global]\nioengine = \"sim\"\nfilename = \"drive\"\nsize = \"1m\"\nbs = \"4k\"\niodepth = 4\n\
+             [[job]]\nname = \"write\"\nrw = \"write\"\nbuffer_pattern = \"0xaa\"\n\
+             [[job]]\nname = \"trim\"\nstonewall = true\n{more}\n\
+             [[job]]\nname = \"read\"\nstonewall = true\nrw = \"read\"\nverify = \"pattern\"\n{read}\n"
+        )
+    };
+    let zeros = "verify_pattern = \"0x00\"";
+    for (more, read, trims, bytes) in [
+        // All of it, each block once, or its bytes would be more.
+        ("rw = \"randtrim\"\nnum_range = 16", zeros, 16, 1 << 20),
+        // The last one has what is left: 256 blocks are 36 times 7 and 4.
+        ("rw = \"trim\"\nnum_range = 7", zeros, 37, 1 << 20),
+        ("rw = \"randtrim\"\nnum_range = 256", zeros, 1, 1 << 20),
+        ("rw = \"trim\"\nnum_range = 1", zeros, 256, 1 << 20),
+        ("rw = \"randtrim\"\nnum_range = 8\nbs = \"512\"", zeros, 256, 1 << 20),
+        ("rw = \"randtrim\"\nnum_range = 16\nrate = \"100m\"", zeros, 16, 1 << 20),
+        // What is counted are trims.
+        (
+            "rw = \"trim\"\nnum_range = 4\nnumber_ios = 5",
+            "size = \"80k\"\nverify_pattern = \"0x00\"",
+            5,
+            80 << 10,
+        ),
+        // And behind them nothing is.
+        (
+            "rw = \"trim\"\nnum_range = 4\nnumber_ios = 5",
+            "offset = \"80k\"\nsize = \"944k\"\nverify_pattern = \"0xaa\"",
+            5,
+            80 << 10,
+        ),
+    ] {
+        lab.file("ranges.toml", job(more, read));
+        let json = lab.json(&["ranges.toml"]);
+        let trim = |what: &str| at(&json, &format!("/jobs/1/trim/{what}")).as_u64().expect("a number");
+        assert_eq!((trim("total_ios"), trim("io_bytes")), (trims, bytes), "{more}");
+        assert_eq!(trim("clat_ns/N"), trims, "{more}");
+    }
 }
 
 #[test]

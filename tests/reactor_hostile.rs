@@ -94,6 +94,7 @@ fn config(depth: u32) -> WorkerConfig {
         fill_device: false,
         serialize: false,
         reap_timeout_ns: u64::MAX,
+        trim_ranges: 1,
         measures: Measures::ALL,
     }
 }

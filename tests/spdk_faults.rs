@@ -358,6 +358,51 @@ fn a_controller_that_dies_under_a_job_ends_the_job_with_its_name() {
 }
 
 #[test]
+fn a_trim_of_several_ranges_is_one_command() {
+    let id = "trtype=PCIe traddr=0000:0c:00.0 ns=1";
+    let toml = |more: &str| {
+        format!(
+            "[global]\nioengine = \"spdk\"\nfilename = \"{id}\"\nsize = \"4m\"\nbs = \"4k\"\niodepth = 8\n\
+             [[job]]\nrw = \"write\"\nbuffer_pattern = \"0xaa\"\n\
+             [[job]]\nstonewall = true\nrw = \"randtrim\"\nnum_range = 100\n\
+             [[job]]\nstonewall = true\nrw = \"read\"\nverify = \"pattern\"\n{more}"
+        )
+    };
+    let _alone = alone();
+    let drive = Drive::at(controller(id)).unwrap();
+    for (more, violations) in [("verify_pattern = \"0x00\"\n", 0), ("verify_pattern = \"0xaa\"\n", 1024)] {
+        let before = drive.get(Knob::Commands);
+        let report = execute(&toml(more));
+        assert_eq!(report.violations(), violations, "{:?}", report.notes);
+        let trims = &report.jobs[1].stats.ops.trim;
+        // 1024 blocks are ten hundreds and 24.
+        assert_eq!((trims.ios, trims.bytes), (11, 4 << 20));
+        let commands = drive.get(Knob::Commands) - before;
+        assert!(violations > 0 || (2059..2100).contains(&commands), "{commands}: written, trimmed and read");
+        assert_eq!(drive.get(Knob::MostRanges), 100);
+        assert_eq!(drive.get(Knob::Misuses), 0);
+    }
+}
+
+#[test]
+fn a_device_that_takes_fewer_ranges_is_believed() {
+    let id = "trtype=VFIOUSER traddr=/faults/ranges,dmrl8 ns=1";
+    let toml = |ranges: u32| {
+        format!(
+            "[[job]]\nioengine = \"spdk\"\nfilename = \"{id}\"\nsize = \"1m\"\nrw = \"trim\"\nnum_range = {ranges}\n"
+        )
+    };
+    let _alone = alone();
+    let jobs = job::parse(&[("ranges.toml".to_owned(), toml(9))], &[]).unwrap();
+    let refused = run::execute(jobs, &RunOptions::default(), &Requests::default(), &mut Silent);
+    let why = refused.err().unwrap().to_string();
+    assert!(why.contains("at most 8 ranges"), "{why}");
+    let report = execute(&toml(8));
+    assert_eq!(report.jobs[0].stats.ops.trim.ios, 32);
+    assert_eq!(Drive::at(controller(id)).unwrap().get(Knob::MostRanges), 8);
+}
+
+#[test]
 fn a_bit_that_the_drive_turned_is_a_violation() {
     let _alone = alone();
     let id = "trtype=PCIe traddr=0000:0a:02.0 ns=1";

@@ -1,7 +1,7 @@
 /* Controllers: attaching, the admin queue, events, reset and the end. */
 #include "internal.h"
 
-enum { GET_LOG_PAGE = 0x02, SET_FEATURES = 0x09, GET_FEATURES = 0x0a, ABORT = 0x08 };
+enum { GET_LOG_PAGE = 0x02, IDENTIFY = 0x06, SET_FEATURES = 0x09, GET_FEATURES = 0x0a, ABORT = 0x08 };
 
 void
 spdk_nvme_ctrlr_get_default_ctrlr_opts(struct spdk_nvme_ctrlr_opts *opts, size_t opts_size)
@@ -341,6 +341,18 @@ feature(struct spdk_nvme_ctrlr *ctrlr, const struct admin *admin, uint32_t *cdw0
 	}
 }
 
+/* What there is of the NVM command set alone (NVM Command Set 1.0, 4.1.5.4): DMRL in byte 3. */
+static uint16_t
+identify(struct fake_drive *drive, const struct admin *admin)
+{
+	if (admin->cmd.cdw10 != 0x06 || drive->shape.most_ranges == 0 || admin->len != 4096) {
+		return INVALID_FIELD;
+	}
+	memset(admin->data, 0, admin->len);
+	admin->data[3] = (uint8_t)drive->shape.most_ranges;
+	return 0;
+}
+
 static void
 run_admin(struct spdk_nvme_ctrlr *ctrlr, const struct admin *admin)
 {
@@ -357,6 +369,9 @@ run_admin(struct spdk_nvme_ctrlr *ctrlr, const struct admin *admin)
 		} else {
 			status = INVALID_LOG_PAGE;
 		}
+		break;
+	case IDENTIFY:
+		status = identify(ctrlr->drive, admin);
 		break;
 	case SET_FEATURES:
 	case GET_FEATURES:

@@ -97,6 +97,8 @@ shape_word(struct shape *shape, uint64_t *bytes, const char *word)
 		shape->entries = number;
 	} else if (strncmp(word, "xfer", len) == 0 && len == 4) {
 		shape->max_transfer = number;
+	} else if (strncmp(word, "dmrl", len) == 0 && len == 4) {
+		shape->most_ranges = number;
 	} else if (strcmp(word, "ext") == 0) {
 		shape->extended = true;
 	} else if (strcmp(word, "pifirst") == 0) {

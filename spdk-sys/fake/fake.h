@@ -7,7 +7,7 @@
  *   lba4096 (bytes of data an LBA, 512 else), mb16 (size of a namespace, 64 else), ns2 (namespaces),
  *   md8 (metadata bytes an LBA), ext (behind each LBA's data), pi1 (type of protection information),
  *   pifirst (in the first bytes), queues4 (I/O queues), entries64 (of a queue), xfer131072 (largest
- *   transfer), novwc (no volatile cache).
+ *   transfer), novwc (no volatile cache), dmrl8 (ranges of a deallocate at most, and it says so).
  * A drive whose address has the word `missing` in it cannot be attached.
  *
  * Nothing happens but in the functions that poll, as in SPDK.
@@ -63,7 +63,9 @@ enum {
 	FAKE_QUEUE_PAIRS = 21,
 	/* Largest number of commands that one poll has made visible to the device. */
 	FAKE_BIGGEST_BATCH = 22,
-	FAKE_KNOBS = 23,
+	/* Largest number of ranges that one deallocate had. */
+	FAKE_MOST_RANGES = 23,
+	FAKE_KNOBS = 24,
 };
 
 enum {

@@ -25,6 +25,8 @@ enum {
 	INVALID_NAMESPACE = 0x00b,
 	LBA_OUT_OF_RANGE = 0x080,
 	INVALID_LOG_PAGE = 0x109,
+	/* Command Size Limits Exceeded. */
+	SIZE_LIMIT_EXCEEDED = 0x183,
 	UNRECOVERED_READ = 0x281,
 	GUARD_CHECK = 0x282,
 	APPTAG_CHECK = 0x283,
@@ -55,6 +57,8 @@ struct shape {
 	uint32_t entries;
 	uint32_t max_transfer;
 	bool volatile_cache;
+	/* Ranges of a deallocate at most; 0 where it does not say. */
+	uint32_t most_ranges;
 };
 
 struct store {
@@ -89,6 +93,8 @@ struct command {
 	uint32_t flags;
 	uint16_t apptag_mask;
 	uint16_t apptag;
+	/* Of a deallocate. */
+	uint32_t ranges;
 };
 
 struct request {

@@ -419,10 +419,11 @@ spdk_nvme_ctrlr_cmd_io_raw(struct spdk_nvme_ctrlr *ctrlr, struct spdk_nvme_qpair
 			   struct spdk_nvme_cmd *cmd, void *buf, uint32_t len, spdk_nvme_cmd_cb cb_fn,
 			   void *cb_arg)
 {
-	struct command command = { .kind = DEALLOCATE, .nsid = cmd->nsid, .data = buf };
+	uint32_t ranges = cmd->cdw10_bits.dsm.nr + 1;
+	struct command command = { .kind = DEALLOCATE, .nsid = cmd->nsid, .data = buf, .ranges = ranges };
 
 	(void)ctrlr;
-	if (cmd->opc != SPDK_NVME_OPC_DATASET_MANAGEMENT || len < sizeof(struct spdk_nvme_dsm_range)
+	if (cmd->opc != SPDK_NVME_OPC_DATASET_MANAGEMENT || len != ranges * sizeof(struct spdk_nvme_dsm_range)
 	    || cmd->nsid == 0 || cmd->nsid > MOST_NAMESPACES) {
 		return -EINVAL;
 	}

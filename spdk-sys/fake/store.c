@@ -171,12 +171,47 @@ block(const struct shape *shape, struct store *store, const struct command *comm
 	}
 }
 
+static uint16_t
+run_blocks(struct fake_drive *drive, struct store *store, const struct command *command)
+{
+	uint16_t status = 0;
+
+	if (command->lba >= drive->shape.blocks || command->blocks > drive->shape.blocks - command->lba) {
+		return LBA_OUT_OF_RANGE;
+	}
+	for (uint32_t index = 0; index < command->blocks && status == 0; index++) {
+		status = block(&drive->shape, store, command, index);
+	}
+	return status;
+}
+
+static uint16_t
+deallocate(struct fake_drive *drive, struct store *store, const struct command *command)
+{
+	uint64_t *most = &drive->knobs[FAKE_MOST_RANGES];
+	struct command clear = *command;
+	uint16_t status = 0;
+
+	if (drive->shape.most_ranges != 0 && command->ranges > drive->shape.most_ranges) {
+		return SIZE_LIMIT_EXCEEDED;
+	}
+	*most = command->ranges > *most ? command->ranges : *most;
+	clear.data = NULL;
+	for (uint32_t index = 0; index < command->ranges && status == 0; index++) {
+		struct spdk_nvme_dsm_range range;
+
+		memcpy(&range, command->data + index * sizeof(range), sizeof(range));
+		clear.lba = range.starting_lba;
+		clear.blocks = range.length;
+		status = range.attributes == 0 ? run_blocks(drive, store, &clear) : INVALID_FIELD;
+	}
+	return status;
+}
+
 uint16_t
 fake_execute(struct fake_drive *drive, const struct command *command)
 {
 	struct store *store = &drive->stores[command->nsid - 1];
-	struct command clear = *command;
-	uint16_t status = 0;
 
 	if (store->removed) {
 		return INVALID_NAMESPACE;
@@ -185,18 +220,7 @@ fake_execute(struct fake_drive *drive, const struct command *command)
 		return 0;
 	}
 	if (command->kind == DEALLOCATE) {
-		struct spdk_nvme_dsm_range range;
-
-		memcpy(&range, command->data, sizeof(range));
-		clear.lba = range.starting_lba;
-		clear.blocks = range.length;
-		clear.data = NULL;
+		return deallocate(drive, store, command);
 	}
-	if (clear.lba >= drive->shape.blocks || clear.blocks > drive->shape.blocks - clear.lba) {
-		return LBA_OUT_OF_RANGE;
-	}
-	for (uint32_t index = 0; index < clear.blocks && status == 0; index++) {
-		status = block(&drive->shape, store, &clear, index);
-	}
-	return status;
+	return run_blocks(drive, store, command);
 }

@@ -210,6 +210,9 @@ enum {
 	FS_OP_WRITE_UNCORRECTABLE = 5,
 	FS_OP_VERIFY = 6,
 	FS_OP_COMPARE = 7,
+	/* Of several ranges: the buffer holds so many as `blocks` says, as the device reads them (Dataset
+	 * Management, NVM Command Set 1.0, 3.2.3); `lba` means nothing. */
+	FS_OP_DEALLOCATE_RANGES = 8,
 };
 
 struct fs_done {

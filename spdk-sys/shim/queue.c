@@ -271,22 +271,32 @@ fs_queue_entries(struct fs_queue *queue, uint32_t target)
 }
 
 static int
-deallocate(struct fs_queue *queue, struct fs_path *path, uint64_t lba, uint32_t blocks, struct fs_slot *slot)
+deallocate_ranges(struct fs_path *path, struct spdk_nvme_dsm_range *ranges, uint32_t count, struct fs_slot *slot)
 {
-	struct spdk_nvme_dsm_range *range = &queue->ranges[slot->tag];
 	struct spdk_nvme_cmd cmd;
 
+	if (count == 0 || count > SPDK_NVME_DATASET_MANAGEMENT_MAX_RANGES) {
+		return -EINVAL;
+	}
 	/* SPDK's own function allocates memory for the ranges each time. */
-	memset(range, 0, sizeof(*range));
-	range->starting_lba = lba;
-	range->length = blocks;
 	memset(&cmd, 0, sizeof(cmd));
 	cmd.opc = SPDK_NVME_OPC_DATASET_MANAGEMENT;
 	cmd.nsid = path->nsid;
-	cmd.cdw10_bits.dsm.nr = 0;
+	cmd.cdw10_bits.dsm.nr = count - 1;
 	cmd.cdw11 = SPDK_NVME_DSM_ATTR_DEALLOCATE;
-	return spdk_nvme_ctrlr_cmd_io_raw(path->ctrlr->spdk, path->qpair, &cmd, range, sizeof(*range), completed,
-					  slot);
+	return spdk_nvme_ctrlr_cmd_io_raw(path->ctrlr->spdk, path->qpair, &cmd, ranges, count * sizeof(*ranges),
+					  completed, slot);
+}
+
+static int
+deallocate(struct fs_queue *queue, struct fs_path *path, uint64_t lba, uint32_t blocks, struct fs_slot *slot)
+{
+	struct spdk_nvme_dsm_range *range = &queue->ranges[slot->tag];
+
+	memset(range, 0, sizeof(*range));
+	range->starting_lba = lba;
+	range->length = blocks;
+	return deallocate_ranges(path, range, 1, slot);
 }
 
 /* The buffers of a transfer: those of the I/O, unless metadata of the host's is involved. */
@@ -332,6 +342,8 @@ submit_unusual(struct fs_queue *queue, struct fs_path *path, uint32_t op, void *
 						      slot, path->write_flags, mask, apptag);
 	case FS_OP_DEALLOCATE:
 		return deallocate(queue, path, lba, blocks, slot);
+	case FS_OP_DEALLOCATE_RANGES:
+		return deallocate_ranges(path, buffer, blocks, slot);
 	case FS_OP_FLUSH:
 		return spdk_nvme_ns_cmd_flush(path->ns, path->qpair, completed, slot);
 	case FS_OP_WRITE_ZEROES:

@@ -122,6 +122,7 @@ pub const FS_OP_WRITE_ZEROES: _bindgen_ty_5 = 4;
 pub const FS_OP_WRITE_UNCORRECTABLE: _bindgen_ty_5 = 5;
 pub const FS_OP_VERIFY: _bindgen_ty_5 = 6;
 pub const FS_OP_COMPARE: _bindgen_ty_5 = 7;
+pub const FS_OP_DEALLOCATE_RANGES: _bindgen_ty_5 = 8;
 unsafe extern "C" {
     pub fn fs_version() -> *const ::core::ffi::c_char;
     pub fn fs_version_running() -> *const ::core::ffi::c_char;

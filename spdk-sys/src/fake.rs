@@ -66,6 +66,8 @@ pub enum Knob {
     QueuePairs = 21,
     /// The most commands that one doorbell was rung for.
     BiggestBatch = 22,
+    /// The most ranges that one deallocate had.
+    MostRanges = 23,
 }
 
 /// How a drive dies.

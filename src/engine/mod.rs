@@ -16,6 +16,7 @@ mod io_uring;
 mod kernel_file;
 mod null;
 mod psync;
+pub mod ranges;
 pub mod sim;
 #[cfg(feature = "spdk")]
 pub mod spdk;
@@ -240,7 +241,9 @@ pub struct Wait {
 /// One I/O on its way.
 #[derive(Debug)]
 pub struct Io {
-    /// The memory: at least `len` bytes. A flush or a deallocate has one too, unused.
+    /// The memory: at least `len` bytes. A flush or a deallocate has one too, unused; where deallocates have
+    /// several ranges ([`EngineOptions::trim_ranges`]), theirs stand in it, `offset` is that of the first, and
+    /// `len` that of all.
     pub buffer: Buffer,
     /// Byte offset on the target of the whole I/O.
     pub offset: u64,
@@ -320,6 +323,9 @@ pub struct EngineOptions {
     pub spdk: SpdkOptions,
     /// psync, io_uring: what goes along with commands.
     pub commands: CommandOptions,
+    /// sim, spdk, null: with 2 or more, deallocates carry up to so many ranges in their buffers, as
+    /// [`ranges`] says.
+    pub trim_ranges: u32,
 }
 
 /// What goes along with commands.

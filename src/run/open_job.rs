@@ -286,6 +286,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         sim: spec.sim,
         spdk: spec.spdk.clone(),
         commands: command_options(plan),
+        trim_ranges: spec.commands.trim_ranges,
     };
     open_as(plan, size_hints, &options)
 }
@@ -343,6 +344,7 @@ pub fn probe(plan: &JobPlan) -> Result<Arc<dyn OpenJob>, EngineError> {
         direct: plan.spec.direct,
         spdk: probing(&plan.spec.spdk),
         commands: CommandOptions { atomic_bytes: atomic_bytes(plan), ..CommandOptions::default() },
+        trim_ranges: plan.spec.commands.trim_ranges,
         ..EngineOptions::default()
     };
     open_as(plan, &vec![0; plan.targets.len()], &options)

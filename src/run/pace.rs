@@ -24,7 +24,8 @@ pub fn config(plan: &JobPlan, clone: u32, depth: u32, flows: &mut Flows) -> Opti
     let (spec, pace) = (&plan.spec, &plan.spec.pace);
     let seed = random::derive(plan.seed, u64::from(clone));
     let rates = PerOp::from_fn(|op| {
-        let block = spec.bs.get(op).min().max(1);
+        let ranges = if op == Op::Deallocate { spec.commands.trim_ranges } else { 1 };
+        let block = spec.bs.get(op).min().max(1).saturating_mul(ranges);
         let iops = u64::from(*pace.rate_iops.get(op)) * u64::from(block);
         let bytes_per_s = if *pace.rate.get(op) > 0 { *pace.rate.get(op) } else { iops };
         let poisson = pace.poisson.then(|| random::derive(seed, GAPS_TAG + op as u64));

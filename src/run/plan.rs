@@ -10,6 +10,7 @@ use crate::base::host::{Sysfs, affinity, numa};
 use crate::base::shape::{Amount, BlockSizes, Mix};
 use crate::base::transport_id::{Transport, TransportId};
 use crate::base::{Op, PerOp, random};
+use crate::engine::ranges::bytes_for;
 use crate::engine::{self, TargetFacts, Targets};
 use crate::job::JobSpec;
 use crate::reactor::{Measures, WorkerConfig};
@@ -119,7 +120,13 @@ impl JobPlan {
         self.target_kind() == Targets::Namespaces
     }
 
-    /// Largest I/O in bytes.
+    /// What a buffer needs for the ranges of a trim, in bytes.
+    fn room_for_ranges(&self) -> u32 {
+        let ranges = self.spec.commands.trim_ranges;
+        if ranges > 1 { bytes_for(ranges) } else { 0 }
+    }
+
+    /// Largest I/O in bytes, or what a buffer needs if that is more.
     pub fn largest_io(&self) -> u32 {
         if let Some(replay) = &self.replay {
             return replay.longest(&self.spec);
@@ -131,6 +138,7 @@ impl JobPlan {
             .map(BlockSizes::max)
             .max()
             .unwrap_or(1)
+            .max(self.room_for_ranges())
     }
 }
 
@@ -385,7 +393,9 @@ fn limit(spec: &JobSpec, region_bytes: u64) -> Limit {
         return Limit { ios: spec.number_ios, ..Limit::default() };
     }
     let per_block = if spec.mix == Mix::TrimWrite { 2 } else { 1 };
-    let ios = spec.number_ios.map(|ios| ios.saturating_mul(spec.loops).saturating_mul(per_block));
+    // A step of the workload is a range.
+    let steps = per_block * u64::from(spec.commands.trim_ranges);
+    let ios = spec.number_ios.map(|ios| ios.saturating_mul(spec.loops).saturating_mul(steps));
     if spec.time_based {
         return Limit { ios, ..Limit::default() };
     }
@@ -437,6 +447,7 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         fill_device: spec.fill_device,
         serialize: spec.serialize_overlap || spec.mix == Mix::TrimWrite,
         reap_timeout_ns: spec.reap_timeout_ns,
+        trim_ranges: spec.commands.trim_ranges,
         measures: Measures {
             slat: spec.measuring.measures_slat(),
             clat: spec.measuring.measures_clat(),

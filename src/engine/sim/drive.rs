@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::base::sim::{Fault, SimOptions};
 use crate::base::{Op, Status, random};
+use crate::engine::ranges::{TrimRange, carried};
 
 use super::faults::{Sin, spoil};
 use super::image::Image;
@@ -76,6 +77,14 @@ pub struct Span {
     pub op: Op,
     pub offset: u64,
     pub len: u32,
+}
+
+/// What a deallocate addresses, whose ranges are these if it has several.
+fn spans(whole: Span, ranges: &[u8]) -> Vec<Span> {
+    match carried(ranges, whole.len) {
+        Some(ranges) => ranges.map(|TrimRange { offset, len }| Span { op: whole.op, offset, len }).collect(),
+        None => vec![whole],
+    }
 }
 
 /// Contents that will come back.
@@ -183,14 +192,18 @@ impl Drive {
         user.knows = true;
     }
 
+    /// Whether these are whole LBAs of the drive.
+    pub fn fits(&self, offset: u64, len: u32) -> bool {
+        let lba = u64::from(self.lba);
+        let fits = offset.checked_add(u64::from(len)).is_some_and(|end| end <= self.size);
+        fits && offset.is_multiple_of(lba) && u64::from(len).is_multiple_of(lba)
+    }
+
     /// Takes a command in; it counts as in flight until `finish`, `cancel` or `abandon`, and until
     /// `refused` where the answer is ENODEV.
     pub fn admit(&mut self, session: usize, user: usize, span: Span) -> Result<Ticket, Status> {
         let Span { op, offset, len } = span;
-        let lba = u64::from(self.lba);
-        let fits = offset.checked_add(u64::from(len)).is_some_and(|end| end <= self.size);
-        let aligned = offset.is_multiple_of(lba) && u64::from(len).is_multiple_of(lba);
-        if op != Op::Flush && !(fits && aligned) {
+        if op != Op::Flush && !self.fits(offset, len) {
             return Err(Status::from_errno(EINVAL));
         }
         if self.is_off(user, op) {
@@ -242,7 +255,8 @@ impl Drive {
         session.sins = session.sins.saturating_sub(u64::from(counted));
     }
 
-    /// Carries a command out. `data` are its bytes in the buffer.
+    /// Carries a command out. `data` are its bytes in the buffer: of a deallocate, its ranges if it has
+    /// several.
     pub fn finish(&mut self, ticket: &Ticket, span: Span, data: &mut [u8]) -> (Status, u32) {
         if self.has_cut(ticket) {
             return (self.undone(ticket, span, data, ENODEV), 0);
@@ -257,7 +271,7 @@ impl Drive {
         let status = match span.op {
             Op::Read => self.read(ticket, span, data),
             Op::Write => self.write(ticket, span, data),
-            Op::Deallocate => self.deallocate(ticket, span),
+            Op::Deallocate => self.deallocate(ticket, span, data),
             Op::Flush => self.flush(ticket, span),
         };
         (status, if status.is_ok() && span.op != Op::Flush { span.len } else { 0 })
@@ -295,7 +309,7 @@ impl Drive {
         }
         let pieces = match span.op {
             Op::Write => vec![self.piece(span.offset, data.into())],
-            Op::Deallocate => self.zeros(span),
+            Op::Deallocate => spans(span, data).into_iter().flat_map(|span| self.zeros(span)).collect(),
             Op::Read | Op::Flush => Vec::new(),
         };
         let change = Change { key: ticket.key, whole: span.len <= self.unit, pieces };
@@ -430,16 +444,19 @@ impl Drive {
         }
     }
 
-    fn deallocate(&mut self, ticket: &Ticket, span: Span) -> Status {
-        let pieces = self.zeros(span);
+    fn deallocate(&mut self, ticket: &Ticket, span: Span, ranges: &[u8]) -> Status {
+        let spans = spans(span, ranges);
         if ticket.fault == Some(Fault::UndeadTrim) {
-            if pieces.iter().any(|piece| piece.old != piece.new) {
-                self.confess(ticket, span, None);
+            let marked = |span: &Span| self.zeros(*span).iter().any(|piece| piece.old != piece.new);
+            let undead: Vec<Span> = spans.iter().copied().filter(marked).collect();
+            undead.iter().for_each(|&span| self.confess(ticket, span, None));
+            if !undead.is_empty() {
                 return Status::OK;
             }
             self.forgive(ticket);
         }
-        self.heal(span.offset, u64::from(span.len));
+        let pieces = spans.iter().flat_map(|&span| self.zeros(span)).collect();
+        spans.iter().for_each(|span| self.heal(span.offset, u64::from(span.len)));
         self.store(ticket, span.len, pieces, false);
         Status::OK
     }

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::clock::Clock;
 use crate::base::{Op, Status, random};
 
+use super::ranges::{TrimRange, carried};
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
     TargetFacts, Targets, Wait,
@@ -178,15 +179,33 @@ fn span(io: &Io) -> Option<Span> {
     fits.then_some(Span { op: io.op, offset, len })
 }
 
-/// The bytes of the part that is to be moved now; none for what moves none.
-fn bytes(io: &mut Io) -> &mut [u8] {
+/// The bytes of the part that is to be moved now; none for what moves none. Those of a deallocate of
+/// several ranges say which.
+fn bytes(io: &mut Io, ranged: bool) -> &mut [u8] {
     match io.op {
         Op::Read | Op::Write => &mut io.buffer[io.moved as usize..io.len as usize],
+        Op::Deallocate if ranged => {
+            let half = io.buffer.len() / 2;
+            &mut io.buffer[..half]
+        }
         Op::Deallocate | Op::Flush => &mut [],
     }
 }
 
+/// The first range of a deallocate, if all of them fit the drive.
+fn ranges_fit(drive: &Drive, io: &Io) -> Option<Span> {
+    let ranges = || carried(&io.buffer[..io.buffer.len() / 2], io.len);
+    let fit = ranges()?.all(|TrimRange { offset, len }| drive.fits(offset, len));
+    let first = ranges()?.next().filter(|_| fit && io.moved == 0)?;
+    Some(Span { op: io.op, offset: first.offset, len: first.len })
+}
+
 impl SimQueue {
+    /// Whether the ranges of `io` stand in its buffer.
+    fn is_ranged(&self, io: &Io) -> bool {
+        io.op == Op::Deallocate && self.options.trim_ranges > 1
+    }
+
     fn admit(&self, io: &Io) -> Result<Ticket, Status> {
         let allowed = match io.op {
             Op::Read => self.options.reads,
@@ -196,7 +215,10 @@ impl SimQueue {
         match (self.seats.get(usize::from(io.target)), span(io)) {
             (Some(_), Some(_)) if !allowed => Err(Status::from_errno(EBADF)),
             (Some(seat), Some(span)) => {
-                lock(&seat.drive).admit(seat.session, self.users[usize::from(io.target)], span)
+                let mut drive = lock(&seat.drive);
+                let first = if self.is_ranged(io) { ranges_fit(&drive, io) } else { Some(span) };
+                let span = first.ok_or(Status::from_errno(EINVAL))?;
+                drive.admit(seat.session, self.users[usize::from(io.target)], span)
             }
             _ => Err(Status::from_errno(EINVAL)),
         }
@@ -224,14 +246,15 @@ impl SimQueue {
     /// Carries out one command, or ends it if it hangs.
     fn finish(&self, command: Command) -> Completion {
         let Command { mut io, ticket, .. } = command;
+        let ranged = self.is_ranged(&io);
         let seat = self.seats.get(usize::from(io.target));
         let (status, bytes) = match (ticket, seat, span(&io)) {
             (Ok(ticket), Some(seat), Some(span)) => {
                 let mut drive = lock(&seat.drive);
                 if ticket.hangs() {
-                    (drive.cancel(&ticket, span, bytes(&mut io)), 0)
+                    (drive.cancel(&ticket, span, bytes(&mut io, ranged)), 0)
                 } else {
-                    drive.finish(&ticket, span, bytes(&mut io))
+                    drive.finish(&ticket, span, bytes(&mut io, ranged))
                 }
             }
             (Err(status), seat, _) => {

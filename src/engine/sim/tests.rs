@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::sim::{Fault, FaultRates, SimOptions};
+use crate::engine::ranges::put;
 
 const BLOCK: u32 = 4096;
 const SIZE: u64 = 64 * BLOCK as u64;
@@ -359,6 +360,53 @@ fn poll(queue: &mut SimQueue, count: usize) -> Vec<(u64, i32, u8)> {
         queue.poll(Wait { min: 1, timeout_ns: 1_000_000 }, 64, &mut done).unwrap();
     }
     done.iter().map(|done| (done.io.sequence, done.status.errno(), done.io.buffer[0])).collect()
+}
+
+/// A deallocate of these blocks, and what it said.
+fn trim_ranges(queue: &mut SimQueue, area: &mut BufferArea, ranges: &[(u64, u32)], len: u32) -> i32 {
+    let mut io = io(area, Op::Deallocate, 0, 0);
+    for (index, &(offset, len)) in ranges.iter().enumerate() {
+        put(&mut io.buffer, index, TrimRange { offset, len });
+    }
+    (io.offset, io.len) = (ranges[0].0, len);
+    queue.submit(&mut vec![io]);
+    poll(queue, 1)[0].1
+}
+
+#[test]
+fn a_deallocate_of_several_ranges_is_of_these_and_no_others() {
+    let name = "sim ranges";
+    let sim = SimOptions { fault_after: 20, ..SimOptions::default() };
+    let sim = SimOptions { faults: FaultRates::default().with(Fault::UndeadTrim, FaultRates::WHOLE), ..sim };
+    let options =
+        EngineOptions { reads: true, writes: true, sim, trim_ranges: 3, ..EngineOptions::default() };
+    let engine = Sim::open(&[Target { path: name.into(), size_hint: SIZE }], &options).unwrap();
+    let (mut queue, mut area) = queue(&engine, 64);
+    let mut batch: Vec<Io> = (0..8).map(|block| io(&mut area, Op::Write, block, 1)).collect();
+    queue.submit(&mut batch);
+    poll(&mut queue, 8);
+    let blanks = |queue: &mut SimQueue, area: &mut BufferArea| -> Vec<u64> {
+        queue.submit(&mut (0..8).map(|block| io(area, Op::Read, block, 7)).collect());
+        let mut blanks: Vec<u64> =
+            poll(queue, 8).iter().filter(|seen| seen.2 == 0).map(|seen| seen.0).collect();
+        blanks.sort_unstable();
+        blanks
+    };
+    let all = [(at(6), BLOCK), (at(1), BLOCK), (at(3), 2 * BLOCK)];
+    for bad in [(SIZE, BLOCK), (at(1) + 1, BLOCK), (u64::MAX - 100, BLOCK)] {
+        assert_eq!(trim_ranges(&mut queue, &mut area, &[all[0], bad], 2 * BLOCK), EINVAL, "{bad:?}");
+    }
+    assert_eq!(trim_ranges(&mut queue, &mut area, &all, 5 * BLOCK), EINVAL, "they do not add up");
+    assert!(blanks(&mut queue, &mut area).is_empty());
+    assert_eq!(trim_ranges(&mut queue, &mut area, &all, 4 * BLOCK), 0);
+    assert_eq!(blanks(&mut queue, &mut area), [1, 3, 4, 6]);
+    // A drive that forgets such a command owns up to each range that had something in it.
+    let undead = [(at(6), BLOCK), (at(5), BLOCK), (at(7), BLOCK)];
+    assert_eq!(trim_ranges(&mut queue, &mut area, &undead, 3 * BLOCK), 0);
+    let sins: Vec<(Fault, u64, u32)> =
+        committed(name).iter().map(|sin| (sin.fault, sin.offset, sin.len)).collect();
+    assert_eq!(sins, [(Fault::UndeadTrim, at(5), BLOCK), (Fault::UndeadTrim, at(7), BLOCK)]);
+    forget(name);
 }
 
 #[test]

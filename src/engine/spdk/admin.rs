@@ -35,6 +35,15 @@ impl Channel<'_> {
         self.run(&AdminCommand { opcode: IDENTIFY, nsid, cdw }, Direction::From(&mut list)).ok()?;
         uuid_of(&list)
     }
+
+    /// Ranges of a deallocate at most (DMRL), from what the controller says of the NVM command set
+    /// (Identify, CNS 06h); `None` where it knows no limit of its own, or of no such thing (before 2.0).
+    pub(super) fn most_ranges(&self) -> Option<u8> {
+        let mut data = vec![0; 4096];
+        let cdw = [6, 0, 0, 0, 0, 0];
+        self.run(&AdminCommand { opcode: IDENTIFY, nsid: 0, cdw }, Direction::From(&mut data)).ok()?;
+        Some(data[3]).filter(|&most| most > 0)
+    }
 }
 
 impl Admin for Channel<'_> {

@@ -170,6 +170,7 @@ impl Spdk {
         let device = DeviceFacts::collect(&Channel(controller), id.ns)
             .map_err(|why| EngineError::new(format!("{text}: {why}")))?;
         self.check_commands(&device, geometry.pi_type, text)?;
+        self.check_ranges(&device, &held, text)?;
         self.facts.push(TargetFacts {
             path: PathBuf::from(id.to_string()),
             size_bytes: geometry.blocks.saturating_mul(u64::from(geometry.lba_bytes)),
@@ -225,6 +226,29 @@ impl Spdk {
             message: format!("{text}: the device does not have {missing}"),
             errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
         })
+    }
+}
+
+impl Spdk {
+    /// Whether the device takes deallocates of as many ranges as the job wants.
+    fn check_ranges(&self, device: &DeviceFacts, held: &Held, text: &str) -> Result<(), EngineError> {
+        let wanted = self.options.trim_ranges;
+        if wanted <= 1 {
+            return Ok(());
+        }
+        let refused = |why: String| EngineError {
+            message: format!("{text}: num_range: {why}"),
+            errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
+        };
+        if !device.controller.dataset_management {
+            return Err(refused("the device does not have the command Dataset Management".to_owned()));
+        }
+        match Channel(&held.controller).most_ranges() {
+            Some(most) if u32::from(most) < wanted => Err(refused(format!(
+                "the device takes at most {most} ranges in a deallocate (DMRL), not {wanted}"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

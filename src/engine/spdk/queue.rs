@@ -8,6 +8,7 @@ use spdk_sys::{Queue as Pairs, SubmitError};
 use crate::base::clock::Clock;
 use crate::base::spdk::{Priority, SpdkOptions, WriteMode};
 use crate::base::{Op, Status};
+use crate::engine::ranges::{TrimRange, carried};
 use crate::engine::{
     BufferArea, Completion, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Wait,
 };
@@ -131,7 +132,15 @@ impl SpdkQueue {
         let ours = self.memory.contains(&start.addr());
         let whole = (offset | u64::from(len)) & ((1 << shift) - 1) == 0;
         let empty = len == 0 && io.op != Op::Flush;
-        if command == FORBIDDEN || !ours || !whole || empty || offset > i64::MAX as u64 {
+        if command >= bindings::FS_OP_DEALLOCATE_RANGES
+            || !ours
+            || !whole
+            || empty
+            || offset > i64::MAX as u64
+        {
+            if command == bindings::FS_OP_DEALLOCATE_RANGES && ours {
+                return self.hand_over_ranges(io, shift);
+            }
             let errno = if command == FORBIDDEN { libc::EBADF } else { libc::EINVAL };
             return Err(Status::from_errno(errno));
         }
@@ -142,15 +151,33 @@ impl SpdkQueue {
         // that the queue was made for, and whoever holds a buffer holds it alone, so that it is not in
         // flight; it has `len` bytes (`Io`'s promise), and stays in its slot until the tag comes back.
         // If this queue is dropped before, the buffer is not given back, and its area is leaked.
-        match unsafe { self.pairs.submit(command, target, buffer, lba, blocks, tag) } {
-            Ok(()) => Ok(true),
-            Err(SubmitError::Full) => Ok(false),
-            // The next poll says that the queue is dead, and everything comes back from `stop`.
-            Err(SubmitError::Dead) => Ok(false),
-            // A namespace that is gone is refused with EINVAL.
-            Err(SubmitError::Refused(libc::EINVAL)) => Err(Status::from_errno(libc::ENXIO)),
-            Err(SubmitError::Refused(errno)) => Err(Status::from_errno(errno)),
+        taken(unsafe { self.pairs.submit(command, target, buffer, lba, blocks, tag) })
+    }
+
+    /// The same for a deallocate whose ranges stand in its buffer, which is one of the area.
+    #[inline(never)]
+    fn hand_over_ranges(&mut self, io: &mut Io, shift: u32) -> Result<bool, Status> {
+        let broken = Status::from_errno(libc::EINVAL);
+        let middle = io.buffer.len() / 2;
+        let (theirs, ours) = io.buffer.split_at_mut(middle);
+        let ranges = carried(theirs, io.len).ok_or(broken)?;
+        let mut count = 0;
+        for (TrimRange { offset, len }, place) in ranges.zip(ours.chunks_exact_mut(16)) {
+            let end = offset.checked_add(u64::from(len)).filter(|&end| end <= i64::MAX as u64);
+            if end.is_none() || (offset | u64::from(len)) & ((1 << shift) - 1) != 0 {
+                return Err(broken);
+            }
+            // Context attributes, length in blocks, first block.
+            place[..4].fill(0);
+            place[4..8].copy_from_slice(&(len >> shift).to_le_bytes());
+            place[8..].copy_from_slice(&(offset >> shift).to_le_bytes());
+            count += 1;
         }
+        let (command, target, tag) =
+            (bindings::FS_OP_DEALLOCATE_RANGES, u32::from(io.target), io.buffer.id());
+        let ranges = io.buffer[middle..].as_mut_ptr();
+        // SAFETY: as in `hand_over`; the ranges were put into the buffer just now, so many.
+        taken(unsafe { self.pairs.submit(command, target, ranges, 0, count, tag) })
     }
 
     #[cold]
@@ -280,6 +307,20 @@ impl Queue for SpdkQueue {
     }
 }
 
+/// What became of an I/O that was submitted; `Ok(false)` where there was no room.
+#[inline]
+fn taken(result: Result<(), SubmitError>) -> Result<bool, Status> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(SubmitError::Full) => Ok(false),
+        // The next poll says that the queue is dead, and everything comes back from `stop`.
+        Err(SubmitError::Dead) => Ok(false),
+        // A namespace that is gone is refused with EINVAL.
+        Err(SubmitError::Refused(libc::EINVAL)) => Err(Status::from_errno(libc::ENXIO)),
+        Err(SubmitError::Refused(errno)) => Err(Status::from_errno(errno)),
+    }
+}
+
 /// The status field of a completion without its phase bit (NVMe Base 2.0, figure 93).
 #[inline]
 fn status_of(field: u16) -> Status {
@@ -309,7 +350,9 @@ fn commands(options: &EngineOptions) -> [u32; 4] {
     let mut commands = [FORBIDDEN; 4];
     commands[Op::Read as usize] = open(options.reads, bindings::FS_OP_READ);
     commands[Op::Write as usize] = open(options.writes, write);
-    commands[Op::Deallocate as usize] = open(options.writes, bindings::FS_OP_DEALLOCATE);
+    let several = options.trim_ranges > 1;
+    let trim = if several { bindings::FS_OP_DEALLOCATE_RANGES } else { bindings::FS_OP_DEALLOCATE };
+    commands[Op::Deallocate as usize] = open(options.writes, trim);
     commands[Op::Flush as usize] = bindings::FS_OP_FLUSH;
     commands
 }

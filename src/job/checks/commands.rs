@@ -1,8 +1,8 @@
-//! What must hold between the options of hints, priorities and atomic writes.
+//! What must hold between the options of hints, priorities, atomic writes and trims of several ranges.
 
 use super::issue;
 use crate::base::Op;
-use crate::base::shape::{Amount, BlockSizes};
+use crate::base::shape::{Amount, BlockSizes, Mix};
 use crate::job::diagnostic::Issue;
 use crate::job::resolve::Draft;
 use crate::job::spec::commands::WriteHint;
@@ -26,6 +26,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
     atomic(draft, issues);
     priorities(draft, issues);
+    ranges(draft, issues);
 }
 
 fn atomic(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
@@ -55,6 +56,64 @@ fn atomic(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             format!("with `atomic`, writes begin at multiples of their length, {size} bytes"),
             "choose a multiple of bs",
         ));
+    }
+}
+
+/// Trims of several ranges.
+fn ranges(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+    let (job, count) = (&draft.job, draft.job.commands.trim_ranges);
+    if count <= 1 {
+        return;
+    }
+    if job.mix != Mix::Trim {
+        issues.push(issue(
+            draft.place("num_range"),
+            "`num_range` is of jobs that trim, and do nothing else",
+            "set rw = \"trim\" or \"randtrim\"",
+        ));
+        return;
+    }
+    if matches!(job.ioengine.as_str(), "psync" | "io_uring") {
+        let engine = &job.ioengine;
+        let message =
+            format!("engine `{engine}` cannot trim several ranges at once: the kernel takes one a call");
+        issues.push(issue(
+            draft.place("num_range"),
+            message,
+            "use ioengine = \"spdk\" (or \"sim\"), or raise `bs` or `iodepth`",
+        ));
+    }
+    let files = if job.filename.is_empty() { job.nrfiles as usize } else { job.filename.len() };
+    let files_name = if job.filename.is_empty() { "nrfiles" } else { "filename" };
+    let verify = if draft.setting("verify").is_some() { "verify" } else { "verify_pattern" };
+    let beside = [
+        (files_name, files > 1, "all ranges of a trim are of one target", "make a job for each target"),
+        (
+            verify,
+            job.verify.method.is_some(),
+            "trims of several ranges are not verified by the job that does them",
+            "read the blocks in a job after it, with verify_pattern = \"0x00\" if they must be zeros",
+        ),
+        (
+            "serialize_overlap",
+            job.serialize_overlap,
+            "which ranges are on their way is not looked at one by one",
+            "leave out one of them",
+        ),
+        (
+            "write_iolog",
+            job.replay.write.is_some(),
+            "a line of such a log has one offset",
+            "leave out one of them",
+        ),
+    ];
+    for (name, _, why, help) in beside.into_iter().filter(|(_, set, ..)| *set) {
+        issues.push(issue(draft.place(name), format!("`{name}` does not go with `num_range`: {why}"), help));
+    }
+    let longest = job.all_sizes_of(Op::Deallocate).map(BlockSizes::max).max().unwrap_or(0);
+    if u64::from(longest) * u64::from(count) > u64::from(u32::MAX) {
+        let message = format!("{count} ranges of up to {longest} bytes are more than a trim can have, 4 GiB");
+        issues.push(issue(draft.place("num_range"), message, "lower `num_range` or `bs`"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What goes along with a command: hints, priorities, atomicity.
+//! What goes along with a command: hints, priorities, atomicity, ranges.
 
 use super::{choice, entry};
 use crate::job::kind::{Kind, Number};
@@ -7,6 +7,7 @@ use crate::job::spec::commands::WriteHint;
 use crate::job::table::OptionDef;
 
 const SECTION: &str = "Hints and priorities";
+const TRIMS: &str = "Trims";
 
 const PLACEMENT: &str = "data placement directives are not sent: engine `spdk` has none, and the others write \
     through the block layer, where `write_hint` is what a device can be told";
@@ -115,6 +116,18 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "How many percent of the commands of each length carry a priority, and which, as in \
          `\"4k/10:64k/50/be/3\"`. Lengths that are not listed carry none. Instead of `cmdprio_percentage`.",
     ),
+    entry(
+        TRIMS,
+        "num_range",
+        &[],
+        "1",
+        Kind::Integer { min: 1, max: 256, field: Number::U32(|job| &mut job.commands.trim_ranges) },
+        "Ranges of one trim (NVMe's Dataset Management): each is of `bs` bytes at the next offset of the \
+         workload. Such a trim is one I/O of the bytes of all, and logs and errors tell the offset of the \
+         first; the last one has fewer ranges where the workload ends. Needs `rw` = \"trim\" or \"randtrim\" \
+         on one target. Engines `spdk` (a device that says how many it takes, DMRL, is believed), `sim` and \
+         `null`.",
+    ),
 ];
 
 /// Options of fio that are refused, and why.
@@ -127,7 +140,6 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("plid_select", PLACEMENT),
     ("fdp_pli_select", PLACEMENT),
     ("dp_scheme", PLACEMENT),
-    ("num_range", "a trim here is one range: raise `bs` of the trims, or `iodepth`, to trim more at once"),
     ("cmd_type", PASSTHROUGH),
     ("cdb_len", PASSTHROUGH),
     ("read_mode", PASSTHROUGH),

@@ -5,7 +5,7 @@ use crate::base::PerOp;
 use crate::base::ioprio::{CLASS_RT, CommandPriorities, IoPriority, PriorityShare};
 
 /// What goes along with a command: hints, priorities, atomicity.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandsSpec {
     /// `write_hint`.
     pub write_hint: WriteHint,
@@ -21,6 +21,23 @@ pub struct CommandsSpec {
     pub prio_hint: PerOp<u32>,
     /// `cmdprio_bssplit`.
     pub prio_split: PerOp<Vec<PrioritySplit>>,
+    /// `num_range`: ranges of one trim.
+    pub trim_ranges: u32,
+}
+
+impl Default for CommandsSpec {
+    fn default() -> CommandsSpec {
+        CommandsSpec {
+            write_hint: WriteHint::default(),
+            atomic: false,
+            prio_percentage: PerOp::default(),
+            prio_class: PerOp::default(),
+            prio_level: PerOp::default(),
+            prio_hint: PerOp::default(),
+            prio_split: PerOp::default(),
+            trim_ranges: 1,
+        }
+    }
 }
 
 /// One entry of `cmdprio_bssplit`.

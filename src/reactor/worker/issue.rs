@@ -52,6 +52,9 @@ impl<Q: Queue> Worker<Q> {
         if self.pace.is_some() {
             return self.prepare_paced(room);
         }
+        if self.config.trim_ranges > 1 {
+            return self.gather_trims(room);
+        }
         self.prepare_steps(room);
     }
 
@@ -114,7 +117,7 @@ impl<Q: Queue> Worker<Q> {
 
     /// Adds an I/O of the workload to the batch.
     #[inline]
-    fn push(&mut self, buffer: Buffer, step: &Step) {
+    pub(super) fn push(&mut self, buffer: Buffer, step: &Step) {
         self.in_flight += 1;
         self.batch.push(Io {
             buffer,

@@ -6,6 +6,7 @@
 mod blocks;
 mod checker;
 mod checkers;
+mod gathering;
 mod issue;
 mod judging;
 mod logging;

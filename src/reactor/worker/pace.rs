@@ -370,7 +370,11 @@ impl<Q: Queue> Worker<Q> {
             }
             self.held = Some(step);
             let before = self.batch.len();
-            self.prepare_steps(1);
+            if self.config.trim_ranges > 1 {
+                self.gather_trims(1);
+            } else {
+                self.prepare_steps(1);
+            }
             if self.held.is_some() {
                 if self.batch.len() == before {
                     return;
@@ -378,7 +382,7 @@ impl<Q: Queue> Worker<Q> {
                 continue;
             }
             if let Some(io) = self.batch.last() {
-                pace.issued(&step, io.buffer.id());
+                pace.issued(&Step { len: io.len, ..step }, io.buffer.id());
             }
             if self.flush_due.is_some() {
                 return;

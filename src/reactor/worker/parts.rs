@@ -44,6 +44,9 @@ pub struct WorkerConfig {
     pub serialize: bool,
     /// How long the device may answer nothing at all before what is in flight is given up.
     pub reap_timeout_ns: u64,
+    /// Ranges of one deallocate; with 2 or more, the workload must be of nothing but deallocates, and they
+    /// neither verified, serialized nor written down.
+    pub trim_ranges: u32,
     /// Which latencies go into the histograms.
     pub measures: Measures,
 }

@@ -90,6 +90,8 @@ struct spdk_nvme_cpl {
 
 #define spdk_nvme_cpl_is_error(cpl) ((cpl)->status.sc != 0 || (cpl)->status.sct != 0)
 
+#define SPDK_NVME_DATASET_MANAGEMENT_MAX_RANGES 256
+
 struct spdk_nvme_dsm_range {
 	uint32_t attributes;
 	uint32_t length;
