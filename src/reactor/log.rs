@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::Op;
+use crate::base::ioprio::IoPriority;
 use crate::stats::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow};
 
 /// I/Os that are handed over at once.
@@ -21,8 +22,16 @@ const WINDOWS: usize = 256;
 const HISTOGRAMS_NS: u64 = 200_000_000;
 const LEAST_HISTOGRAMS: u64 = 4;
 
-const TOUCH: LoggedIo =
-    LoggedIo { time_ns: 1, slat_ns: 1, lat_ns: 1, offset: 1, len: 1, op: Op::Write, has_slat: true };
+const TOUCH: LoggedIo = LoggedIo {
+    time_ns: 1,
+    slat_ns: 1,
+    lat_ns: 1,
+    offset: 1,
+    len: 1,
+    op: Op::Write,
+    priority: IoPriority(1),
+    has_slat: true,
+};
 
 /// What is logged of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

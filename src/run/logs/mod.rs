@@ -196,7 +196,7 @@ impl StageLogs {
         feeds.push(Feed {
             name: format!("{}.{clone}", plan.spec.name),
             source,
-            format: LogFormat::of(spec),
+            format: LogFormat::of(&plan.spec),
             files: files.clone(),
             block_bytes,
             clock_ns,
