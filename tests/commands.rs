@@ -38,8 +38,15 @@ fn priorities_have_their_shares_and_latencies_of_their_own() {
 #[test]
 fn logs_and_report_tell_of_the_same_priorities() {
     let lab = Lab::new();
-    let job =
-        ["--filename=data", "--size=1m", "--rw=read", "--name=j", "--prio=3", "--write_lat_log", "--log_prio"];
+    let job = [
+        "--filename=data",
+        "--size=1m",
+        "--rw=read",
+        "--name=j",
+        "--prio=3",
+        "--write_lat_log",
+        "--log_prio",
+    ];
     let priorities = || -> Vec<String> {
         let text = String::from_utf8(lab.bytes("j_clat.1.log")).expect("text");
         text.lines().map(|line| line.split(", ").nth(4).expect(line).to_owned()).collect()

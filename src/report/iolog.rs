@@ -258,7 +258,11 @@ mod tests {
         assert_eq!(lines(realtime)[2], "2999, 5000, 1, 4096, 8192, 1\n");
         let own = LoggedIo { priority: IoPriority(0x4003), ..io() };
         let line = |format: LogFormat| text(|out| format.io(LogKind::Lat, &own, out));
-        assert_eq!(line(realtime), "2999, 5000, 1, 4096, 8192, 0\n", "that of the command goes before the thread's");
+        assert_eq!(
+            line(realtime),
+            "2999, 5000, 1, 4096, 8192, 0\n",
+            "that of the command goes before the thread's"
+        );
         assert_eq!(line(LogFormat { epoch_ns: 0, ..full }), "2999, 5000, 1, 4096, 8192, 0x4003, 0\n");
     }
 

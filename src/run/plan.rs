@@ -18,7 +18,7 @@ use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadS
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
 use super::replay::ReplayPlan;
-use super::{RunError, files, open_job, verification};
+use super::{RunError, files, logs, open_job, verification};
 
 use checks::check_holds_blocks;
 pub use checks::{check_alignment, check_before_start};

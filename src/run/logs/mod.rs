@@ -152,6 +152,11 @@ fn shape(spec: &LogsSpec) -> LogShape {
     }
 }
 
+/// Bytes of memory that the logs of one worker of this job take before it starts.
+pub fn memory(spec: &LogsSpec) -> u64 {
+    if spec.is_on() { shape(spec).memory() } else { 0 }
+}
+
 /// One worker as the thread that writes sees it.
 struct Feed {
     name: String,
