@@ -170,6 +170,11 @@ fn a_compressed_log_holds_the_same() {
     let lines = parse(&gunzipped(&lab, "z_clat.1.log.gz"));
     assert_eq!(lines.len() as u64, ios(&json));
     assert!(lines.iter().all(|line| line.len() == 6));
+    // The engine has no doorbell. gzip takes no file without a head.
+    assert_eq!(
+        (gunzipped(&lab, "z_slat.1.log.gz").as_str(), &lab.bytes("z_slat.1.log.gz")[..2]),
+        ("", &[0x1f, 0x8b][..])
+    );
 }
 
 #[test]
@@ -207,7 +212,9 @@ fn a_log_that_cannot_be_written_is_found_before_anything_is() {
     assert!(common::changed(&lab.bytes("data"), 4096).iter().all(|changed| !changed));
     lab.marked("y_bw.1.log", 1 << 20);
     let same = ["--filename=y_bw.1.log", "--size=1m", "--rw=read", "--name=j", "--write_bw_log=y"];
-    lab.run(&same).expect(4).says("target");
+    lab.run(&same).expect(4).says("reads or writes");
+    let both = with(&job, &["--write_lat_log=z", "--write_iolog=z_lat.1.log"]);
+    lab.run(&both).expect(4).says("z_lat.1.log would be written over what a job");
     assert_eq!(lab.bytes("y_bw.1.log").len(), 1 << 20);
 }
 

@@ -107,6 +107,12 @@ impl LogFile {
     /// Writes all there is. More may come; compressed, it is another stream in the same file then.
     pub fn end(&mut self) {
         self.flush();
+        let is_empty =
+            |file: &File| file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+        if self.compresses && self.encoder.is_none() && self.trouble.is_none() && is_empty(&self.file) {
+            // What has nothing in it can be unpacked too.
+            self.encoder = self.file.try_clone().ok().map(|file| GzEncoder::new(file, Compression::fast()));
+        }
         if let Some(encoder) = self.encoder.take() {
             let ended = encoder.finish().map(|_| ());
             self.check(ended);
