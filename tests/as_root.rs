@@ -375,6 +375,8 @@ fn beyond_the_end() {
     for region in [["--size=5m", "--offset=0"], ["--size=1m", "--offset=4m"]] {
         lab.run(&[&device.name(), "--rw=read", region[0], region[1]]).expect(2).says("beyond the end");
     }
+    let appends = lab.run(&[&device.name(), "--rw=write", "--size=1m", "--file_append", "--direct=1"]);
+    appends.expect(2).says("file_append is for files");
     // The second clone's region would be.
     let clones = ["--rw=read", "--size=2m", "--offset_increment=3m", "--numjobs=2"];
     lab.run(&[&clones[..], &[&device.name()]].concat()).expect(2).says("beyond the end");

@@ -36,6 +36,41 @@ fn priorities_have_their_shares_and_latencies_of_their_own() {
 }
 
 #[test]
+fn logs_and_report_tell_of_the_same_priorities() {
+    let lab = Lab::new();
+    let job = [
+        "--filename=data",
+        "--size=1m",
+        "--rw=read",
+        "--name=j",
+        "--prio=3",
+        "--write_lat_log",
+        "--log_prio",
+    ];
+    let priorities = || -> Vec<String> {
+        let text = String::from_utf8(lab.bytes("j_clat.1.log")).expect("text");
+        text.lines().map(|line| line.split(", ").nth(4).expect(line).to_owned()).collect()
+    };
+    lab.json(&with(&job, &["--ioengine=psync"]));
+    assert_eq!(priorities(), ["0x4003"; 256]);
+    let own = ["--ioengine=io_uring", "--direct=1", "--cmdprio_percentage=30", "--cmdprio_class=idle"];
+    let done = lab.run(&with(&with(&job, &own), &["--output-format=json"]));
+    if done.code != Some(0) {
+        eprintln!("skipped: no O_DIRECT or no io_uring here");
+        return;
+    }
+    let json = done.json();
+    let reported = |class: u64, level: u64| -> u64 {
+        let prios = at(&json, "/jobs/0/read/prios").as_array().expect("an array");
+        let of = prios.iter().find(|prio| prio["prioclass"] == class && prio["prio"] == level);
+        of.expect("such I/Os")["clat_ns"]["N"].as_u64().expect("a count")
+    };
+    let logged = |text: &str| priorities().iter().filter(|priority| *priority == text).count() as u64;
+    assert_eq!((logged("0x4003"), logged("0x6000")), (reported(2, 3), reported(3, 0)));
+    assert_eq!(logged("0x4003") + logged("0x6000"), 256);
+}
+
+#[test]
 fn priorities_need_an_engine_that_has_them() {
     let lab = Lab::new();
     for (job, why) in [

@@ -38,9 +38,10 @@ fn main() {
     let huge = no_hugepages();
     let numa = (!Path::new("/proc/self/numa_maps").exists()).then(|| "no /proc/self/numa_maps".to_owned());
     let traces = loops.clone().or_else(no_tracing);
-    let trials: [(&str, Check, &Option<String>); 19] = [
+    let trials: [(&str, Check, &Option<String>); 20] = [
         ("threads_have_the_name_the_nice_value_and_the_cpus_that_the_job_asks_for", threads, &any),
         ("threads_have_the_io_priority_that_the_job_asks_for", io_priorities, &lacks("ionice")),
+        ("threads_that_check_have_the_nice_value_of_the_job_but_not_its_cpus", checking_threads, &any),
         ("jobs_that_differ_in_their_threads_do_not_share_one", own_threads, &any),
         ("each_kind_of_memory_carries_what_is_verified", memories, &any),
         ("segments_and_files_of_buffers_are_there_and_leave_nothing", mapped, &any),
@@ -152,11 +153,29 @@ fn io_priorities() {
             let mut running = start(&lab, &[&[engine, "--name=a", "--comm=prioritised"], &*options].concat());
             for task in tasks(&mut running, "prioritised") {
                 let id = task.file_name().expect("a number").to_string_lossy().into_owned();
-                let found = command("ionice", &["-p", &id]).expect("ionice");
-                assert_eq!(found, expected, "{engine} {options:?}");
+                running.wait_until(&format!("{expected} ({engine} {options:?})"), || {
+                    command("ionice", &["-p", &id]).expect("ionice") == expected
+                });
             }
             stop(running).expect(130);
         }
+    }
+}
+
+fn checking_threads() {
+    let all = status(Path::new("/proc/thread-self"), "Cpus_allowed_list");
+    let own = nice_of(Path::new("/proc/thread-self"));
+    let lab = Lab::new();
+    let job = ["--filename=data", "--verify=crc32c", "--name=a", "--size=1m", "--bs=4k"];
+    lab.run(&[&job[..], &["--rw=write"]].concat()).expect(0);
+    let job = [&job[..], &["--cpus_allowed=0", "--nice=4", "--prio=5", "--verify_async=2"]].concat();
+    for (more, cpus) in [(&[][..], all.as_str()), (&["--verify_async_cpus=0"], "0")] {
+        let mut running = start(&lab, &[&job[..], more].concat());
+        for task in tasks(&mut running, "verify-1") {
+            assert_eq!(status(&task, "Cpus_allowed_list"), cpus);
+            assert_eq!(nice_of(&task), (own + 4).min(19));
+        }
+        stop(running);
     }
 }
 

@@ -170,6 +170,11 @@ fn a_compressed_log_holds_the_same() {
     let lines = parse(&gunzipped(&lab, "z_clat.1.log.gz"));
     assert_eq!(lines.len() as u64, ios(&json));
     assert!(lines.iter().all(|line| line.len() == 6));
+    // The engine has no doorbell. gzip takes no file without a head.
+    assert_eq!(
+        (gunzipped(&lab, "z_slat.1.log.gz").as_str(), &lab.bytes("z_slat.1.log.gz")[..2]),
+        ("", &[0x1f, 0x8b][..])
+    );
 }
 
 #[test]
@@ -207,7 +212,9 @@ fn a_log_that_cannot_be_written_is_found_before_anything_is() {
     assert!(common::changed(&lab.bytes("data"), 4096).iter().all(|changed| !changed));
     lab.marked("y_bw.1.log", 1 << 20);
     let same = ["--filename=y_bw.1.log", "--size=1m", "--rw=read", "--name=j", "--write_bw_log=y"];
-    lab.run(&same).expect(4).says("target");
+    lab.run(&same).expect(4).says("reads or writes");
+    let both = with(&job, &["--write_lat_log=z", "--write_iolog=z_lat.1.log"]);
+    lab.run(&both).expect(4).says("z_lat.1.log would be written over what a job");
     assert_eq!(lab.bytes("y_bw.1.log").len(), 1 << 20);
 }
 
@@ -221,6 +228,23 @@ fn a_full_disk_is_told_and_the_run_goes_on() {
     assert_eq!(ios(&json), 20000);
     assert!(json.to_string().contains("No space left"), "the report says so too");
     assert_eq!(columns(&lab, "j_iops.1.log").len(), 20000, "other logs are whole");
+}
+
+#[test]
+fn a_log_ends_with_a_whole_line_where_there_is_no_more_room() {
+    for more in [&[][..], &["--per_job_logs=false", "--numjobs=2"]] {
+        let lab = Lab::new();
+        let job = ["--ioengine=null", "--size=1g", "--rw=read", "--name=j", "--number_ios=20000"];
+        let job = with(&with(&job, &["--write_iops_log=l"]), more);
+        // Blocks of 512 bytes; beyond them a write is cut short, as on a full disk.
+        let mut limited = lab.command("sh");
+        let script = "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"";
+        limited.args(["-c", script, common::BINARY]).args(job);
+        common::Running::of(limited).end().expect(4).says("File too large");
+        let name = lab.names().remove(0);
+        assert!(lab.bytes(&name).ends_with(b", 0\n"), "{name}");
+        assert!(columns(&lab, &name).iter().all(|line| line.len() == 5), "{name}");
+    }
 }
 
 #[test]
@@ -255,6 +279,17 @@ fn intervals_of_the_report_are_as_long_as_is_said() {
 }
 
 #[test]
+fn more_memory_than_there_is_for_logs_is_refused_before_anything_is_made() {
+    for log in ["write_bw_log = true\nlog_entries = \"1m\"", "write_hist_log = true\nlog_hist_msec = 1"] {
+        let lab = Lab::new();
+        let global = format!("[global]\nioengine = \"null\"\nsize = \"1g\"\nnumjobs = 4096\n{log}\n");
+        lab.file("j.toml", global + &"[[job]]\n".repeat(8));
+        lab.run(&["j.toml"]).expect(2).says("a worker for logs").says("available").says("log_entries");
+        assert_eq!(lab.names(), ["j.toml"]);
+    }
+}
+
+#[test]
 fn options_that_need_others_say_so() {
     let needs = [
         ("--write_hist_log", "log_hist_msec"),
@@ -272,5 +307,9 @@ fn options_that_need_others_say_so() {
     for (option, other) in needs {
         lab.run(&["--ioengine=null", "--size=1m", "--check", option]).expect(2).says(other);
     }
+    let job = ["--ioengine=null", "--size=1m", "--check", "--gtod_reduce"];
+    lab.run(&with(&job, &["--write_hist_log", "--log_hist_msec=100"])).expect(2).says("stay empty");
+    lab.run(&with(&job, &["--write_lat_log", "--log_avg_msec=100"])).expect(2).says("stay empty");
+    lab.run(&with(&job, &["--write_lat_log"])).expect(0);
     assert!(lab.names().is_empty());
 }

@@ -173,7 +173,7 @@ fn offsets_that_are_shares_are_aligned() {
 
 #[test]
 fn what_makes_no_sense_is_refused_with_what_would() {
-    let refused: [(&[&str], &str); 12] = [
+    let refused: [(&[&str], &str); 13] = [
         (&["--zonemode=zbd"], "zoned namespaces are not supported"),
         (&["--zonemode=strided"], "needs `zonesize`"),
         (&["--zonesize=64k"], "needs `zonemode"),
@@ -183,6 +183,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["--bs_unaligned"], "needs `bsrange`"),
         (&["--sprandom"], "one pass of random writes"),
         (&["--rw=randwrite", "--sprandom", "--time_based", "--runtime=1"], "begun again"),
+        (&["--rw=randwrite", "--sprandom", "--loops=2"], "begun again"),
         (&["--spr_cs=1m"], "needs `sprandom`"),
         (&["--softrandommap"], "need no map"),
         (&["--verifysort"], "verify_order"),

@@ -231,7 +231,20 @@ fn what_is_wrong_with_a_log_is_told_with_its_line_before_anything_is_touched() {
 fn options_that_shape_what_is_generated_are_refused_beside_a_log() {
     let lab = Lab::new();
     lab.file("log", log("0 f add\n0 f write 0 4096\n"));
-    for option in ["--rw=write", "--bs=8k", "--size=1m", "--filename=g", "--loops=2", "--fsync=3"] {
+    for option in [
+        "--rw=write",
+        "--bs=8k",
+        "--size=1m",
+        "--filename=g",
+        "--loops=2",
+        "--fsync=3",
+        "--zonemode=strided",
+        "--file_service_type=random",
+        "--filesize=1m",
+        "--opendir=.",
+        "--file_append",
+        "--random_generator=lfsr",
+    ] {
         let name = option[2..].split('=').next().unwrap();
         let why = format!("`{name}` means nothing beside `read_iolog`");
         lab.run(&["--read_iolog=log", option]).expect(2).says(&why);
@@ -240,6 +253,8 @@ fn options_that_shape_what_is_generated_are_refused_beside_a_log() {
         .expect(2)
         .says("`replay_scale` needs `read_iolog`");
     lab.run(&["--read_iolog=log", "--replay_align=1000"]).expect(2).says("no power of two");
+    lab.run(&["--read_iolog=log", "--atomic"]).expect(2).says("those of a log are as they are");
+    lab.run(&["--read_iolog=log", "--write_hint=short", "--check"]).expect(0);
     lab.run(&["--read_iolog=-"]).expect(2).says("a log is read twice");
     assert!(!lab.path("f").exists());
 }

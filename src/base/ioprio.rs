@@ -51,11 +51,13 @@ pub struct PriorityShare {
     pub priority: IoPriority,
 }
 
-/// Which commands carry which priority; the others carry that of the process.
+/// Which commands carry which priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandPriorities {
     /// Shares, of one length at most 100 percent.
     pub shares: PerOp<Vec<PriorityShare>>,
+    /// That of the thread, which the others carry; 0 where it has none of its own.
+    pub usual: IoPriority,
     /// What is drawn comes from it.
     pub seed: u64,
 }
@@ -82,7 +84,7 @@ impl CommandPriorities {
                 Some(left) => drawn = left,
             }
         }
-        IoPriority::default()
+        self.usual
     }
 }
 

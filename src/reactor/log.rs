@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::Op;
+use crate::base::ioprio::IoPriority;
 use crate::stats::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow};
 
 /// I/Os that are handed over at once.
@@ -21,8 +22,16 @@ const WINDOWS: usize = 256;
 const HISTOGRAMS_NS: u64 = 200_000_000;
 const LEAST_HISTOGRAMS: u64 = 4;
 
-const TOUCH: LoggedIo =
-    LoggedIo { time_ns: 1, slat_ns: 1, lat_ns: 1, offset: 1, len: 1, op: Op::Write, has_slat: true };
+const TOUCH: LoggedIo = LoggedIo {
+    time_ns: 1,
+    slat_ns: 1,
+    lat_ns: 1,
+    offset: 1,
+    len: 1,
+    op: Op::Write,
+    priority: IoPriority(1),
+    has_slat: true,
+};
 
 /// What is logged of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +45,26 @@ pub struct LogShape {
     /// Histograms: their length in nanoseconds, and how coarse they are
     /// ([`LoggedHistogram::empty`]).
     pub histogram: Option<(u64, u32)>,
+}
+
+impl LogShape {
+    fn chunks(&self) -> usize {
+        self.entries.map_or(0, |entries| (entries as usize).div_ceil(CHUNK))
+    }
+
+    fn boxes(&self) -> usize {
+        let boxes = self.histogram.map_or(0, |(ns, _)| (HISTOGRAMS_NS / ns.max(1)).max(LEAST_HISTOGRAMS) * 3);
+        usize::try_from(boxes).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of memory that are taken for what is on its way.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let each =
+            self.histogram.map_or(0, |(_, coarseness)| LoggedHistogram::empty(coarseness).bins.len() * 8);
+        let ios = (self.chunks() as u64).saturating_mul((CHUNK * size_of::<LoggedIo>()) as u64);
+        ios.saturating_add((self.boxes() as u64).saturating_mul(each as u64))
+    }
 }
 
 /// The worker's end.
@@ -71,9 +100,7 @@ pub struct LogSource {
 /// A connected pair. All memory that goes between them is taken here.
 #[must_use]
 pub fn log_pipe(shape: LogShape) -> (LogTap, LogSource) {
-    let chunks = shape.entries.map_or(0, |entries| (entries as usize).div_ceil(CHUNK));
-    let boxes = shape.histogram.map_or(0, |(ns, _)| (HISTOGRAMS_NS / ns.max(1)).max(LEAST_HISTOGRAMS) * 3);
-    let boxes = usize::try_from(boxes).unwrap_or(usize::MAX);
+    let (chunks, boxes) = (shape.chunks(), shape.boxes());
     let (ios_in, ios) = bounded(chunks.max(1));
     let (spare_ios, ios_back) = bounded(chunks.max(1));
     for _ in 0..chunks {

@@ -1,7 +1,9 @@
 //! Logs as fio writes them: a line each, numbers with commas between them.
 
+use crate::base::ioprio::CLASS_RT;
 use crate::base::{Op, PerOp};
-use crate::job::spec::{LogsSpec, WindowValue};
+use crate::job::JobSpec;
+use crate::job::spec::WindowValue;
 use crate::stats::{LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
 
 /// What a log holds.
@@ -47,7 +49,7 @@ pub struct LogFormat {
     pub issue_time: bool,
     /// `log_window_value`.
     pub value: WindowValue,
-    /// The priority of the worker's I/O, as the kernel has it.
+    /// The priority of the worker's thread, as the kernel has it: that of each I/O without one of its own.
     pub ioprio: u16,
     /// The time in nanoseconds when counting began: 0, or that of a clock.
     pub epoch_ns: u64,
@@ -56,13 +58,14 @@ pub struct LogFormat {
 impl LogFormat {
     /// The format that a job asks for.
     #[must_use]
-    pub fn of(logs: &LogsSpec) -> LogFormat {
+    pub fn of(job: &JobSpec) -> LogFormat {
+        let logs = &job.logs;
         LogFormat {
             offset: logs.offset,
             priority: logs.priority,
             issue_time: logs.issue_time,
             value: logs.window_value,
-            ioprio: 0,
+            ioprio: job.host.io_priority().map_or(0, |priority| priority.value()),
             epoch_ns: 0,
         }
     }
@@ -82,7 +85,8 @@ impl LogFormat {
         let issue_ns = if issued { io.time_ns.saturating_sub(io.clat_ns()) } else { 0 };
         self.time(io.time_ns, out);
         number(value, out);
-        self.rest(io.op, u64::from(io.len), io.offset, issue_ns, out);
+        let ioprio = if io.priority.0 == 0 { self.ioprio } else { io.priority.0 };
+        self.rest(io.op, (u64::from(io.len), io.offset), ioprio, issue_ns, out);
     }
 
     /// Appends the lines of a window: one for each command of which there was something.
@@ -96,7 +100,7 @@ impl LogFormat {
                 comma(out);
                 number(max, out);
             }
-            self.rest(op, 0, 0, 0, out);
+            self.rest(op, (0, 0), 0, 0, out);
         }
     }
 
@@ -119,7 +123,7 @@ impl LogFormat {
     }
 
     /// The columns behind the value.
-    fn rest(&self, op: Op, bytes: u64, offset: u64, issue_ns: u64, out: &mut Vec<u8>) {
+    fn rest(&self, op: Op, (bytes, offset): (u64, u64), ioprio: u16, issue_ns: u64, out: &mut Vec<u8>) {
         comma(out);
         number(op as u64, out);
         comma(out);
@@ -130,9 +134,9 @@ impl LogFormat {
         }
         comma(out);
         if self.priority {
-            out.extend_from_slice(format!("{:#06x}", self.ioprio).as_bytes());
+            out.extend_from_slice(format!("{ioprio:#06x}").as_bytes());
         } else {
-            number(u64::from(self.ioprio >> 13 == REALTIME), out);
+            number(u64::from(ioprio >> 13 == CLASS_RT), out);
         }
         if self.issue_time {
             comma(out);
@@ -141,9 +145,6 @@ impl LogFormat {
         out.push(b'\n');
     }
 }
-
-/// IOPRIO_CLASS_RT.
-const REALTIME: u16 = 1;
 
 /// Appends a line of the bandwidth of all jobs, which has the columns of a plain log.
 pub fn aggregate(time_ns: u64, kib_a_second: u64, op: Op, out: &mut Vec<u8>) {
@@ -209,6 +210,7 @@ fn number(mut value: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ioprio::IoPriority;
 
     const PLAIN: LogFormat = LogFormat {
         offset: false,
@@ -227,7 +229,9 @@ mod tests {
 
     fn io() -> LoggedIo {
         let (time_ns, offset) = (2_999_999_000, 8192);
-        LoggedIo { time_ns, slat_ns: 1000, lat_ns: 5000, offset, len: 4096, op: Op::Write, has_slat: true }
+        let priority = IoPriority::default();
+        let (len, op) = (4096, Op::Write);
+        LoggedIo { time_ns, slat_ns: 1000, lat_ns: 5000, offset, len, op, priority, has_slat: true }
     }
 
     /// Lines of fio 3.42, its numbers in their places.
@@ -252,6 +256,14 @@ mod tests {
         assert_eq!(lines(full)[4], "1700000002999, 1, 1, 4096, 8192, 0x2004, 0\n");
         let realtime = LogFormat { offset: true, ioprio: 0x2004, ..PLAIN };
         assert_eq!(lines(realtime)[2], "2999, 5000, 1, 4096, 8192, 1\n");
+        let own = LoggedIo { priority: IoPriority(0x4003), ..io() };
+        let line = |format: LogFormat| text(|out| format.io(LogKind::Lat, &own, out));
+        assert_eq!(
+            line(realtime),
+            "2999, 5000, 1, 4096, 8192, 0\n",
+            "that of the command goes before the thread's"
+        );
+        assert_eq!(line(LogFormat { epoch_ns: 0, ..full }), "2999, 5000, 1, 4096, 8192, 0x4003, 0\n");
     }
 
     #[test]

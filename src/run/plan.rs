@@ -19,7 +19,7 @@ use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadS
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
 use super::replay::ReplayPlan;
-use super::{RunError, blocks, files, open_job, verification};
+use super::{RunError, blocks, files, logs, open_job, verification};
 
 use checks::check_holds_blocks;
 pub use checks::{check_alignment, check_before_start};
@@ -314,7 +314,12 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
         };
         let increment = absolute(spec.offset_increment)?.saturating_mul(u64::from(clone));
         let mut start = aligned(spec, absolute(spec.offset)?.saturating_add(increment));
-        if spec.files.append && !is_device {
+        if spec.files.append {
+            if is_device {
+                // Its end is no place to write at, and from its beginning on something may stand there.
+                let why = format!("file_append is for files, and {} is a device: set offset", path.display());
+                return Err(RunError::bad_job(spec, why));
+            }
             start = start.saturating_add(known.unwrap_or(0));
         }
         let wanted = files::wanted_bytes(plan, target, known);

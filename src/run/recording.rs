@@ -1,5 +1,6 @@
 //! Threads that write down what workers issue (`write_iolog`).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -39,31 +40,43 @@ fn path_of(plan: &JobPlan, path: &Path, clone: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Where the logs lie that a job's clones write.
+pub fn paths(plan: &JobPlan) -> Vec<PathBuf> {
+    let path = plan.spec.replay.write.as_deref();
+    path.map_or_else(Vec::new, |path| {
+        (0..plan.spec.numjobs).map(|clone| path_of(plan, path, clone)).collect()
+    })
+}
+
 /// Refuses logs that would overwrite each other, or what they are of.
 pub fn check(plans: &[JobPlan]) -> Result<(), RunError> {
-    let mut known: Vec<PathBuf> = Vec::new();
+    let mut known: HashSet<PathBuf> = HashSet::new();
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut used: Option<HashSet<PathBuf>> = None;
     for plan in plans {
-        let Some(path) = &plan.spec.replay.write else { continue };
         let bad = |why: String| RunError::bad_job(&plan.spec, format!("write_iolog: {why}"));
-        let read = plans.iter().flat_map(|plan| &plan.spec.replay.read).map(PathBuf::from);
-        let used: Vec<PathBuf> = plans.iter().flat_map(|plan| plan.targets.clone()).chain(read).collect();
-        for clone in 0..plan.spec.numjobs {
-            let path = path_of(plan, path, clone);
+        for path in paths(plan) {
+            let used = used.get_or_insert_with(|| {
+                let read = plans.iter().flat_map(|plan| &plan.spec.replay.read).map(Path::new);
+                let targets = plans.iter().flat_map(|plan| &plan.targets).map(PathBuf::as_path);
+                targets.chain(read).map(real).collect()
+            });
             replay::writable_log(&path).map_err(bad)?;
-            let real = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            if used.iter().any(|other| real(other) == real(&path)) {
+            if used.contains(&real(&path)) {
                 return Err(bad(format!(
                     "{} is what a job of the run reads or writes itself",
                     path.display()
                 )));
             }
-            if known.contains(&path) {
+            if !known.insert(path.clone()) {
                 return Err(bad(format!(
                     "{} is the log of another job too: each needs its own",
                     path.display()
                 )));
             }
-            known.push(path);
+        }
+        if plan.spec.replay.write.is_none() {
+            continue;
         }
         if let Some(name) = plan.targets.iter().find(|name| name.to_string_lossy().contains(['\n', '\r'])) {
             return Err(bad(format!("{name:?} cannot stand in a log: its name has several lines")));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::clock::{Clock, unix_time_ns};
+use crate::base::host::affinity;
 use crate::base::verify::{BadInterval, Method, RunId};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
@@ -97,8 +98,13 @@ pub fn parts(
     let knows_run = (!spec.verify.only || plan.judged.is_some()) && spec.mix.modifies();
     let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
     let now = Clock::get().now_ns();
+    let mut verify = spec.verify.clone();
+    if verify.async_threads > 0 && verify.async_cpus.is_none() {
+        // Or they would stay on the CPU of the thread that starts them, which polls there.
+        verify.async_cpus = affinity::available().ok();
+    }
     Ok(Some(VerifyParts {
-        spec: spec.verify.clone(),
+        spec: verify,
         sealer,
         judge,
         workload: workload.clone(),

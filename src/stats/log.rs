@@ -1,5 +1,6 @@
 //! What a worker hands out for its logs: plain records of fixed size, in the order of completion.
 
+use crate::base::ioprio::IoPriority;
 use crate::base::{Op, PerOp};
 
 use super::{Histogram, OpStats, WorkerStats};
@@ -19,6 +20,8 @@ pub struct LoggedIo {
     pub len: u32,
     /// The command.
     pub op: Op,
+    /// The priority that it carried; 0 for that of its worker's thread.
+    pub priority: IoPriority,
     /// The engine has a doorbell to ring, so that there is a submission latency.
     pub has_slat: bool,
 }

@@ -10,13 +10,13 @@ use super::Histogram;
 pub struct ByPriority(Vec<(Op, IoPriority, Histogram)>);
 
 impl ByPriority {
-    /// Room for all priorities that `rule` gives, and for that of the process.
+    /// Room for all priorities that `rule` gives, and for the usual one.
     #[must_use]
     pub fn of(rule: &CommandPriorities) -> ByPriority {
         let mut all = ByPriority::default();
         for (op, shares) in rule.shares.iter() {
             let priorities = shares.iter().map(|share| share.priority);
-            for priority in std::iter::once(IoPriority::default()).chain(priorities) {
+            for priority in std::iter::once(rule.usual).chain(priorities) {
                 if all.get(op, priority).is_none() {
                     all.0.push((op, priority, Histogram::default()));
                 }

@@ -10,6 +10,8 @@ use crate::job::spec::commands::WriteHint;
 /// Reports every rule that the job breaks.
 pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let (job, commands) = (&draft.job, &draft.job.commands);
+    // What a log does is seen later.
+    let may_write = job.mix.issues(Op::Write) || job.replay.is_on();
     let on_files = matches!(job.ioengine.as_str(), "psync" | "io_uring");
     let written = [
         ("write_hint", commands.write_hint != WriteHint::NotSaid, "only files of the kernel have hints"),
@@ -19,7 +21,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         if set && !on_files {
             let message = format!("`{name}` does not go with engine `{}`: {why}", job.ioengine);
             issues.push(issue(draft.place(name), message, "use ioengine = \"io_uring\" or \"psync\""));
-        } else if set && !job.mix.issues(Op::Write) {
+        } else if set && !may_write {
             let message = format!("`{name}` needs a workload that writes");
             issues.push(issue(draft.place(name), message, "set for example rw = \"write\""));
         }
@@ -32,6 +34,14 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 fn atomic(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let job = &draft.job;
     if !job.commands.atomic {
+        return;
+    }
+    if job.replay.is_on() {
+        issues.push(issue(
+            draft.place("atomic"),
+            "`atomic` needs writes of one length at multiples of it, and those of a log are as they are",
+            "leave `atomic` or `read_iolog` out",
+        ));
         return;
     }
     let size = match job.bs.write {

@@ -15,6 +15,29 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             "set for example log_hist_msec = 1000",
         ));
     }
+    let measures = &draft.job.measuring;
+    let switch = |name: &'static str| if measures.gtod_reduce { "gtod_reduce" } else { name };
+    if logs.histogram.is_some() && !measures.measures_clat() {
+        issues.push(issue(
+            draft.place("write_hist_log"),
+            format!(
+                "`write_hist_log` would stay empty: `{}` leaves out what it logs",
+                switch("disable_clat")
+            ),
+            "leave one of them out",
+        ));
+    }
+    let measures_none = !(measures.measures_clat() || measures.measures_lat() || measures.measures_slat());
+    if logs.latency.is_some() && logs.window_ns > 0 && measures_none {
+        issues.push(issue(
+            draft.place("write_lat_log"),
+            format!(
+                "`write_lat_log` with `log_avg_msec` would stay empty: `{}` leaves out what it logs",
+                switch("disable_lat")
+            ),
+            "leave one of them out",
+        ));
+    }
     if logs.issue_time && !(logs.latency.is_some() && logs.offset) {
         issues.push(issue(
             draft.place("log_issue_time"),

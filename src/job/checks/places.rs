@@ -141,4 +141,10 @@ fn sprandom(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         "`sprandom` is one pass: begun again, it would not leave what it is for",
         "leave this out; runtime alone ends it early",
     );
+    refuse(
+        "loops",
+        job.loops > 1,
+        "`sprandom` is one pass: begun again, it would not leave what it is for",
+        "leave this out",
+    );
 }

@@ -6,10 +6,16 @@ use crate::job::diagnostic::Issue;
 use crate::job::resolve::Draft;
 
 /// Options that shape what is generated.
-const SHAPING: [(&str, &str); 28] = [
+const SHAPING: [(&str, &str); 42] = [
     ("rw", "replay_skip leaves out what you do not want"),
     ("filename", "use replay_redirect to replay all of it on one target"),
     ("nrfiles", "its files are those of the log"),
+    ("openfiles", "its files are those of the log"),
+    ("opendir", "its files are those of the log"),
+    ("filename_format", "its files are those of the log"),
+    ("filesize", "its files are as long as the log needs them"),
+    ("file_service_type", "its files are those of the log"),
+    ("file_append", "its offsets are those of the log"),
     ("rwmixread", "its I/Os are those of the log"),
     ("rwmixwrite", "its I/Os are those of the log"),
     ("bs", "its lengths are those of the log"),
@@ -20,6 +26,14 @@ const SHAPING: [(&str, &str); 28] = [
     ("io_size", "number_ios and runtime end it sooner"),
     ("offset", "its offsets are those of the log"),
     ("offset_increment", "its offsets are those of the log"),
+    ("offset_align", "its offsets are those of the log"),
+    ("zonemode", "its offsets are those of the log"),
+    ("zonesize", "its offsets are those of the log"),
+    ("zonerange", "its offsets are those of the log"),
+    ("zoneskip", "its offsets are those of the log"),
+    ("random_generator", "its offsets are those of the log"),
+    ("rw_sequencer", "its offsets are those of the log"),
+    ("bs_is_seq_rand", "its lengths are those of the log"),
     ("loops", "a log is replayed once"),
     ("time_based", "a log is replayed once; runtime ends it sooner"),
     ("norandommap", "its offsets are those of the log"),

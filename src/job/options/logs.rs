@@ -225,7 +225,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "false",
         Kind::Flag(|job| &mut job.logs.priority),
         "Shows the I/O's priority as the kernel has it, a hexadecimal number with the class in the highest \
-         three bits. Otherwise the column says whether it is of the realtime class (1) or not (0).",
+         three bits: its own (`cmdprio_percentage`), or that of `prio`, `prioclass` and `priohint`. Otherwise the \
+         column says whether it is of the realtime class (1) or not (0). With `log_avg_msec` it is 0.",
     ),
     entry(
         SECTION,

@@ -131,7 +131,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         &[],
         "0",
         Kind::Integer { min: 0, max: 256, field: Number::U32(|job| &mut job.verify.async_threads) },
-        "This many threads a worker check what was read; with 0 the worker does it itself.",
+        "This many threads a worker check what was read; with 0 the worker does it itself. They have the job's \
+         `nice`, `prio` and `prioclass`, but not its CPUs: those are for the worker, which polls.",
     ),
     entry(
         VERIFICATION,

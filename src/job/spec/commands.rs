@@ -92,6 +92,7 @@ impl JobSpec {
             split.iter().map(share).collect()
         });
         let seed = self.randseed.unwrap_or(0);
-        Some(CommandPriorities { shares, seed }).filter(|priorities| !priorities.is_empty())
+        let usual = IoPriority(self.host.io_priority().map_or(0, |priority| priority.value()));
+        Some(CommandPriorities { shares, usual, seed }).filter(|priorities| !priorities.is_empty())
     }
 }

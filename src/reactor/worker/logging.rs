@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::reap::is_usual;
 use super::*;
 use crate::base::PerOp;
+use crate::base::ioprio::IoPriority;
 use crate::reactor::log::LogTap;
 use crate::stats::{Histogram, LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Sums};
 
@@ -269,6 +270,10 @@ impl<Q: Queue> Worker<Q> {
                 offset: io.offset,
                 len: io.len,
                 op: io.op,
+                priority: match &self.priorities {
+                    Some(rule) => rule.of(io.op, io.len, io.sequence),
+                    None => IoPriority::default(),
+                },
                 has_slat: Q::HAS_DOORBELL,
             });
         }

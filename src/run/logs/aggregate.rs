@@ -1,5 +1,6 @@
 //! `--bandwidth-log`: the bandwidth of all jobs together.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,7 +24,7 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// Opens `NAME-read_bw.log` and its like.
-    pub fn open(name: &str, plans: &[JobPlan], targets: &[PathBuf]) -> Result<Aggregate, String> {
+    pub fn open(name: &str, plans: &[JobPlan], targets: &HashSet<PathBuf>) -> Result<Aggregate, String> {
         let open = |op: Op| {
             let path = format!("{name}-{}_bw.log", op.name());
             open_beside(Path::new(&path), targets, false, false)

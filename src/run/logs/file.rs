@@ -20,7 +20,7 @@ pub struct LogFile {
     compresses: bool,
     encoder: Option<GzEncoder<File>>,
     buffer: Vec<u8>,
-    /// Bytes of whole lines in the file.
+    /// Bytes of whole lines in the file, and those that it had before.
     whole: u64,
     begun: bool,
     /// Nothing more is written then.
@@ -63,6 +63,9 @@ impl LogFile {
             let emptied = self.file.set_len(0);
             self.check(emptied);
         }
+        if !self.begun && self.appends {
+            self.whole = self.file.metadata().map_or(0, |metadata| metadata.len());
+        }
         self.begun = true;
     }
 
@@ -86,8 +89,8 @@ impl LogFile {
         if written.is_ok() {
             self.whole += self.buffer.len() as u64;
         }
-        self.buffer.clear();
         self.check(written);
+        self.buffer.clear();
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -104,6 +107,12 @@ impl LogFile {
     /// Writes all there is. More may come; compressed, it is another stream in the same file then.
     pub fn end(&mut self) {
         self.flush();
+        let is_empty =
+            |file: &File| file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+        if self.compresses && self.encoder.is_none() && self.trouble.is_none() && is_empty(&self.file) {
+            // What has nothing in it can be unpacked too.
+            self.encoder = self.file.try_clone().ok().map(|file| GzEncoder::new(file, Compression::fast()));
+        }
         if let Some(encoder) = self.encoder.take() {
             let ended = encoder.finish().map(|_| ());
             self.check(ended);
@@ -121,9 +130,18 @@ impl LogFile {
             return;
         }
         self.trouble = Some(format!("cannot write the log {}: {error}", self.path.display()));
-        if !self.compresses && !self.appends {
+        if let Some(whole) = self.whole_now().filter(|_| !self.compresses) {
             // Half a line is taken for a number too small.
-            let _ = self.file.set_len(self.whole);
+            let _ = self.file.set_len(whole);
         }
+    }
+
+    /// How long the file is up to the last whole line, where part of what waits has been written; `None` if
+    /// others have changed it.
+    fn whole_now(&self) -> Option<u64> {
+        let length = self.file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+        let written = usize::try_from(length.checked_sub(self.whole)?).ok()?;
+        let lines = self.buffer.get(..written)?.iter().rposition(|&byte| byte == b'\n');
+        Some(self.whole + lines.map_or(0, |at| at as u64 + 1))
     }
 }

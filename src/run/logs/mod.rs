@@ -3,7 +3,7 @@
 mod aggregate;
 mod file;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,7 +24,7 @@ use crate::stats::LogKinds;
 use super::assign::Thread;
 use super::outcome::Outcome;
 use super::plan::JobPlan;
-use super::{ErrorKind, Requests, RunError, RunOptions};
+use super::{ErrorKind, Requests, RunError, RunOptions, recording};
 
 pub use aggregate::Aggregate;
 use file::LogFile;
@@ -88,10 +88,13 @@ impl Logs {
     }
 }
 
-/// The names of what is read and written, as far as it is there: no log may be one of it.
-fn targets(plans: &[JobPlan]) -> Vec<PathBuf> {
+/// The names of what is read and written, other logs too: none may be one of it.
+fn targets(plans: &[JobPlan]) -> HashSet<PathBuf> {
     let files = plans.iter().filter(|plan| plan.target_kind() == Targets::Files);
-    files.flat_map(|plan| &plan.targets).map(|path| absolute(path)).collect()
+    let targets = files.flat_map(|plan| &plan.targets).map(|path| absolute(path));
+    let read = plans.iter().flat_map(|plan| &plan.spec.replay.read).map(|path| absolute(Path::new(path)));
+    let written = plans.iter().flat_map(recording::paths).map(|path| absolute(&path));
+    targets.chain(read).chain(written).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -99,9 +102,17 @@ fn absolute(path: &Path) -> PathBuf {
     there.or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
-fn open_beside(path: &Path, targets: &[PathBuf], appends: bool, compresses: bool) -> Result<Shared, String> {
+fn open_beside(
+    path: &Path,
+    targets: &HashSet<PathBuf>,
+    appends: bool,
+    compresses: bool,
+) -> Result<Shared, String> {
     if targets.contains(&absolute(path)) {
-        return Err(format!("the log {} would be written over a target of the run", path.display()));
+        return Err(format!(
+            "the log {} would be written over what a job of the run reads or writes",
+            path.display()
+        ));
     }
     Ok(Arc::new(Mutex::new(LogFile::open(path, appends, compresses)?)))
 }
@@ -152,6 +163,11 @@ fn shape(spec: &LogsSpec) -> LogShape {
     }
 }
 
+/// Bytes of memory that the logs of one worker of this job take before it starts.
+pub fn memory(spec: &LogsSpec) -> u64 {
+    if spec.is_on() { shape(spec).memory() } else { 0 }
+}
+
 /// One worker as the thread that writes sees it.
 struct Feed {
     name: String,
@@ -196,7 +212,7 @@ impl StageLogs {
         feeds.push(Feed {
             name: format!("{}.{clone}", plan.spec.name),
             source,
-            format: LogFormat::of(spec),
+            format: LogFormat::of(&plan.spec),
             files: files.clone(),
             block_bytes,
             clock_ns,
