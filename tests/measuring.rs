@@ -80,6 +80,16 @@ fn a_steady_job_ends_and_the_rounds_bear_it_out() {
 }
 
 #[test]
+fn what_a_steady_job_has_written_is_read_back() {
+    let more = ["--ss=iops:99%", "--rw=randwrite", "--verify=crc32c"];
+    let json = run(&lab(), &[&SOON[..], &more].concat()).expect(0).json();
+    assert_eq!(first(&json, "/steadystate/attained"), 1);
+    let verify = at(&json, "/jobs/0/verify");
+    assert!(number(verify, "/checked") > 0, "{verify:#}");
+    assert_eq!(number(verify, "/checked"), number(verify, "/promised"));
+}
+
+#[test]
 fn one_that_is_never_steady_runs_to_its_end_and_says_so() {
     let lab = lab();
     let never =

@@ -301,7 +301,7 @@ impl<Q: Queue> Worker<Q> {
     /// The command of which there were the most.
     fn busiest(&self) -> Op {
         let busiest = self.stats.ops.iter().max_by_key(|(_, op)| op.ios).filter(|(_, op)| op.ios > 0);
-        busiest.map_or(Op::Read, |(op, _)| op)
+        busiest.map_or_else(|| self.workload.usual_op(), |(op, _)| op)
     }
 
     /// Ends the ramp where that goes by bytes.
@@ -362,8 +362,10 @@ impl<Q: Queue> Worker<Q> {
             self.pace.iter_mut().for_each(|pace| pace.end());
         }
         if phase == Phase::Judge {
-            // What is read back is no part of what the job did.
-            self.stats.end_ns = self.now_ns;
+            // What is read back is no part of what the job did, nor is the wait for a trigger.
+            if !self.verification.as_ref().is_some_and(|verification| verification.is_frozen()) {
+                self.stats.end_ns = self.now_ns;
+            }
             if let Some(verification) = self.verification.as_mut().filter(|v| !v.audits()) {
                 let mut stats = Box::<WorkerStats>::default();
                 stats.restart(self.now_ns);
@@ -376,7 +378,9 @@ impl<Q: Queue> Worker<Q> {
             verification.freeze_ledger();
         }
         if phase == Phase::Done {
-            if self.error.is_some() || self.verification.as_ref().is_some_and(|v| v.has_broken()) {
+            let has_missed = self.pace.as_ref().is_some_and(|pace| pace.missed.is_some());
+            let has_broken = || self.verification.as_ref().is_some_and(|v| v.has_broken());
+            if self.error.is_some() || has_missed || has_broken() {
                 self.live.order.fail();
             }
             if self.verification.is_none() {
@@ -446,6 +450,9 @@ impl<Q: Queue> Turning for Worker<Q> {
         self.look_at_logs();
         if self.live.stop_requested() {
             self.stop_requested();
+        }
+        if self.phase == Phase::Run && self.live.is_enough() {
+            self.exhausted = true;
         }
         self.pace_housekeep();
         if self.stats.busy_turns != self.heard_turns || self.in_flight == 0 {
