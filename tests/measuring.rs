@@ -199,6 +199,14 @@ fn what_is_disabled_is_not_measured_and_the_rest_is() {
 }
 
 #[test]
+fn the_first_moments_behind_a_ramp_are_no_interval_of_their_own() {
+    let job = ["--ioengine=null", "--size=1g", "--rw=randread", "--rate_iops=1000", "--time_based"];
+    let json = Lab::new().json(&[&job[..], &["--ramp_time=500ms", "--runtime=600ms"]].concat());
+    // It is looked at every 500 ms from the start of the run, which is when the ramp ends.
+    assert!(first(&json, "/read/iops_samples") <= 1, "{}", at(&json, "/jobs/0/read"));
+}
+
+#[test]
 fn bandwidth_of_intervals_can_be_left_out() {
     let lab = lab();
     let json = run(&lab, &["--runtime=1300ms", "--disable_bw"]).expect(0).json();

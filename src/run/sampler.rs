@@ -94,6 +94,10 @@ impl Series {
         let begun_ns = entry.live.iter().map(|live| live.start_ns.load(Relaxed)).max().unwrap_or(0);
         let first =
             (!self.begun && begun_ns > 0 && begun_ns < now_ns).then_some((begun_ns, PerOp::default()));
+        if first.is_some() && self.last.is_none() && now_ns - begun_ns < self.interval_ns / 2 {
+            // A few I/Os behind a ramp are no rate: they are part of the next interval.
+            return None;
+        }
         let before = self.last.replace((now_ns, now.clone())).or(first);
         let (before_ns, before) = before?;
         self.begun = true;

@@ -323,6 +323,8 @@ impl<Q: Queue> Worker<Q> {
         self.count_runs();
         self.counting = true;
         self.stats.restart(self.now_ns);
+        // Before it is said to run: what the ramp did is no part of its first interval.
+        self.live.publish(&self.stats, self.now_ns);
         self.pace.iter_mut().for_each(|pace| pace.begin_counting(self.now_ns));
         if let Some(logging) = &mut self.logging {
             logging.begin(self.now_ns);
