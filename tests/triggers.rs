@@ -360,6 +360,11 @@ fn who_had_not_begun_when_it_fired_is_neither_stuck_nor_waited_for() {
         assert_eq!(at(trigger, "/stuck"), &Value::Array(Vec::new()), "{engine}: {trigger:#}");
         let notes = at(&json, "/fio-spdk/notes").to_string();
         assert!(notes.contains("never started: b.0") && !notes.contains("device"), "{engine}: {notes}");
+        if engine == "psync" {
+            let json = lab.run(&["j.toml", "--output-format=json", "--verify_state_load"]).expect(0).json();
+            let notes = at(&json, "/fio-spdk/notes").to_string();
+            assert!(notes.contains("promises nothing for these jobs, which are left out: b"), "{notes}");
+        }
     }
 }
 

@@ -519,7 +519,8 @@ impl<Q: Queue> Turning for Worker<Q> {
             area.give_back(buffer);
         }
         let missed = pace.as_ref().and_then(|pace| pace.missed);
-        stats.depth_found = pace.and_then(|pace| pace.depth_found());
+        // Where nothing was issued, none was sought.
+        stats.depth_found = pace.filter(|_| stats.total_ios() > 0).and_then(|pace| pace.depth_found());
         let verify = verification.and_then(|verification| verification.finish());
         let replay = replay.map(|replay| replay.finish());
         WorkerOutcome { stats, error, missed, verify, replay }
