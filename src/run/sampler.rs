@@ -69,7 +69,8 @@ impl Sampler {
             let moved = sampled.bandwidth.look(entry, now_ns, |live, op| live.bytes.get(op).load(Relaxed));
             let ended = sampled.iops.look(entry, now_ns, |live, op| live.ios.get(op).load(Relaxed));
             for (op, samples) in entry.samples.iter_mut().filter(|(op, _)| entry.spec.mix.issues(*op)) {
-                samples.bandwidth.extend(moved.as_ref().map(|rates| *rates.get(op)));
+                let moved = moved.as_ref().filter(|_| entry.spec.measuring.measures_bandwidth());
+                samples.bandwidth.extend(moved.map(|rates| *rates.get(op)));
                 samples.iops.extend(ended.as_ref().map(|rates| *rates.get(op)));
             }
         }
