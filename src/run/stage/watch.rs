@@ -147,8 +147,8 @@ impl Stage<'_> {
             let entry = &mut outcome.entries[*entry];
             entry.stats.merge(&result.stats);
             // Who was ended before it began has promised nothing that could be missed.
-            let is_told = |tally: &&Box<VerifyTally>| begun || tally.promised > 0 || entry.spec.state.load;
-            if let Some(tally) = result.verify.as_ref().filter(is_told) {
+            let is_told = |tally: &&VerifyTally| begun || tally.promised > 0 || entry.spec.state.load;
+            if let Some(tally) = result.verify.as_deref().filter(is_told) {
                 entry.verify.get_or_insert_default().merge(tally);
             }
             let cpu = &mut entry.cpu;
