@@ -80,6 +80,16 @@ fn a_steady_job_ends_and_the_rounds_bear_it_out() {
 }
 
 #[test]
+fn what_a_steady_job_has_written_is_read_back() {
+    let more = ["--ss=iops:99%", "--rw=randwrite", "--verify=crc32c"];
+    let json = run(&lab(), &[&SOON[..], &more].concat()).expect(0).json();
+    assert_eq!(first(&json, "/steadystate/attained"), 1);
+    let verify = at(&json, "/jobs/0/verify");
+    assert!(number(verify, "/checked") > 0, "{verify:#}");
+    assert_eq!(number(verify, "/checked"), number(verify, "/promised"));
+}
+
+#[test]
 fn one_that_is_never_steady_runs_to_its_end_and_says_so() {
     let lab = lab();
     let never =
@@ -186,6 +196,26 @@ fn what_is_disabled_is_not_measured_and_the_rest_is() {
     assert_eq!(counts(&["--disable_slat"]), [false, true, true]);
     assert_eq!(counts(&["--gtod_reduce"]), [false; 3]);
     assert_eq!(counts(&["--ioengine=psync", "--filename=data", "--size=1m", "--gtod_reduce"]), [false; 3]);
+}
+
+#[test]
+fn the_first_moments_behind_a_ramp_are_no_interval_of_their_own() {
+    let job = ["--ioengine=null", "--size=1g", "--rw=randread", "--rate_iops=1000", "--time_based"];
+    let json = Lab::new().json(&[&job[..], &["--ramp_time=500ms", "--runtime=600ms"]].concat());
+    // It is looked at every 500 ms from the start of the run, which is when the ramp ends.
+    assert!(first(&json, "/read/iops_samples") <= 1, "{}", at(&json, "/jobs/0/read"));
+}
+
+#[test]
+fn what_one_did_alone_is_not_in_the_intervals_of_all() {
+    let lab = Lab::new();
+    let global = "[global]\nioengine = \"null\"\nsize = \"1g\"\nrw = \"randread\"\ntime_based = true\n\
+                  rate_iops = 1000\ngroup_reporting = true\n";
+    let jobs = "[[job]]\nname = \"a\"\nruntime = \"3s\"\n[[job]]\nname = \"b\"\nruntime = \"2s\"\nstart_delay = \"1s\"\n";
+    lab.file("j.toml", format!("{global}{jobs}"));
+    let json = lab.json(&["j.toml"]);
+    // Late ones catch up, but not half as much again.
+    assert!(first(&json, "/read/iops_max") < 3000, "{}", at(&json, "/jobs/0/read"));
 }
 
 #[test]

@@ -173,6 +173,23 @@ fn on_error_only_a_failure_takes_others_along() {
     assert_eq!(notes(&json), "[]");
 }
 
+#[test]
+fn a_missed_demand_takes_others_along_as_an_error_does() {
+    let text = job("m", "5s", "max_latency = \"1ns\"\nexitall_on_error = true") + &job("o", "5s", "");
+    let json = run_jobs(&text, &[]).expect(3).json();
+    assert!(runtime(entries(&json, "o")[0]) < 5000, "{json:#}");
+    assert!(notes(&json).contains("m.0 has failed: exitall_on_error ends o.0"), "{}", notes(&json));
+}
+
+#[test]
+fn who_has_been_steady_takes_others_along_as_it_ends() {
+    let steady = "ioengine = \"sim\"\nfilename = \"d\"\nsize = \"1m\"\nsim_latency = \"1ms\"\nss = \"iops:99%\"\n\
+                  ss_dur = \"400ms\"\nss_interval = \"200ms\"\nexitall = true";
+    let json = run(&(job("s", "30s", steady) + &job("o", "30s", "")));
+    assert!(runtime(entries(&json, "o")[0]) < 30_000, "{json:#}");
+    assert!(notes(&json).contains("s.0 has ended: exitall ends o.0"), "{}", notes(&json));
+}
+
 /// A simulated drive of 256 blocks of which a quarter of the reads and writes fail: EIO for writes.
 fn faulty(rw: &str, more: &[&str]) -> Done {
     let lab = Lab::new();
@@ -304,6 +321,15 @@ fn a_drive_that_answers_nothing_is_given_up_and_holds_nobody_up() {
     let stuck = entries(&json, "s")[0];
     assert_eq!(number(stuck, "/error"), 110);
     assert_eq!(number(stuck, "/write/total_ios"), 64, "what had been done before: {stuck:#}");
+}
+
+#[test]
+fn what_a_drive_does_not_answer_is_told_as_what_it_was() {
+    let job = ["--ioengine=sim", "--filename=d", "--size=1m", "--rw=randread", "--reap_timeout=200ms"];
+    let json = ["--sim_faults=stalled_read:100%", "--output-format=json"];
+    let json = Lab::new().run(&[&job[..], &json[..]].concat()).expect(4).json();
+    let failed = at(&json, "/jobs/0/fio-spdk/failed");
+    assert_eq!((number(failed, "/read"), number(failed, "/write")), (1, 0), "{failed:#}");
 }
 
 /// Holds a lease on a file, so that whoever opens it hangs.

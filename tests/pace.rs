@@ -262,6 +262,13 @@ fn what_verifies_keeps_its_promises_at_a_rate_and_with_pauses() {
 }
 
 #[test]
+fn response_times_of_all_directions_are_told_as_one_too() {
+    let more = ["--rw=randrw", "--rate_iops=1000", "--number_ios=100", "--unified_rw_reporting=mixed"];
+    let json = Lab::new().json(&[NULL.as_slice(), &more].concat());
+    assert_eq!(first(&json, "/mixed/response_ns/N"), 100);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_starts() {
     for (options, what) in [
         (["--rate=1m", "--rate_iops=5"], "both `rate_iops` and `rate`"),
@@ -270,6 +277,8 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
         (["--thinktime_spin=5", "--iodepth=2"], "needs `thinktime`"),
         (["--thinktime=5", "--thinktime_spin=6"], "longer than"),
         (["--latency_run", "--iodepth=2"], "needs `latency_target`"),
+        (["--latency_window=1ms", "--iodepth=2"], "needs `latency_target`"),
+        (["--latency_percentile=99", "--iodepth=2"], "needs `latency_target`"),
         (["--latency_target=5", "--rate=1m"], "would hide it"),
         (["--latency_target=5", "--max_latency=5"], "would end the search"),
         (["--latency_target=5", "--latency_percentile=0"], "percentage above 0"),

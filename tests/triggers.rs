@@ -339,3 +339,50 @@ fn options_of_the_run_are_the_same_in_all_jobs() {
     lab.run(&["two.toml"]).expect(2).says("[global]");
     assert!(!lab.path("data").exists() && !lab.path("other").exists());
 }
+
+/// Two jobs that verify, on drives or files of their own; the second begins when the first has ended.
+fn one_after_the_other(engine: &str, more: &str) -> Lab {
+    let lab = Lab::new();
+    let global =
+        format!("[global]\nioengine = \"{engine}\"\nrw = \"randwrite\"\nbs = \"4k\"\nsize = \"1m\"\n");
+    let common = format!("verify = \"crc32c\"\nrate_iops = 500\nfsync = 8\n{more}\n");
+    let jobs = "[[job]]\nname = \"a\"\nfilename = \"a\"\n[[job]]\nname = \"b\"\nfilename = \"b\"\nwait_for = \"a\"\n";
+    lab.file("j.toml", global + &common + jobs);
+    lab
+}
+
+#[test]
+fn who_had_not_begun_when_it_fired_is_neither_stuck_nor_waited_for() {
+    for engine in ["psync", "sim"] {
+        let lab = one_after_the_other(engine, "trigger = \"true\"\ntrigger_ios = 100\nstate_dir = \".\"");
+        let json = lab.run(&["j.toml", "--output-format=json"]).expect(0).json();
+        let trigger = at(&json, "/fio-spdk/trigger");
+        assert_eq!(at(trigger, "/stuck"), &Value::Array(Vec::new()), "{engine}: {trigger:#}");
+        let notes = at(&json, "/fio-spdk/notes").to_string();
+        assert!(notes.contains("never started: b.0") && !notes.contains("device"), "{engine}: {notes}");
+        if engine == "psync" {
+            let json = lab.run(&["j.toml", "--output-format=json", "--verify_state_load"]).expect(0).json();
+            let notes = at(&json, "/fio-spdk/notes").to_string();
+            assert!(notes.contains("promises nothing for these jobs, which are left out: b"), "{notes}");
+        }
+    }
+}
+
+#[test]
+fn whoever_is_done_first_all_that_the_snapshot_promises_is_judged() {
+    let lab = one_after_the_other("psync", "");
+    lab.run(&["j.toml", "--output-format=json"]).expect(0);
+    let json =
+        lab.run(&["j.toml", "--output-format=json", "--verify_state_load", "--exitall"]).expect(0).json();
+    let checked = |job: &str| number(&json, &format!("/jobs/{job}/verify/checked"));
+    assert_eq!((checked("0"), checked("1")), (256, 256));
+}
+
+#[test]
+fn the_wait_for_a_trigger_is_no_time_of_the_job() {
+    let lab = one_after_the_other("sim", "trigger = \"sleep 1\"\ntrigger_ios = 100\nstate_dir = \".\"");
+    let json = lab.run(&["j.toml", "--output-format=json"]).expect(0).json();
+    let fired_ms = number(&json, "/fio-spdk/trigger/at_ns") / 1_000_000;
+    let ran_ms = number(&json, "/jobs/0/write/runtime");
+    assert!(ran_ms < fired_ms + 800, "{ran_ms} ms, and it fired after {fired_ms} ms");
+}

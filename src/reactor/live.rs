@@ -64,6 +64,7 @@ pub struct Live {
     edition: AtomicU64,
     state: AtomicU8,
     stop: AtomicBool,
+    enough: AtomicBool,
     judging_allowed: AtomicBool,
 }
 
@@ -105,6 +106,17 @@ impl Live {
     #[must_use]
     pub fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Tells the worker that it has done enough: it issues no more, and ends as it does when its work
+    /// is done, with all that follows.
+    pub fn say_enough(&self) {
+        self.enough.store(true, Ordering::Release);
+    }
+
+    /// Whether it was told so.
+    pub(super) fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::Acquire)
     }
 
     /// Numbers of one moment: what rates are made of.

@@ -62,6 +62,7 @@ pub(super) fn mixed(stats: &WorkerStats) -> OpStats {
         all.latency.slat.merge(&counts.latency.slat);
         all.latency.clat.merge(&counts.latency.clat);
         all.latency.lat.merge(&counts.latency.lat);
+        all.latency.response.merge(&counts.latency.response);
     }
     all
 }

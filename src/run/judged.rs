@@ -1,6 +1,7 @@
 //! Judging by a snapshot: finding it, making sure that it is of this job and this target, and going
 //! back to what the earlier run was: its seeds, its numbers, its name.
 
+use crate::base::Op;
 use crate::base::clock::unix_time_ns;
 use crate::base::host::identity;
 use crate::base::units::SECOND_NS;
@@ -42,6 +43,11 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
     let mut notes = vec![format!("snapshot {}, {}", path.display(), describe(&snapshot))];
     let mut left: Vec<&JobState> = snapshot.jobs.iter().collect();
     let mut others: Vec<String> = Vec::new();
+    let has_changed = |job: &JobState| {
+        let issued = |op: Op| job.workers.iter().any(|worker| worker.promises.issued(op) > 0);
+        issued(Op::Write) || issued(Op::Deallocate)
+    };
+    let any_has = snapshot.jobs.iter().any(has_changed);
     for plan in plans.iter_mut() {
         let promises = plan.verifies() && plan.spec.mix.modifies();
         // Names may come twice: then they come in order.
@@ -54,6 +60,10 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
         fits(plan, job).map_err(|why| {
             RunError::bad_job(&plan.spec, format!("the snapshot {} does not fit: {why}", path.display()))
         })?;
+        if plan.spec.state.load && any_has && !has_changed(job) {
+            others.push(plan.spec.name.clone());
+            continue;
+        }
         plan.seed = job.seed;
         plan.first_worker = job.workers.first().map_or(plan.first_worker, |worker| u32::from(worker.number));
         let is_open = job.workers.iter().any(|worker| worker.promises.open_end);

@@ -400,14 +400,12 @@ impl Keeper {
         }
         if self.trigger.mode == TriggerMode::Stop {
             stage.kept.iter().for_each(|kept| kept.board.ask_to_freeze());
-            while stage.kept.iter().any(|kept| !kept.board.is_frozen())
-                && self.clock.now_ns() < begun_ns + FREEZE_NS
-            {
+            while stage.kept.iter().any(is_late) && self.clock.now_ns() < begun_ns + FREEZE_NS {
                 std::thread::yield_now();
             }
         }
         let frozen_ns = self.clock.now_ns();
-        let late = |kept: &&Kept| self.trigger.mode == TriggerMode::Stop && !kept.board.is_frozen();
+        let late = |kept: &&Kept| self.trigger.mode == TriggerMode::Stop && is_late(kept);
         let stuck: Vec<String> = stage.kept.iter().filter(late).map(|kept| kept.name.clone()).collect();
         let bytes = self.save(Cause::Trigger, stage);
         let stored_ns = self.clock.now_ns();
@@ -439,7 +437,8 @@ impl Keeper {
     fn end_run(&self, stage: &StageState) {
         let at_once = !stage.simulated.is_empty();
         let verifies = |live: &Arc<Live>| stage.kept.iter().any(|kept| Arc::ptr_eq(&kept.live, live));
-        stage.lives.iter().filter(|live| !(at_once && verifies(live))).for_each(|live| live.request_stop());
+        let judges = |live: &Arc<Live>| at_once && live.state() != Doing::Waiting && verifies(live);
+        stage.lives.iter().filter(|live| !judges(live)).for_each(|live| live.request_stop());
         stage.kept.iter().for_each(|kept| kept.board.let_go());
     }
 
@@ -501,6 +500,11 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Whether the ledger of `kept` may still change. Who waits for its start has none, and begins frozen.
+fn is_late(kept: &Kept) -> bool {
+    !kept.board.is_frozen() && kept.live.state() != Doing::Waiting
 }
 
 /// Whether all workers that are kept have written what they will write.

@@ -249,7 +249,9 @@ fn take_along(plans: &[JobPlan], watched: &[Watched], worker: usize, outcome: &m
         // It was ended itself.
         return;
     }
-    let takes = order.exitall || order.exitall_on_error && failed;
+    // Where a snapshot is judged, it is judged to the end: who is done first has nothing to do with it.
+    let exitall = order.exitall && !plan.spec.state.load;
+    let takes = exitall || order.exitall_on_error && failed;
     if !takes {
         return;
     }
@@ -269,7 +271,7 @@ fn take_along(plans: &[JobPlan], watched: &[Watched], worker: usize, outcome: &m
     let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
     let names = if names.is_empty() { "nobody any more".to_owned() } else { listed(&names) };
     let (has, option) = if failed { ("failed", "exitall_on_error") } else { ("ended", "exitall") };
-    let option = if order.exitall { "exitall" } else { option };
+    let option = if exitall { "exitall" } else { option };
     outcome.note(format!("{} has {has}: {option} ends {names}{later}", own.name));
 }
 

@@ -91,10 +91,15 @@ impl Series {
             return None;
         }
         let now = PerOp::from_fn(|op| entry.live.iter().map(|live| read(live, op)).sum::<u64>());
-        // The first interval begins with the counting, not with the first look.
-        let begun_ns = entry.live.iter().map(|live| live.start_ns.load(Relaxed)).max().unwrap_or(0);
-        let first =
-            (!self.begun && begun_ns > 0 && begun_ns < now_ns).then_some((begun_ns, PerOp::default()));
+        // The first interval begins with the counting, not with the first look, if all began together.
+        let starts = || entry.live.iter().map(|live| live.start_ns.load(Relaxed));
+        let (earliest_ns, begun_ns) = (starts().min().unwrap_or(0), starts().max().unwrap_or(0));
+        let together = earliest_ns > 0 && begun_ns - earliest_ns <= self.interval_ns / 20;
+        let first = (!self.begun && together && begun_ns < now_ns).then_some((begun_ns, PerOp::default()));
+        if first.is_some() && self.last.is_none() && now_ns - begun_ns < self.interval_ns / 2 {
+            // A few I/Os behind a ramp are no rate: they are part of the next interval.
+            return None;
+        }
         let before = self.last.replace((now_ns, now.clone())).or(first);
         let (before_ns, before) = before?;
         self.begun = true;

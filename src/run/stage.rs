@@ -18,7 +18,7 @@ use crate::base::{Op, PerOp};
 use crate::engine::Targets;
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
-use crate::stats::WorkerStats;
+use crate::stats::{VerifyTally, WorkerStats};
 use crate::workload::Region;
 
 use super::assign::{Seat, Thread, assign, crowded};

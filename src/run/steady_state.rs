@@ -127,7 +127,7 @@ pub fn look(outcome: &mut Outcome, now_ns: u64) {
         let Some(track) = steady else { continue };
         let is_running = !live.is_empty() && live.iter().all(|live| live.state() == WorkerState::Running);
         if track.look(is_running, || live.iter().map(|live| live.totals()).collect(), now_ns) {
-            live.iter().for_each(|live| live.request_stop());
+            live.iter().for_each(|live| live.say_enough());
         }
     }
 }

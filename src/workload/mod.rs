@@ -301,6 +301,16 @@ impl Workload {
         })
     }
 
+    /// What it issues, where nothing has been counted yet that could tell.
+    #[must_use]
+    pub fn usual_op(&self) -> Op {
+        match self.chooser {
+            Chooser::Only(op) => op,
+            Chooser::Mixed(_) => Op::Read,
+            Chooser::WriteAndTrim | Chooser::TrimThenWrite { .. } => Op::Write,
+        }
+    }
+
     /// Which pass over the regions the stream of `op` is in, from 0.
     #[inline]
     #[must_use]

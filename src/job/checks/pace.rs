@@ -3,6 +3,7 @@
 use super::{Issue, issue};
 use crate::base::{Op, PerOp};
 use crate::job::resolve::Draft;
+use crate::job::spec::PaceSpec;
 
 pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     rates(draft, issues);
@@ -85,13 +86,15 @@ fn thinktime(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 fn latency(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let (job, pace) = (&draft.job, &draft.job.pace);
     if pace.latency_target_ns == 0 {
-        if pace.latency_run {
-            let message = "`latency_run` needs `latency_target`";
-            issues.push(issue(
-                draft.place("latency_run"),
-                message,
-                "set for example latency_target = \"1ms\"",
-            ));
+        let unset = PaceSpec::default();
+        let lonely = [
+            ("latency_run", pace.latency_run),
+            ("latency_window", pace.latency_window_ns != unset.latency_window_ns),
+            ("latency_percentile", pace.latency_percentile != unset.latency_percentile),
+        ];
+        for (name, _) in lonely.into_iter().filter(|(_, is_set)| *is_set) {
+            let message = format!("`{name}` needs `latency_target`");
+            issues.push(issue(draft.place(name), message, "set for example latency_target = \"1ms\""));
         }
         return;
     }

@@ -347,11 +347,13 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("profile", "there are no built-in workloads: write its options as a job file"),
     (
         "idle-prof",
-        "every report says of each reactor how many of its turns were busy and idle, and what CPU time it took: look for `reactors`",
+        "it is of the whole run: give --idle-prof=system or --idle-prof=percpu on the command line; of each reactor \
+         every report says how busy it was",
     ),
     (
         "idle_prof",
-        "every report says of each reactor how many of its turns were busy and idle, and what CPU time it took: look for `reactors`",
+        "it is of the whole run: give --idle-prof=system or --idle-prof=percpu on the command line; of each reactor \
+         every report says how busy it was",
     ),
 ];
 

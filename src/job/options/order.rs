@@ -220,7 +220,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.order.exitall),
         "As soon as one worker of this job ends, others are ended too: see `exit_what`. In fio, set in one \
          job it holds for all; here it holds for the jobs that say it, so put it into `[global]` for all. \
-         What was written is not read back for verification in a worker that is ended so.",
+         What was written is not read back for verification in a worker that is ended so; \
+         `verify_state_load` judges everything, whoever is done first.",
     ),
     entry(
         SECTION,
@@ -228,7 +229,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         &[],
         "false",
         Kind::Flag(|job| &mut job.order.exitall_on_error),
-        "The same, if the worker was ended by an error, found a broken promise, or was given up.",
+        "The same, if the worker was ended by an error or a demand it missed, found a broken promise, or \
+         was given up.",
     ),
     entry(
         SECTION,

@@ -213,8 +213,10 @@ impl<Q: Queue> Worker<Q> {
             }
             return;
         }
-        self.stats.record_error(Op::Write, timed_out, 0);
-        self.error.get_or_insert((Op::Write, timed_out));
+        // What was in flight is with the queue; the error is told of the kind that was the most.
+        let op = self.busiest();
+        self.stats.record_error(op, timed_out, 0);
+        self.error.get_or_insert((op, timed_out));
         self.exhausted = true;
         self.config.end_fsync = false;
     }

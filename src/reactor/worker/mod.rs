@@ -313,7 +313,7 @@ impl<Q: Queue> Worker<Q> {
     /// The command of which there were the most.
     fn busiest(&self) -> Op {
         let busiest = self.stats.ops.iter().max_by_key(|(_, op)| op.ios).filter(|(_, op)| op.ios > 0);
-        busiest.map_or(Op::Read, |(op, _)| op)
+        busiest.map_or_else(|| self.workload.usual_op(), |(op, _)| op)
     }
 
     /// Ends the ramp where that goes by bytes.
@@ -335,6 +335,8 @@ impl<Q: Queue> Worker<Q> {
         self.count_runs();
         self.counting = true;
         self.stats.restart(self.now_ns);
+        // Before it is said to run: what the ramp did is no part of its first interval.
+        self.live.publish(&self.stats, self.now_ns);
         self.pace.iter_mut().for_each(|pace| pace.begin_counting(self.now_ns));
         if let Some(logging) = &mut self.logging {
             logging.begin(self.now_ns);
@@ -374,8 +376,10 @@ impl<Q: Queue> Worker<Q> {
             self.pace.iter_mut().for_each(|pace| pace.end());
         }
         if phase == Phase::Judge {
-            // What is read back is no part of what the job did.
-            self.stats.end_ns = self.now_ns;
+            // What is read back is no part of what the job did, nor is the wait for a trigger.
+            if !self.verification.as_ref().is_some_and(|verification| verification.is_frozen()) {
+                self.stats.end_ns = self.now_ns;
+            }
             if let Some(verification) = self.verification.as_mut().filter(|v| !v.audits()) {
                 let mut stats = Box::<WorkerStats>::default();
                 stats.restart(self.now_ns);
@@ -388,7 +392,9 @@ impl<Q: Queue> Worker<Q> {
             verification.freeze_ledger();
         }
         if phase == Phase::Done {
-            if self.error.is_some() || self.verification.as_ref().is_some_and(|v| v.has_broken()) {
+            let has_missed = self.pace.as_ref().is_some_and(|pace| pace.missed.is_some());
+            let has_broken = || self.verification.as_ref().is_some_and(|v| v.has_broken());
+            if self.error.is_some() || has_missed || has_broken() {
                 self.live.order.fail();
             }
             if self.verification.is_none() {
@@ -459,6 +465,9 @@ impl<Q: Queue> Turning for Worker<Q> {
         if self.live.stop_requested() {
             self.stop_requested();
         }
+        if self.phase == Phase::Run && self.live.is_enough() {
+            self.exhausted = true;
+        }
         self.pace_housekeep();
         if self.stats.busy_turns != self.heard_turns || self.in_flight == 0 {
             (self.heard_turns, self.heard_ns) = (self.stats.busy_turns, self.now_ns);
@@ -523,8 +532,9 @@ impl<Q: Queue> Turning for Worker<Q> {
             area.give_back(buffer);
         }
         let missed = pace.as_ref().and_then(|pace| pace.missed);
-        stats.depth_found = pace.and_then(|pace| pace.depth_found());
         stats.blocks = blocks.map(|blocks| blocks.counts());
+        // Where nothing was issued, none was sought.
+        stats.depth_found = pace.filter(|_| stats.total_ios() > 0).and_then(|pace| pace.depth_found());
         let verify = verification.and_then(|verification| verification.finish());
         let replay = replay.map(|replay| replay.finish());
         WorkerOutcome { stats, error, missed, verify, replay }

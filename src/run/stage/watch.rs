@@ -155,9 +155,12 @@ impl Stage<'_> {
             let Watched { name, entry, .. } = &self.watched[worker];
             busy += result.stats.busy_turns;
             idle += result.stats.idle_turns;
+            let begun = self.watched[worker].live.order.begun_ns().is_some();
             let entry = &mut outcome.entries[*entry];
             entry.stats.merge(&result.stats);
-            if let Some(tally) = &result.verify {
+            // Who was ended before it began has promised nothing that could be missed.
+            let is_told = |tally: &&VerifyTally| begun || tally.promised > 0 || entry.spec.state.load;
+            if let Some(tally) = result.verify.as_deref().filter(is_told) {
                 entry.verify.get_or_insert_default().merge(tally);
             }
             let cpu = &mut entry.cpu;
@@ -181,7 +184,6 @@ impl Stage<'_> {
                 entry.missed(name, missed);
             }
             let ramps = entry.spec.ramp_time_ns > 0 || entry.spec.order.ramp_size > 0;
-            let begun = self.watched[worker].live.order.begun_ns().is_some();
             if result.stats.total_ios() == 0 && result.error.is_none() && ramps && begun {
                 let ramp = if entry.spec.ramp_time_ns > 0 { "ramp_time" } else { "ramp_size" };
                 outcome.note(format!("{name}: ended within {ramp}, so nothing was counted"));

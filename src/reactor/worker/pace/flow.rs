@@ -43,7 +43,14 @@ impl Flow {
     pub(super) fn join(&mut self) {
         if !self.is_in {
             self.is_in = true;
-            self.config.group.weight.fetch_add(u64::from(self.config.weight), Relaxed);
+            let group = &self.config.group;
+            let before = group.weight.fetch_add(u64::from(self.config.weight), Relaxed);
+            // As if it had been there all along, or the others would wait until it has caught up.
+            self.issued = match before {
+                0 => 0,
+                _ => group.issued.load(Relaxed) * u64::from(self.config.weight) / before,
+            };
+            group.issued.fetch_add(self.issued, Relaxed);
         }
     }
 
@@ -113,6 +120,25 @@ mod tests {
         for (count, weight) in issued.into_iter().zip([3.0, 2.0, 1.0]) {
             assert!((count as f64 / unit / weight - 1.0).abs() < 0.01, "{issued:?}");
         }
+    }
+
+    #[test]
+    fn who_comes_late_does_not_hold_the_others_up() {
+        let group = Arc::new(FlowGroup::default());
+        let (mut one, mut late) = (flow(&group, 3), flow(&group, 1));
+        one.join();
+        (0..3000).for_each(|_| one.issued());
+        late.join();
+        let mut issued = [0, 0];
+        for turn in 1..=400 {
+            for (index, flow) in [&mut one, &mut late].into_iter().enumerate() {
+                if flow.rests_until(turn * LOOK_AGAIN_NS).is_none() {
+                    flow.issued();
+                    issued[index] += 1;
+                }
+            }
+        }
+        assert!(issued[0] >= 390 && (120..=140).contains(&issued[1]), "{issued:?}");
     }
 
     #[test]

@@ -16,6 +16,11 @@ impl Verification {
     }
 
     /// Whether the worker has to stay as it is.
+    pub(in crate::reactor::worker) fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Whether the worker may not end yet: the trigger still works with what it was promised.
     pub(in crate::reactor::worker) fn must_stay(&self) -> bool {
         self.ledger.board().must_stay()
     }
