@@ -278,9 +278,7 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     let spec = &plan.spec;
     let (first, count) = plan.targets_of(clone);
     if let Some(replay) = &plan.replay {
-        let is_device = |target: u16| {
-            plan.uses_namespaces() || plan.uses_files() && is_block_device(&plan.targets[usize::from(target)])
-        };
+        let is_device = |target: u16| is_device(plan, &plan.targets[usize::from(target)]);
         let size = |target: u16| sizes[usize::from(target)].filter(|_| is_device(target));
         return replay.regions(plan, clone, size);
     }
@@ -288,23 +286,11 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     for target in first..first + count {
         let path = &plan.targets[usize::from(target)];
         let known = sizes[usize::from(target)];
-        let is_device = plan.uses_namespaces() || plan.uses_files() && is_block_device(path);
+        let is_device = is_device(plan, path);
         let whole = || {
             // A file that is filled until nothing fits has no size of its own to wait for.
             let endless = (spec.fill_device && !is_device).then_some(ENDLESS);
-            known.filter(|_| endless.is_none()).or(endless).ok_or_else(|| {
-                if plan.uses_files()
-                    && is_device
-                    && let Err(error) = std::fs::File::open(path)
-                {
-                    return RunError::environment(spec, format!("cannot open {}: {error}", path.display()));
-                }
-                let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };
-                RunError::bad_job(
-                    spec,
-                    format!("{} {why}: set size in bytes (size = \"1GiB\" or --size=1GiB)", path.display()),
-                )
-            })
+            known.filter(|_| endless.is_none()).or(endless).ok_or_else(|| without_size(plan, path, is_device))
         };
         let absolute = |amount: Amount| -> Result<u64, RunError> {
             match amount {
@@ -354,6 +340,23 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     }
     blocks::check(spec, &regions)?;
     Ok(regions)
+}
+
+/// What to say of a target that has no size to work with.
+fn without_size(plan: &JobPlan, path: &Path, is_device: bool) -> RunError {
+    let (spec, shown) = (&plan.spec, path.display());
+    if plan.uses_files()
+        && is_device
+        && let Err(error) = std::fs::File::open(path)
+    {
+        return RunError::environment(spec, format!("cannot open {shown}: {error}"));
+    }
+    let why = if plan.uses_files() { "does not exist yet or is empty" } else { "has no size" };
+    RunError::bad_job(spec, format!("{shown} {why}: set size in bytes (size = \"1GiB\" or --size=1GiB)"))
+}
+
+fn is_device(plan: &JobPlan, path: &Path) -> bool {
+    plan.uses_namespaces() || plan.uses_files() && is_block_device(path)
 }
 
 fn is_block_device(path: &Path) -> bool {
