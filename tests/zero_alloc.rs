@@ -115,7 +115,8 @@ fn shapes() -> Vec<Shape> {
     let strides = Some(Strides { amount: 1 << 16, range: 1 << 15, skip: 5000 });
     let sprandom = Some(SpRandom { over_provisioning: 0.3, parts: 4, cache_bytes: 0 });
     let share = PriorityShare { bytes: 0, percent: 30, priority: IoPriority::new(2, 1, 0) };
-    let priorities = CommandPriorities { shares: PerOp::all(vec![share]), seed: 1 };
+    let priorities =
+        CommandPriorities { shares: PerOp::all(vec![share]), usual: IoPriority::default(), seed: 1 };
     let with = |change: ContentShape| Shape { name: "contents", content: change, ..writes.clone() };
     let kinds = LogKinds { latency: true, bandwidth: true, iops: true };
     let each = LogShape { entries: Some(2048), ..LogShape::default() };
