@@ -111,8 +111,9 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
-    /// What a failure means to the verification; whether it is the verification's alone.
-    pub(super) fn verify_failed(&mut self, io: &Io, status: Status) -> bool {
+    /// What a failure means to the verification; whether it is the verification's alone. `ends`: it read
+    /// where the target has ended.
+    pub(super) fn verify_failed(&mut self, io: &Io, status: Status, ends: bool) -> bool {
         let Some(verification) = &mut self.verification else { return false };
         verification.saw_error(status.errno());
         match io.op {
@@ -134,7 +135,8 @@ impl<Q: Queue> Worker<Q> {
                 }
                 let place = Place { target: io.target, offset: io.offset };
                 let read = SweepRead { place, len: io.len };
-                if !verification.is_dismissed() {
+                let missing = ends && verification.may_be_missing(read, &purpose, self.now_ns);
+                if !missing && !verification.is_dismissed() {
                     let why = format!("reading failed: {status}");
                     verification.unreadable(read, purpose, why, self.now_ns);
                 }

@@ -248,12 +248,13 @@ impl<Q: Queue> Worker<Q> {
             self.batch.push(io);
             return;
         }
+        let ends = status.is_ok() && io.op == Op::Read;
         let status = match (status.is_ok(), io.op) {
             (false, _) => status,
             (true, Op::Read) => Status::from_errno(rustix::io::Errno::NODATA.raw_os_error()),
             (true, _) => Status::from_errno(rustix::io::Errno::IO.raw_os_error()),
         };
-        if self.verify_failed(&io, status) {
+        if self.verify_failed(&io, status, ends) {
             self.free_buffer(io.op, io.buffer);
             return;
         }

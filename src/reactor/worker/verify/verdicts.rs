@@ -141,6 +141,28 @@ impl Verification {
         self.fresh.push_back(Reread { found, place, due_ns: now_ns, sum, early });
     }
 
+    /// A read that was to be judged found the target's end: all is well where nothing need stand, as
+    /// behind the last write to a full device. It is judged as if zeros stood there, then.
+    pub(in crate::reactor::worker) fn may_be_missing(
+        &mut self,
+        read: SweepRead,
+        purpose: &Purpose,
+        now_ns: u64,
+    ) -> bool {
+        let is_one = read.len == self.sealer.format.interval && self.stage != Stage::Regroup;
+        if !is_one || self.is_dismissed() || self.audits() || !matches!(purpose, Purpose::Judge) {
+            return false;
+        }
+        let mut zeros = vec![0; read.len as usize];
+        let mut checked = Checked::default();
+        self.checker.check(&mut zeros, read.place, &mut checked);
+        if checked.ok > 0 || checked.findings.iter().any(|finding| finding.verdict.is_violation()) {
+            return false;
+        }
+        self.count(&mut checked, &zeros, read.place, now_ns);
+        true
+    }
+
     /// A read that was to be judged failed.
     pub(in crate::reactor::worker) fn unreadable(
         &mut self,
