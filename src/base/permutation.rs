@@ -47,7 +47,7 @@ impl Permutation {
     }
 
     /// The number at position `index`, which must be below `len()`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn at(&self, index: u64) -> u64 {
         debug_assert!(index < self.n, "position {index} of a permutation of {}", self.n);

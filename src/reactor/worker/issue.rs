@@ -25,7 +25,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Asks the workload for up to `room` I/Os and gives them their buffers, filled.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prepare(&mut self, room: u32) {
         if self.exhausted {
             return;

@@ -169,7 +169,11 @@ impl<Q: Queue> Worker<Q> {
     pub(super) fn count_runs(&mut self) {
         if self.runs_wait {
             self.runs_wait = false;
-            Op::ADDRESSED.into_iter().for_each(|op| self.count_run(op));
+            for op in Op::ADDRESSED {
+                if self.runs[op as usize].ios > 0 {
+                    self.count_run(op);
+                }
+            }
         }
     }
 
@@ -185,16 +189,25 @@ impl<Q: Queue> Worker<Q> {
         let counts = self.stats.ops.get_mut(op);
         counts.ios += run.ios;
         counts.bytes += run.bytes;
-        if self.measures_all {
+        if self.measures_all && !self.logs_maxima {
             if Q::HAS_DOORBELL {
                 counts.latency.slat.record_n(slat_ns, run.ios);
             }
             counts.latency.clat.record_n(lat_ns - slat_ns, run.ios);
             counts.latency.lat.record_n(lat_ns, run.ios);
+            *run = Run::default();
         } else {
-            record_some::<Q>(&mut counts.latency, self.config.measures, (slat_ns, lat_ns), run.ios);
+            self.count_otherwise(op, slat_ns, lat_ns);
         }
-        *run = Run::default();
+    }
+
+    /// The latencies of a run where not all are wanted, or the largest are logged.
+    #[cold]
+    #[inline(never)]
+    fn count_otherwise(&mut self, op: Op, slat_ns: u64, lat_ns: u64) {
+        let run = std::mem::take(&mut self.runs[op as usize]);
+        let latency = &mut self.stats.ops.get_mut(op).latency;
+        record_some::<Q>(latency, self.config.measures, (slat_ns, lat_ns), run.ios);
         if self.logs_maxima {
             self.see(op, slat_ns, lat_ns);
         }
