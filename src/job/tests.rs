@@ -264,6 +264,8 @@ fn values_out_of_bounds_or_form_are_refused() {
         ("buffer_pattern = 0xff", "how many bytes"),
         ("continue_on_error = \"reads\"", "no kind of error"),
         ("wait_for = \"a\"", "there is no job `a`"),
+        ("exit_what = \"all\"", "says nothing without `exitall = true`"),
+        ("flow_id = 3", "says nothing without `flow = 1`"),
         ("softrandommap = 1", "not an option here"),
     ] {
         assert!(message(lines).contains(word), "{lines}: {}", message(lines));

@@ -54,8 +54,27 @@ fn watched_blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
+/// What says how something is done that no job of the run does. It may stand in `[global]` for some of them.
+fn without_effect(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+    let unset = JobSpec::default();
+    let ends = jobs.iter().any(|job| job.order.exitall || job.order.exitall_on_error);
+    let flows = jobs.iter().any(|job| job.pace.flow > 0);
+    for (job, header) in jobs.iter().zip(headers) {
+        let lonely = [
+            ("exit_what", !ends && job.order.exit_what != unset.order.exit_what, "exitall = true"),
+            ("flow_id", !flows && job.pace.flow_id != unset.pace.flow_id, "flow = 1"),
+            ("flow_sleep", !flows && job.pace.flow_sleep_ns != unset.pace.flow_sleep_ns, "flow = 1"),
+        ];
+        for (name, _, needed) in lonely.into_iter().filter(|(_, is_lonely, _)| *is_lonely) {
+            let message = format!("`{name}` says nothing without `{needed}`, which no job of the run has");
+            issues.push(Issue::new(message).at(header).help(format!("set {needed}, or leave {name} out")));
+        }
+    }
+}
+
 /// Who is waited for must stand before who waits, or nobody would ever start.
 pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+    without_effect(jobs, headers, issues);
     for (index, (job, header)) in jobs.iter().zip(headers).enumerate() {
         let Some(name) = &job.order.wait_for else { continue };
         let earlier = || jobs[..index].iter().map(|job| job.name.as_str());

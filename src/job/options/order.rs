@@ -370,7 +370,7 @@ mod tests {
             "start_delay = \"2s-5s\"",
             "ignore_error = \"EIO,28:200,84\"",
             "wait_for = \"\"",
-            "exit_what = \"stonewall\"",
+            "exitall = true\nexit_what = \"stonewall\"",
             "job_start_clock_id = 1",
             "error_dump = false\nramp_size = \"1m\"",
         ] {
