@@ -77,7 +77,13 @@ a_reset_loses_what_is_in_flight_and_the_queue_goes_on(void)
 	CHECK_EQ(pthread_create(&thread, NULL, use, &user), 0);
 	for (uint32_t reset = 0; reset < 20; reset++) {
 		until_back(&user, 100);
+		/* Without this, a thread that was just put aside may have nothing in flight. */
+		fake_set(bench.drive, FAKE_HOLD, 1);
+		while (fake_get(bench.drive, FAKE_OUTSTANDING) == 0) {
+			usleep(100);
+		}
 		CHECK_EQ(fs_ctrlr_reset(bench.ctrlr), 0);
+		fake_set(bench.drive, FAKE_HOLD, 0);
 	}
 	until_back(&user, 100);
 	atomic_store(&user.stop, true);
