@@ -8,6 +8,7 @@ pub mod cli;
 pub mod engine;
 pub mod job;
 pub mod reactor;
+pub mod remote;
 pub mod report;
 pub mod run;
 pub mod stats;

@@ -45,6 +45,7 @@ const LONG_FILES: &[(&str, &str)] = &[
         "src/job/options/mod.rs",
         "one table, an entry an option: a list to look things up in, not to read through",
     ),
+    ("src/remote/wire/bench.rs", "made from proto/"),
     ("tests/device_safety.rs", "one guard, its trials and the devices they attach"),
 ];
 

@@ -45,7 +45,8 @@ use crate::base::cut::StateSpec;
 use crate::base::host::Sysfs;
 use crate::base::host::cpu_time::CpuTimes;
 use crate::job::JobSpec;
-use crate::report::Report;
+use crate::report::{CommandReport, Report, TriggerReport};
+use crate::verify::snapshot::Cause;
 
 pub use progress::Progress;
 pub use state_file::load as load_snapshot;
@@ -118,6 +119,24 @@ pub trait Observer {
     fn progress(&mut self, progress: &Progress);
     /// The statistics so far: asked for by signal or interval.
     fn so_far(&mut self, report: &Report);
+}
+
+/// Keeps the snapshots of a run where the death of its machine cannot reach them: at the client that
+/// drives it. Called from the keeper's thread, never from a reactor's.
+pub trait Courier: fmt::Debug + Send + Sync {
+    /// Sends a snapshot off, and returns at once with its number. One that is not awaited may be left
+    /// out if a later one comes before it was sent. `content` is empty if nothing was promised;
+    /// `trigger` says what fired, if that is the cause.
+    fn send(&self, cause: Cause, content: &[u8], trigger: Option<&TriggerReport>, awaited: bool) -> u64;
+
+    /// Waits until the snapshot of this number is on stable storage there.
+    ///
+    /// # Errors
+    /// Why it is not: the client could not store it, did not answer in time, is gone.
+    fn wait(&self, number: u64) -> Result<(), String>;
+
+    /// Has the client run its own command, and waits for it.
+    fn run_command(&self, command: &str) -> CommandReport;
 }
 
 /// Why a run did not start, or could not go on.

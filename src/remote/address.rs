@@ -1,0 +1,1 @@
+//! Where a server listens, and a client goes to.

@@ -1,0 +1,1 @@
+//! The client: drives runs on one or several servers, and keeps what they promise.

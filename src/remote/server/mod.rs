@@ -1,0 +1,1 @@
+//! The server: runs, those who drive them and those who watch.

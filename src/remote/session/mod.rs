@@ -1,0 +1,1 @@
+//! The process that does one run for a server.

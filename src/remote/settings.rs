@@ -1,0 +1,1 @@
+//! `server.toml`: where a server listens, and what it allows.
