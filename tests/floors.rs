@@ -45,7 +45,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "src/job/options/mod.rs",
         "one table, an entry an option: a list to look things up in, not to read through",
     ),
-    ("src/remote/wire/bench.rs", "made from proto/"),
     ("tests/device_safety.rs", "one guard, its trials and the devices they attach"),
 ];
 
@@ -298,7 +297,9 @@ fn functions(code: &str) -> Vec<(String, usize)> {
 #[test]
 fn files_and_functions_stay_small() {
     let mut wrong = String::new();
-    for (path, text) in all_sources() {
+    // What is made from proto/ is nobody's to cut.
+    let made = |text: &str| text.starts_with("// Made from proto/");
+    for (path, text) in all_sources().into_iter().filter(|(_, text)| !made(text)) {
         let lines = text.lines().count();
         if lines > MOST_LINES_FILE && !LONG_FILES.iter().any(|(long, _)| *long == path) {
             let _ = writeln!(wrong, "{path} has {lines} lines: cut it, or say in LONG_FILES why not");
