@@ -9,6 +9,8 @@ mod conduct;
 mod end;
 mod evidence;
 mod link;
+#[cfg(test)]
+mod tests;
 mod trigger;
 mod way;
 
