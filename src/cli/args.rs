@@ -29,6 +29,8 @@ pub enum Action {
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
     ShowBlock(Request),
+    /// `fio-spdk server`.
+    Server(super::server::Request),
     /// `fio-spdk state show`.
     ShowState(super::state::Request),
     /// Print this and end well.
@@ -139,6 +141,7 @@ fn command() -> Command {
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
+        .subcommand(super::server::command())
         .subcommand(state_command())
         .subcommand(
             Command::new("completions")
@@ -310,6 +313,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         }
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
+        Some(("server", sub)) => return Ok(Action::Server(super::server::request(sub))),
         Some(("state", sub)) => return Ok(state_request(sub)),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
