@@ -4,16 +4,11 @@
 //! When a trigger fires, in this order: the ledgers are frozen and gathered, the snapshot is on
 //! stable storage, the command runs, the run ends.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use rustix::fs::MemfdFlags;
 
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::cut::{StateSpec, TriggerMode, TriggerSpec};
@@ -42,8 +37,6 @@ const WORKER_BYTES: u64 = 16 << 10;
 const IO_BYTES: u64 = 64;
 const JOB_BYTES: u64 = 64 << 10;
 const TARGET_BYTES: usize = 256;
-/// What is kept of a command's output.
-const MOST_OUTPUT: usize = 64 << 10;
 
 /// A worker whose promises are kept.
 pub struct Kept {
@@ -443,27 +436,8 @@ impl Keeper {
     }
 
     fn run_command(&self, text: String) -> CommandReport {
-        let begun_ns = self.clock.now_ns();
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(&text).stdin(Stdio::null());
-        if let Some((path, _)) = &self.file {
-            command.env("FIO_SPDK_STATE", path);
-        }
-        // Not a pipe: whoever the command leaves behind would keep it open.
-        let file = rustix::fs::memfd_create("trigger", MemfdFlags::CLOEXEC).map(File::from);
-        let copies = file.as_ref().ok().and_then(|file| file.try_clone().ok().zip(file.try_clone().ok()));
-        if let Some((out, err)) = copies {
-            command.stdout(out).stderr(err);
-        }
-        let (status, success) = match command.status() {
-            Ok(status) => (status.to_string(), status.success()),
-            Err(error) => (format!("sh could not be started: {error}"), false),
-        };
-        let mut output = vec![0; MOST_OUTPUT];
-        let read = file.ok().and_then(|file| file.read_at(&mut output, 0).ok());
-        output.truncate(read.unwrap_or(0));
-        let output = String::from_utf8_lossy(&output).into_owned();
-        CommandReport { text, status, success, output, took_ns: self.clock.now_ns() - begun_ns }
+        let state = self.file.as_ref().map(|(path, _)| ("FIO_SPDK_STATE", path.as_os_str()));
+        super::shell::run(text, state.as_slice())
     }
 
     /// What all workers are promised by now.

@@ -26,6 +26,7 @@ mod progress;
 mod recording;
 mod replay;
 mod sampler;
+mod shell;
 mod stage;
 mod starting;
 mod state_file;
@@ -49,7 +50,8 @@ use crate::report::{CommandReport, Report, TriggerReport};
 use crate::verify::snapshot::Cause;
 
 pub use progress::Progress;
-pub use state_file::load as load_snapshot;
+pub use shell::run as run_shell;
+pub use state_file::{StateFile, load as load_snapshot, read as read_snapshot};
 
 /// What the command line adds to the jobs.
 #[derive(Clone, Debug, Default)]
