@@ -17,7 +17,7 @@ use super::{from_fio, remote, report_args};
 /// What to do.
 pub enum Action {
     /// Run (or check, or print) jobs.
-    Run(Invocation),
+    Run(Box<Invocation>),
     /// `fio-spdk devices`.
     Devices { json: bool },
     /// `fio-spdk devices bind` and `unbind`.
@@ -26,6 +26,8 @@ pub enum Action {
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
     ShowBlock(Request),
+    /// `fio-spdk server`.
+    Server(super::server::Request),
     /// `fio-spdk state show`.
     ShowState(super::state::Request),
     /// `fio-spdk attach`, `stop` and `server --status`.
@@ -115,6 +117,7 @@ fn command() -> Command {
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
+        .subcommand(super::server::command())
         .subcommand(state_command())
         .subcommand(
             Command::new("completions")
@@ -279,6 +282,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("state", sub)) => return Ok(state_request(sub)),
+        Some(("server", sub)) if !sub.get_flag("status") => {
+            return Ok(Action::Server(super::server::request(sub)));
+        }
         Some((name @ ("attach" | "stop" | "server"), sub)) => {
             let request = remote::args::request(name, sub).map(Action::Remote);
             return request.map_err(|why| command.error(clap::error::ErrorKind::InvalidValue, why));
@@ -293,7 +299,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         let told = from_fio::engine_help(engine).map(Action::Print);
         return told.map_err(|why| command.error(clap::error::ErrorKind::InvalidValue, why));
     }
-    invocation(&mut command, &matches, overrides).map(Action::Run)
+    invocation(&mut command, &matches, overrides).map(|invocation| Action::Run(Box::new(invocation)))
 }
 
 fn invocation(
@@ -417,7 +423,7 @@ mod tests {
 
     fn run(arguments: &[&str]) -> Invocation {
         match parsed(arguments) {
-            Ok(Action::Run(invocation)) => invocation,
+            Ok(Action::Run(invocation)) => *invocation,
             Ok(_) => panic!("{arguments:?} is no run"),
             Err(error) => panic!("{error}"),
         }

@@ -10,6 +10,7 @@ mod from_fio;
 mod output;
 mod remote;
 mod report_args;
+mod server;
 mod signals;
 mod state;
 mod terminal;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Ok(Action::Bind(request)) => devices::bind::run(&request),
         Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
+        Ok(Action::Server(request)) => server::run(&request),
         Ok(Action::ShowState(request)) => state::show(&request),
         Ok(Action::Remote(request)) => remote::serve(&request),
         Ok(Action::Print(text)) => output::print(&text),

@@ -66,8 +66,10 @@ pub enum Request {
     },
     /// `fio-spdk server --status`.
     Status {
-        /// `--client`; the local one without.
+        /// `--client` or `--listen`; without, the local one by its `server.toml`.
         address: Option<Address>,
+        /// `--config`: which `server.toml`.
+        config: Option<PathBuf>,
         /// `--json`.
         json: bool,
         /// `--keys` and timeouts.
@@ -110,7 +112,7 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
 }
 
 /// The subcommands.
-pub fn commands() -> [Command; 3] {
+pub fn commands() -> [Command; 2] {
     let hosts =
         Arg::new("address").value_name("ADDRESS").required(true).help("dut1, dut2:8765 or unix:/path");
     [
@@ -144,16 +146,6 @@ pub fn commands() -> [Command; 3] {
             .arg(hosts)
             .arg(run_argument())
             .args(reach_arguments()),
-        Command::new("server")
-            .about("Ask a server what it does")
-            .arg(
-                Arg::new("status")
-                    .long("status")
-                    .action(ArgAction::SetTrue)
-                    .required(true)
-                    .help("Show what a server does and has done, and what it allows"),
-            )
-            .args(status_arguments()),
     ]
 }
 
@@ -192,7 +184,11 @@ pub fn request(name: &str, matches: &ArgMatches) -> Result<Request, String> {
             reach: reach(matches)?,
         }),
         _ => Ok(Request::Status {
-            address: first("client").map(Address::parse).transpose()?,
+            address: match first("client") {
+                Some(client) => Some(Address::parse(client)?),
+                None => matches.get_one::<Address>("listen").cloned(),
+            },
+            config: matches.get_one::<PathBuf>("config").cloned(),
             json: matches.get_flag("json"),
             reach: reach(matches)?,
         }),

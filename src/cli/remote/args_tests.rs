@@ -13,7 +13,7 @@ fn parsed(arguments: &[&str]) -> Result<Action, clap::Error> {
 
 fn run(arguments: &[&str]) -> Invocation {
     match parsed(arguments) {
-        Ok(Action::Run(invocation)) => invocation,
+        Ok(Action::Run(invocation)) => *invocation,
         Ok(_) => panic!("{arguments:?} is no run"),
         Err(error) => panic!("{error}"),
     }

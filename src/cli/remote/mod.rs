@@ -4,7 +4,7 @@ pub mod args;
 mod status;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -88,8 +88,8 @@ pub fn serve(request: &Request) -> u8 {
                 Err(failure) => complain(&address.to_string(), &failure),
             }
         }
-        Request::Status { address, json, reach } => {
-            let address = match address.clone().map_or_else(local, Ok) {
+        Request::Status { address, config, json, reach } => {
+            let address = match address.clone().map_or_else(|| local(config.as_deref()), Ok) {
                 Ok(address) => address,
                 Err(why) => {
                     eprintln!("error: {why}");
@@ -106,8 +106,8 @@ pub fn serve(request: &Request) -> u8 {
 }
 
 /// Where the server of this machine listens; a socket is nearer than a port.
-fn local() -> Result<Address, String> {
-    let settings = Settings::load(None)?;
+fn local(config: Option<&Path>) -> Result<Address, String> {
+    let settings = Settings::load(config)?;
     let socket = settings.listen.iter().find(|address| address.path().is_some());
     let nearest = socket.or(settings.listen.first()).cloned();
     nearest.ok_or_else(|| "server.toml names no address to listen on: name the server by --client".to_owned())

@@ -92,7 +92,7 @@ fn invocation(dir: &tempfile::TempDir, arguments: &[&str]) -> Invocation {
     let at = dir.path().display().to_string();
     let arguments = arguments.iter().map(|argument| argument.replace('@', &at).into());
     match parse(std::iter::once("fio-spdk".into()).chain(arguments)) {
-        Ok(Action::Run(invocation)) => invocation,
+        Ok(Action::Run(invocation)) => *invocation,
         _ => panic!("no run"),
     }
 }
