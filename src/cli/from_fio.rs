@@ -11,7 +11,6 @@ pub const SAME: &[(&str, &str)] = &[("parse-only", "check")];
 pub const REFUSED: &[(&str, &str)] = &[
     ("alloc-size", "memory is taken as it is needed, from no pool of its own: leave it out"),
     ("append-terse", "reports are `normal`, `json` or `json+`: see --output-format"),
-    ("client", "runs are started on the machine itself: use ssh, and --output-format=json"),
     (
         "cpuclock-test",
         "the clock is calibrated against CLOCK_MONOTONIC at every start: there is nothing to test",
@@ -20,7 +19,7 @@ pub const REFUSED: &[(&str, &str)] = &[
         "crctest",
         "the speed of checksums is not measured: compare runs of --ioengine=null with and without `verify`",
     ),
-    ("daemonize", "nothing runs as a server: start it by systemd-run or nohup"),
+    ("daemonize", "start `fio-spdk server` by systemd-run or nohup"),
     (
         "debug",
         "there is no debug log: --print-job shows what a job means, `fio-spdk block show` and `fio-spdk \
@@ -33,9 +32,12 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("memcpytest", "the speed of memory is not measured"),
     ("merge-blktrace-only", "traces are not merged into a file"),
     ("minimal", "terse output is not made: use --output-format=json"),
-    ("remote-config", "runs are started on the machine itself: name the job file as an argument"),
-    ("server", "nothing runs as a server: use ssh, and --output-format=json"),
-    ("server-internal", "nothing runs as a server"),
+    (
+        "remote-config",
+        "a server reads no job files of its own: name the file behind --client, and it is sent there",
+    ),
+    ("server", "that is a command of its own: fio-spdk server"),
+    ("server-internal", "that is a command of its own: fio-spdk server"),
     (
         "showcmd",
         "the command line describes one job, a job file many: --print-job prints the resolved jobs as a file",

@@ -8,6 +8,8 @@ mod campaign;
 pub mod devices;
 mod from_fio;
 mod output;
+mod remote;
+mod report_args;
 mod server;
 mod signals;
 mod state;
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::Server(request)) => server::run(&request),
         Ok(Action::ShowState(request)) => state::show(&request),
+        Ok(Action::Remote(request)) => remote::serve(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
@@ -73,6 +76,9 @@ fn print_devices(json: bool) -> u8 {
 }
 
 fn run_jobs(invocation: &Invocation) -> u8 {
+    if let Some(clients) = &invocation.clients {
+        return remote::run_jobs(invocation, clients);
+    }
     let jobs = match job::load(&invocation.files, &invocation.overrides) {
         Ok(jobs) => jobs,
         Err(wrong) => {
@@ -130,10 +136,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
                 eprintln!("error: the report could not be written: {why}");
                 return if report.violations() > 0 { EXIT_VIOLATION } else { EXIT_IO };
             }
-            match failure.map(|failure| tell(&failure)) {
-                Some(code) if code != EXIT_IO || report.violations() == 0 => code,
-                _ => exit_code(&report),
-            }
+            ended_code(&report, failure.map(|failure| tell(&failure)))
         }
         Err(error) => {
             terminal.clear_line();
@@ -160,6 +163,14 @@ fn tell(error: &RunError) -> u8 {
         ErrorKind::BadJob => EXIT_USAGE,
         ErrorKind::Environment => EXIT_IO,
         ErrorKind::Unsafe => EXIT_UNSAFE,
+    }
+}
+
+/// The exit code of a run that began, and perhaps failed later, with that code.
+fn ended_code(report: &Report, failure: Option<u8>) -> u8 {
+    match failure {
+        Some(code) if code != EXIT_IO || report.violations() == 0 => code,
+        _ => exit_code(report),
     }
 }
 

@@ -25,8 +25,6 @@ pub struct Request {
 pub enum What {
     /// Serve.
     Serve,
-    /// Tell what the server of this machine does.
-    Status,
     /// Make certificates.
     Init {
         /// More names and addresses of this server.
@@ -50,7 +48,11 @@ pub fn command() -> Command {
              Exit codes: 0 done, 2 command line or server.toml wrong, 4 the machine or the certificates are in the way.",
         )
         .arg(flag("init", "Make an authority, a certificate for this server and one for clients, and server.toml"))
-        .arg(flag("status", "Tell what the server of this machine does").conflicts_with("init"))
+        .arg(
+            flag("status", "Show what the server of this machine does and has done, and what it allows")
+                .conflicts_with("init"),
+        )
+        .args(super::remote::args::status_arguments())
         .arg(
             Arg::new("config")
                 .long("config")
@@ -92,8 +94,6 @@ pub fn request(matches: &ArgMatches) -> Request {
             names: matches.get_many::<String>("name").into_iter().flatten().cloned().collect(),
             ca: matches.get_one::<PathBuf>("ca").cloned(),
         }
-    } else if matches.get_flag("status") {
-        What::Status
     } else {
         What::Serve
     };
@@ -119,10 +119,7 @@ pub fn run(request: &Request) -> u8 {
     if !request.listen.is_empty() {
         settings.listen.clone_from(&request.listen);
     }
-    match request.what {
-        What::Status => status(&settings),
-        _ => serve(settings),
-    }
+    serve(settings)
 }
 
 /// `--init`.
@@ -155,12 +152,6 @@ fn serve(_settings: Settings) -> u8 {
     EXIT_IO
 }
 
-/// `--status`.
-fn status(_settings: &Settings) -> u8 {
-    eprintln!("error: this build cannot ask a server");
-    EXIT_IO
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +175,6 @@ mod tests {
         let init = typed(&["--init", "--name=dut1.lab", "--name=10.0.0.5", "--ca=/ca"]).unwrap();
         let names = vec!["dut1.lab".to_owned(), "10.0.0.5".to_owned()];
         assert_eq!(init.what, What::Init { names, ca: Some("/ca".into()) });
-        assert_eq!(typed(&["--status"]).unwrap().what, What::Status);
         for wrong in
             [&["--name=x"][..], &["--init", "--status"], &["--listen=a b"], &["--init", "--listen=x"]]
         {

@@ -31,7 +31,7 @@ pub(crate) mod value;
 pub use campaign::{Between, CampaignSpec, StopOn};
 pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
 pub use docs::{explain, help, reference};
-pub use load::{load, load_campaign};
+pub use load::{load, load_campaign, texts};
 pub use parse::{parse, parse_campaign};
 pub use print::{print, shaping_options};
 pub use recall::recall;

@@ -4,6 +4,7 @@ mod blocks;
 mod data;
 pub mod device;
 mod figures;
+pub mod fleet;
 pub mod iolog;
 mod json;
 mod latency;
@@ -26,7 +27,7 @@ pub use data::{
     TargetReport,
 };
 pub use steady::SteadyReport;
-pub use text::calendar;
+pub use text::{calendar, span};
 pub use trigger::{CommandReport, TriggerReport};
 pub use verify::finding_line;
 
