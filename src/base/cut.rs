@@ -15,11 +15,13 @@ pub struct StateSpec {
     pub dir: Option<PathBuf>,
     /// `state_checkpoint`: leave one this often while the job runs, in nanoseconds; 0 never.
     pub checkpoint_ns: u64,
+    /// `detach`: a run that a server does goes on when its client is gone.
+    pub detach: bool,
 }
 
 impl Default for StateSpec {
     fn default() -> StateSpec {
-        StateSpec { save: true, load: false, go_on: false, dir: None, checkpoint_ns: 0 }
+        StateSpec { save: true, load: false, go_on: false, dir: None, checkpoint_ns: 0, detach: false }
     }
 }
 

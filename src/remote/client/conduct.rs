@@ -117,7 +117,11 @@ impl Server {
     pub fn owes_state(&self) -> bool {
         let is_stored = self.fired.as_ref().is_some_and(|fired| fired.stored.is_some());
         match self.phase {
-            Phase::Running | Phase::Broken => self.is_driven() && !is_stored,
+            // One that has not begun is fired when it does.
+            Phase::Asked => true,
+            Phase::Running | Phase::Broken => {
+                self.accepted.as_ref().is_some_and(|accepted| accepted.drives) && !is_stored
+            }
             Phase::Lost(..) => self.fired.is_some() && !is_stored,
             _ => false,
         }
@@ -327,7 +331,11 @@ impl Conductor<'_> {
         server.accepted = Some(accepted);
         // What was asked before may have been lost on the way.
         server.is_answered = false;
+        server.is_asked_to_fire = false;
         note.into_iter().for_each(|note| self.note(at, &note));
+        if let Some(why) = self.triggers.why.clone() {
+            self.fire(&why);
+        }
     }
 
     fn state_wanted(&mut self, at: usize) {

@@ -278,7 +278,10 @@ impl Keeper {
             } else if let Some(link) = desk.wanted.take() {
                 drop(desk);
                 self.told.state(read(&link));
-            } else if let Some(snapshot) = desk.snapshot.take() {
+            // One may come before the other thread has heard of its run.
+            } else if self.place.is_some()
+                && let Some(snapshot) = desk.snapshot.take()
+            {
                 desk.busy = true;
                 let mut tells_of = std::mem::take(&mut desk.tells_of);
                 drop(desk);

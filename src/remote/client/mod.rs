@@ -256,8 +256,7 @@ impl Outcome {
 
 /// Whether the run of these jobs goes on without a client.
 fn detaches(jobs: &[JobSpec]) -> bool {
-    let _ = jobs;
-    false
+    jobs.first().is_some_and(|job| job.state.detach)
 }
 
 /// What is said first.

@@ -80,6 +80,8 @@ pub(super) struct Triggers {
     /// Files that fire.
     pub files: Vec<PathBuf>,
     pub commands: Vec<Command>,
+    /// What fired, if anything has.
+    pub why: Option<String>,
     /// When the first command was wanted.
     wanted_ns: Option<u64>,
 }
@@ -126,9 +128,10 @@ impl Conductor<'_> {
 
     /// Fires on all servers that have not.
     pub(super) fn fire(&mut self, why: &str) {
+        let why = self.triggers.why.get_or_insert_with(|| why.to_owned());
         for server in self.servers.iter_mut().filter(|server| server.is_driven()) {
             if server.fired.is_none() && !std::mem::replace(&mut server.is_asked_to_fire, true) {
-                server.line.say(What::Fire(bench::Fire { why: why.to_owned() }));
+                server.line.say(What::Fire(bench::Fire { why: why.clone() }));
             }
         }
     }

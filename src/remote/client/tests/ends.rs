@@ -204,3 +204,50 @@ fn a_server_is_asked_what_runs_there_and_told_to_stop() {
     let failure = ask::status_by(&way, &lab.address("nobody"), within).unwrap_err();
     assert!(failure.kind == FailureKind::Environment && failure.message.contains("nobody"), "{failure:?}");
 }
+
+/// Loses its first client, and waits for the next.
+fn comes_back() -> Script {
+    let conversations = Arc::new(AtomicU32::new(0));
+    script(move |mut talk: Talk| {
+        let conversations = Arc::clone(&conversations);
+        async move {
+            let first = talk.accept().await;
+            if conversations.fetch_add(1, Ordering::AcqRel) == 0 {
+                talk.snapshot(1, Checkpoint).await;
+                let _ = talk.to.send(Err(Status::unavailable("the network broke"))).await;
+                return;
+            }
+            let Some(Said::Attach(attach)) = first else { panic!("{first:?}") };
+            talk.log((attach.run.as_str(), attach.watch));
+            talk.snapshot(2, Checkpoint).await;
+            talk.end().await;
+        }
+    })
+}
+
+#[test]
+fn a_run_that_is_detached_is_come_back_to_when_the_network_broke() {
+    let mut lab = Lab::new();
+    lab.detach = true;
+    lab.serve("dut1", comes_back());
+    well(&lab.drive(&["dut1"]));
+    assert_eq!(lab.log.count(&format!("dut1: ({RUN}, false)")), 1, "{:?}", lab.log.all());
+    assert!(lab.hear.has("the network broke") && lab.hear.has("connected again"), "{:?}", lab.hear.notes);
+    assert_eq!(std::fs::read(lab.file("dut1")).unwrap(), state(2).encode());
+    // One that is not detached is ended by its server.
+    let mut lab = Lab::new();
+    lab.serve("dut1", comes_back());
+    let outcomes = lab.drive(&["dut1"]);
+    let said = message(&outcomes[0]);
+    assert!(said.contains("vanished (the network broke); if it lives, it ends the run"), "{said}");
+}
+
+#[test]
+fn the_first_signal_leaves_a_detached_run_and_says_how_to_come_back() {
+    let mut lab = Lab::new();
+    lab.detach = true;
+    lab.serve("dut1", stubborn(lab.requests.clone(), 1));
+    well(&lab.drive(&["dut1"]));
+    assert_eq!(lab.log.count("dut1: End { signal: 2 }"), 0, "{:?}", lab.log.all());
+    assert!(lab.hear.has(&format!("fio-spdk attach {} --run={RUN}", lab.address("dut1"))));
+}

@@ -29,7 +29,7 @@ use crate::remote::wire::bench::{ServerMessage, client_message::What as Said, se
 use crate::verify::snapshot::{Cause, JobState, Snapshot};
 
 const RUN: &str = "0123456789abcdef0123456789abcdef";
-const JOB: &str = "[[job]]\nname='j'\nioengine='null'\nsize='1m'\nrw='randwrite'\nverify='crc32c'\n";
+const JOB: &str = "[[job]]\nname='j'\nfilename='data'\nsize='1m'\nrw='randwrite'\nverify='crc32c'\n";
 
 /// What happened, in its order, over all servers and disks.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,8 @@ struct Talk {
     to: mpsc::Sender<Result<ServerMessage, Status>>,
     log: Log,
     name: String,
+    /// Why it was fired, if that came while it waited for something else.
+    fired: Option<String>,
 }
 
 impl Talk {
@@ -105,6 +107,7 @@ impl Talk {
                     self.log(format!("told {how}"));
                     return stored;
                 }
+                Some(Said::Fire(fire)) => self.fired = Some(fire.why),
                 Some(other) => self.log(other),
                 None => return bench::Stored { number: 0, failure: "the client is gone".to_owned() },
             }
@@ -188,7 +191,13 @@ impl Bench for Scripted {
 
     async fn drive(&self, request: Request<Streaming<bench::ClientMessage>>) -> Answer<Self::DriveStream> {
         let (to, messages) = mpsc::channel(16);
-        let talk = Talk { from: request.into_inner(), to, log: self.log.clone(), name: self.name.clone() };
+        let talk = Talk {
+            from: request.into_inner(),
+            to,
+            log: self.log.clone(),
+            name: self.name.clone(),
+            fired: None,
+        };
         tokio::spawn((self.script)(talk));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
@@ -230,6 +239,7 @@ struct Lab {
     silence: Duration,
     connect_within: Duration,
     job: String,
+    detach: bool,
     hear: Heard,
 }
 
@@ -253,6 +263,7 @@ impl Lab {
             silence: Duration::from_secs(20),
             connect_within: Duration::from_secs(20),
             job: JOB.to_owned(),
+            detach: false,
             hear: Heard::default(),
         }
     }
@@ -308,7 +319,8 @@ impl Lab {
 
     fn work(&self) -> Work {
         let jobs = crate::job::parse(&[("powercut.toml".to_owned(), self.job.clone())], &[]);
-        let jobs = jobs.unwrap_or_else(|why| panic!("{why}"));
+        let mut jobs = jobs.unwrap_or_else(|why| panic!("{why}"));
+        jobs[0].state.detach = self.detach;
         let job_files = vec![("powercut.toml".to_owned(), self.job.clone())];
         Work::Run { job_files, jobs, state: self.path("powercut.state") }
     }
