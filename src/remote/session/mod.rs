@@ -1,1 +1,3 @@
 //! The process that does one run for a server.
+
+pub mod frames;
