@@ -43,14 +43,11 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// Takes all of them; `who` is what others are told.
+    /// Takes all of them, in a directory that is there; `who` is what others are told.
     ///
     /// # Errors
     /// Who has one of them, or why there can be none; `true` with the former.
     pub fn take(folder: &Path, subjects: &[(String, Subject)], who: &str) -> Result<Locks, (bool, String)> {
-        fs::create_dir_all(folder).map_err(|error| {
-            (false, format!("cannot make the directory of locks {}: {error}", folder.display()))
-        })?;
         let mut locks = Locks::default();
         // In one order for all runs, each once.
         for (key, (name, is_exclusive)) in keys(subjects) {
@@ -172,6 +169,7 @@ mod tests {
     fn who_comes_second_is_told_who_was_first() {
         let lab = tempfile::tempdir().unwrap();
         let folder = lab.path().join("locks");
+        fs::create_dir(&folder).unwrap();
         let data = lab.path().join("data");
         fs::write(&data, "x").unwrap();
         let first = Locks::take(&folder, &file(&data), "run 1 of alice").unwrap();
@@ -189,6 +187,7 @@ mod tests {
     fn a_run_over_many_files_keeps_others_out_of_their_directory() {
         let lab = tempfile::tempdir().unwrap();
         let folder = lab.path().join("locks");
+        fs::create_dir(&folder).unwrap();
         let many: Vec<(String, Subject)> =
             (0..=MOST_FILES).flat_map(|at| file(&lab.path().join(format!("f{at}")))).collect();
         let two = Locks::take(&folder, &many[..2], "two").unwrap();

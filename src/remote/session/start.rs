@@ -50,6 +50,10 @@ pub fn prepare(begin: Begin, post: &Arc<Post>) -> Result<Prepared, Failure> {
     let run = u128::from_str_radix(&begin.run, 16).map_err(|_| ours("the server's run has no name"))?;
     let run_directory = std::fs::canonicalize(&begin.run_directory)
         .map_err(|error| environment(format!("the run's directory {}: {error}", begin.run_directory)))?;
+    // The policy keeps jobs out of it, and must find it.
+    std::fs::create_dir_all(&told.lock_directory).map_err(|error| {
+        environment(format!("cannot make the directory of locks {}: {error}", told.lock_directory))
+    })?;
     let policy = Policy::new(&told, &run_directory).map_err(environment)?;
     // Relative names of jobs mean this.
     std::env::set_current_dir(policy.directory())
