@@ -40,6 +40,8 @@ pub enum TriggerMode {
 pub struct TriggerSpec {
     /// `trigger`: the command, for `sh -c`.
     pub command: Option<String>,
+    /// `trigger_remote`: the command that the server runs, for `sh -c`.
+    pub remote: Option<String>,
     /// `trigger_file`: when this file appears; it is removed.
     pub file: Option<PathBuf>,
     /// `trigger_timeout`: at a random moment between these times after the start, in nanoseconds.

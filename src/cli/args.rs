@@ -32,6 +32,8 @@ pub enum Action {
     ShowState(super::state::Request),
     /// `fio-spdk attach`, `stop` and `server --status`.
     Remote(remote::args::Request),
+    /// `fio-spdk session`: a server starts it.
+    Session,
     /// Print this and end well.
     Print(String),
 }
@@ -119,6 +121,7 @@ fn command() -> Command {
         .subcommand(campaign_command())
         .subcommand(super::server::command())
         .subcommand(state_command())
+        .subcommand(Command::new("session").about("Do one run for a server, which starts this").hide(true))
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
@@ -289,6 +292,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
             let request = remote::args::request(name, sub).map(Action::Remote);
             return request.map_err(|why| command.error(clap::error::ErrorKind::InvalidValue, why));
         }
+        Some(("session", _)) => return Ok(Action::Session),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }

@@ -147,7 +147,7 @@ fn shares(invocation: &Invocation, clients: &Clients) -> Result<Vec<Share>, u8> 
             }
         };
         share.texts = texts;
-        share.jobs = from_fio::sections(jobs, &invocation.sections).map_err(usage)?;
+        share.jobs = job::sections(jobs, &invocation.sections).map_err(usage)?;
     }
     code.map_or(Ok(shares), Err)
 }
