@@ -5,9 +5,9 @@
 
 mod campaign;
 mod checks;
-mod diagnostic;
+pub(crate) mod diagnostic;
 mod docs;
-mod kind;
+pub(crate) mod kind;
 mod load;
 mod options;
 mod parse;
@@ -21,11 +21,11 @@ mod shapes;
 mod sim;
 mod spdk;
 pub mod spec;
-mod syntax;
+pub(crate) mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 pub use campaign::{Between, CampaignSpec, StopOn};
 pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
