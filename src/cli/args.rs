@@ -31,6 +31,8 @@ pub enum Action {
     ShowBlock(Request),
     /// `fio-spdk state show`.
     ShowState(super::state::Request),
+    /// `fio-spdk server`.
+    Server(super::server::Request),
     /// Print this and end well.
     Print(String),
 }
@@ -140,6 +142,7 @@ fn command() -> Command {
         .subcommand(block_command())
         .subcommand(campaign_command())
         .subcommand(state_command())
+        .subcommand(super::server::command())
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
@@ -311,6 +314,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("state", sub)) => return Ok(state_request(sub)),
+        Some(("server", sub)) => return Ok(Action::Server(super::server::request(sub))),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }

@@ -8,6 +8,7 @@ mod campaign;
 pub mod devices;
 mod from_fio;
 mod output;
+mod server;
 mod signals;
 mod state;
 mod terminal;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::ShowState(request)) => state::show(&request),
+        Ok(Action::Server(request)) => server::run(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
