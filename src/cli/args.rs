@@ -29,10 +29,10 @@ pub enum Action {
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
     ShowBlock(Request),
-    /// `fio-spdk state show`.
-    ShowState(super::state::Request),
     /// `fio-spdk server`.
     Server(super::server::Request),
+    /// `fio-spdk state show`.
+    ShowState(super::state::Request),
     /// Print this and end well.
     Print(String),
 }
@@ -141,8 +141,8 @@ fn command() -> Command {
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
-        .subcommand(state_command())
         .subcommand(super::server::command())
+        .subcommand(state_command())
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
@@ -313,8 +313,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         }
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
-        Some(("state", sub)) => return Ok(state_request(sub)),
         Some(("server", sub)) => return Ok(Action::Server(super::server::request(sub))),
+        Some(("state", sub)) => return Ok(state_request(sub)),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }

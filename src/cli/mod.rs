@@ -49,8 +49,8 @@ pub fn main() -> ExitCode {
         Ok(Action::Bind(request)) => devices::bind::run(&request),
         Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
-        Ok(Action::ShowState(request)) => state::show(&request),
         Ok(Action::Server(request)) => server::run(&request),
+        Ok(Action::ShowState(request)) => state::show(&request),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();

@@ -235,6 +235,12 @@ impl Settings {
         }
     }
 
+    /// The file that is read unless another one is named.
+    #[must_use]
+    pub fn usual_file() -> PathBuf {
+        config_directory().join(FILE)
+    }
+
     /// Reads the file at `path`; without, the one in the [`config_directory`], if it is there.
     ///
     /// # Errors
@@ -244,7 +250,7 @@ impl Settings {
         let file = match path {
             // What lies beside it is found from anywhere.
             Some(path) => std::path::absolute(path).map_err(|why| format!("{}: {why}", path.display()))?,
-            None => config_directory().join(FILE),
+            None => Settings::usual_file(),
         };
         let name = file.display().to_string();
         let mut bytes = Vec::new();

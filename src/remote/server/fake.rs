@@ -71,7 +71,9 @@ impl Play {
                 self.say(What::Accepted(Accepted { job_file: "a.toml".to_owned(), ..Accepted::default() }));
             }
             "note" => self.say(What::Note(rest.to_owned())),
-            "notes" => (0..rest.parse().unwrap()).for_each(|n| self.say(What::Note(format!("note {n}")))),
+            "notes" => {
+                (0..rest.parse().unwrap()).for_each(|n| self.say(What::Note(format!("note {n:1000}"))))
+            }
             "reports" => (0..rest.parse().unwrap()).for_each(|_| {
                 self.say(What::Progress(Progress::default()));
                 self.say(What::SoFar(Report::default()));

@@ -17,7 +17,6 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::MOST_MESSAGE_BYTES;
-use super::listen::{self, Listeners};
+use super::address::Address;
+use super::listen::{self, Listeners, log};
 use super::settings::Settings;
 use super::wire::bench::bench_server::BenchServer;
 
@@ -43,13 +43,6 @@ const RUNS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 const CLIENTS_LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// What a reply holds besides: names and numbers.
 const REPLY_BYTES: usize = 1 << 20;
-
-/// Says something on standard error, with the time.
-fn log(text: &str) {
-    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-    // Who reads it may be gone; that ends nothing.
-    let _ = writeln!(std::io::stderr().lock(), "{now} {text}");
-}
 
 /// For a message.
 fn in_ns(time: Duration) -> u64 {
@@ -86,17 +79,18 @@ async fn serve_within(settings: Settings) -> Result<(), String> {
         .map_err(|why| format!("{}: its runs cannot be read: {why}", settings.directory.display()))?;
     let runs = Arc::new(runs);
     let listeners = Listeners::bind(&settings)?;
-    tell(&settings);
+    let addresses = listeners.addresses();
+    let incoming = listeners.into_incoming().map_err(|why| format!("cannot listen: {why}"))?;
+    tell(&settings, &addresses);
+    let mut builder = listen::http(tonic::transport::Server::builder(), &settings);
     let service = Service::new(Arc::clone(&runs), settings, host);
     let service = BenchServer::new(service)
         .max_decoding_message_size(MOST_MESSAGE_BYTES)
         .max_encoding_message_size(MOST_MESSAGE_BYTES + REPLY_BYTES);
     let (end, ends) = oneshot::channel::<()>();
-    let serving = listen::http(tonic::transport::Server::builder())
-        .add_service(service)
-        .serve_with_incoming_shutdown(listeners.into_incoming(), async {
-            let _ = ends.await;
-        });
+    let serving = builder.add_service(service).serve_with_incoming_shutdown(incoming, async {
+        let _ = ends.await;
+    });
     let mut serving = tokio::spawn(serving);
     tokio::select! {
         served = &mut serving => return Err(match served {
@@ -155,8 +149,8 @@ async fn wind_up(runs: &Runs) {
 }
 
 /// What a person who starts a server wants to know.
-fn tell(settings: &Settings) {
-    for address in &settings.listen {
+fn tell(settings: &Settings, addresses: &[Address]) {
+    for address in addresses {
         log(&format!("listens on {address}"));
     }
     log(&format!("files of jobs stay under {}", settings.directory.display()));

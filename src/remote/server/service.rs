@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
-use crate::remote::listen::PeerInfo;
+use crate::remote::listen::{Log, PeerInfo};
 use crate::remote::settings::Settings;
 use crate::remote::wire::bench::bench_server::Bench;
 use crate::remote::wire::bench::{
@@ -32,7 +32,6 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const PROGRESS_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
 /// The service.
-#[derive(Debug)]
 pub struct Service {
     /// All runs.
     pub runs: Arc<Runs>,
@@ -40,6 +39,8 @@ pub struct Service {
     host: String,
     began: Instant,
     calls: Arc<Semaphore>,
+    /// Of calls that are refused.
+    log: Log,
 }
 
 /// Who calls: its certificate's name, or where it calls from, and what it calls itself.
@@ -61,12 +62,6 @@ fn fits(peer: Option<&ProtocolVersion>) -> Result<(), Status> {
     check_protocol(peer, "the client").map_err(Status::failed_precondition)
 }
 
-/// A call that is refused is logged.
-fn refused(who: &str, status: Status) -> Status {
-    log(&format!("a call of {who} is refused: {}", shown(status.message())));
-    status
-}
-
 /// Leaves the run, however the talk ends.
 struct Seat {
     run: Arc<Run>,
@@ -85,7 +80,13 @@ impl Service {
     pub fn new(runs: Arc<Runs>, settings: Settings, host: String) -> Service {
         let most = settings.max_runs * (1 + settings.max_watchers) + MORE_CALLS;
         let calls = Arc::new(Semaphore::new(most));
-        Service { runs, settings, host, began: Instant::now(), calls }
+        Service { runs, settings, host, began: Instant::now(), calls, log: Log::new(Box::new(log)) }
+    }
+
+    /// A call that is refused is logged, but a flood of them does not fill the log.
+    fn refused(&self, who: &str, status: Status) -> Status {
+        self.log.refused(who, &format!("its call: {}", shown(status.message())));
+        status
     }
 
     /// The first message of a call.
@@ -162,10 +163,10 @@ impl Bench for Service {
         let who = caller(&extensions, "");
         let Ok(call) = Arc::clone(&self.calls).try_acquire_owned() else {
             let text = "more clients than may drive and watch runs are here already";
-            return Err(refused(&who, Status::resource_exhausted(text)));
+            return Err(self.refused(&who, Status::resource_exhausted(text)));
         };
-        let first = Self::first(&mut inbound).await.map_err(|status| refused(&who, status))?;
-        let seat = self.seat(first, &extensions).map_err(|status| refused(&who, status))?;
+        let first = Self::first(&mut inbound).await.map_err(|status| self.refused(&who, status))?;
+        let seat = self.seat(first, &extensions).map_err(|status| self.refused(&who, status))?;
         let (to, messages) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let _call = call;
@@ -180,7 +181,7 @@ impl Bench for Service {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let who = caller(request.extensions(), "");
-        fits(request.get_ref().protocol.as_ref()).map_err(|status| refused(&who, status))?;
+        fits(request.get_ref().protocol.as_ref()).map_err(|status| self.refused(&who, status))?;
         Ok(Response::new(StatusReply {
             protocol: Some(protocol()),
             host: self.host.clone(),
@@ -193,19 +194,20 @@ impl Bench for Service {
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
         let who = caller(request.extensions(), &request.get_ref().client);
-        fits(request.get_ref().protocol.as_ref()).map_err(|status| refused(&who, status))?;
-        let reply = match self.runs.find(&request.get_ref().run).map_err(|status| refused(&who, status))? {
-            Found::Running(run) => {
-                log(&format!("run {}: {who} ends it", run.id));
-                let mut known = run.known();
-                known.note(format!("{who} ends the run"));
-                known.end(rustix::process::Signal::TERM.as_raw());
-                drop(known);
-                run.has_changed();
-                StopReply { run: run.id.clone(), was_over: false }
-            }
-            Found::Over(facts) => StopReply { run: facts.run, was_over: facts.ended_unix_ms > 0 },
-        };
+        fits(request.get_ref().protocol.as_ref()).map_err(|status| self.refused(&who, status))?;
+        let reply =
+            match self.runs.find(&request.get_ref().run).map_err(|status| self.refused(&who, status))? {
+                Found::Running(run) => {
+                    log(&format!("run {}: {who} ends it", run.id));
+                    let mut known = run.known();
+                    known.note(format!("{who} ends the run"));
+                    known.end(rustix::process::Signal::TERM.as_raw());
+                    drop(known);
+                    run.has_changed();
+                    StopReply { run: run.id.clone(), was_over: false }
+                }
+                Found::Over(facts) => StopReply { run: facts.run, was_over: facts.ended_unix_ms > 0 },
+            };
         Ok(Response::new(reply))
     }
 }

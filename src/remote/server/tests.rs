@@ -30,7 +30,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 struct Lab {
     settings: Settings,
-    channel: Channel,
     serving: tokio::task::JoinHandle<()>,
     place: Arc<TempDir>,
 }
@@ -54,23 +53,24 @@ impl Lab {
         let listeners = Listeners::bind(&settings).unwrap();
         let service = Service::new(runs, settings.clone(), "dut".to_owned());
         let service = BenchServer::new(service).max_decoding_message_size(MOST_MESSAGE_BYTES);
-        let serving = listen::http(tonic::transport::Server::builder())
+        let serving = listen::http(tonic::transport::Server::builder(), &settings)
             .add_service(service)
-            .serve_with_incoming(listeners.into_incoming());
+            .serve_with_incoming(listeners.into_incoming().unwrap());
         let serving = tokio::spawn(async move {
             let _lock = lock;
             let _ = serving.await;
         });
+        Lab { settings, serving, place }
+    }
+
+    fn client(&self) -> BenchClient<Channel> {
+        let socket = self.place.path().join("socket");
         let connect = tower::service_fn(move |_: Uri| {
             let socket = socket.clone();
             async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
         });
         let channel = Endpoint::from_static("http://dut").connect_with_connector_lazy(connect);
-        Lab { settings, channel, serving, place }
-    }
-
-    fn client(&self) -> BenchClient<Channel> {
-        BenchClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX)
+        BenchClient::new(channel).max_encoding_message_size(usize::MAX)
     }
 
     async fn call(&self, first: Say) -> Result<Talk, Status> {
@@ -218,7 +218,8 @@ async fn a_run_is_told_in_order_to_its_end() {
     };
     assert_eq!(notes, ["heard state", "one", "heard stored 1", "heard command well", "two"]);
     assert_eq!(ended.failure, None);
-    assert_eq!(lab.status().await.runs[0].client, "lab (unix)");
+    let client = lab.until("the end", |status| status.runs.len() == 1).await.runs.remove(0).client;
+    assert!(client.starts_with("lab ("), "{client}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,8 +227,8 @@ async fn one_drives_and_others_watch() {
     let lab = Lab::new(|settings| settings.max_watchers = 1).await;
     let mut driver = lab.begin("accept\nnote begun\nsnapshot 1\nuntil stored\nuntil fire\nend").await;
     assert!(driver.accepted().await);
-    driver.note("begun").await;
-    driver.snapshot(1).await;
+    let what = [driver.hear().await, driver.hear().await];
+    assert!(what.iter().any(|what| matches!(what, What::Snapshot(_))), "{what:?}");
     let mut watcher = lab.attach(false).await;
     assert!(!watcher.accepted().await, "somebody drives already");
     watcher.note("begun").await;
@@ -255,8 +256,7 @@ async fn a_run_without_a_driver_is_taken_over_with_what_was_not_answered() {
     let script = "accept detach\nnote begun\nsnapshot 1\nwant_command cut\nuntil back\nuntil command\nend";
     let mut first = lab.begin(script).await;
     first.accepted().await;
-    first.note("begun").await;
-    first.snapshot(1).await;
+    while !matches!(first.hear().await, What::CommandWanted(_)) {}
     drop(first);
     let status = lab.until("no driver", |status| !status.runs[0].driven).await;
     assert!(status.runs[0].detached, "{status:#?}");
@@ -299,30 +299,26 @@ async fn a_client_that_is_silent_has_vanished() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_nothing_is_cut_off_and_costs_others_nothing() {
-    let lab = Lab::new(|settings| settings.client_timeout = Duration::from_secs(1)).await;
+    let lab = Lab::new(|settings| settings.client_timeout = Duration::from_secs(3)).await;
     let mut driver =
-        lab.begin("accept\nuntil fire\nnotes 20000\nreports 20000\nnote last\nuntil end\nend").await;
+        lab.begin("accept\nuntil fire\nnotes 6000\nreports 2000\nnote last\nuntil end\nend").await;
     driver.accepted().await;
     // Never reads.
     let lazy = lab.attach(true).await;
-    let to = lazy.to.clone();
-    let alive = tokio::spawn(async move {
-        while to.send(ClientMessage { what: Some(Say::Alive(Alive {})) }).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    driver.say(Say::Fire(Fire::default())).await;
-    loop {
-        driver.say(Say::Alive(Alive {})).await;
-        if matches!(driver.hear().await, What::Note(text) if text == "last") {
-            break;
-        }
+    for to in [driver.to.clone(), lazy.to.clone()] {
+        tokio::spawn(async move {
+            while to.send(ClientMessage { what: Some(Say::Alive(Alive {})) }).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
     }
+    driver.say(Say::Fire(Fire::default())).await;
+    while !matches!(driver.hear().await, What::Note(text) if text == "last") {}
+    lab.until("the lazy one to be cut off", |status| status.runs[0].watchers == 0).await;
     driver.say(Say::End(crate::remote::wire::bench::End { signal: 2 })).await;
     driver.note("heard end 2").await;
     driver.ended().await;
     drop(lazy);
-    timeout(LIMIT, alive).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
