@@ -33,6 +33,8 @@ pub enum Action {
     Server(super::server::Request),
     /// `fio-spdk state show`.
     ShowState(super::state::Request),
+    /// `fio-spdk session`: a server starts it.
+    Session,
     /// Print this and end well.
     Print(String),
 }
@@ -143,6 +145,7 @@ fn command() -> Command {
         .subcommand(campaign_command())
         .subcommand(super::server::command())
         .subcommand(state_command())
+        .subcommand(Command::new("session").about("Do one run for a server, which starts this").hide(true))
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
@@ -315,6 +318,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("server", sub)) => return Ok(Action::Server(super::server::request(sub))),
         Some(("state", sub)) => return Ok(state_request(sub)),
+        Some(("session", _)) => return Ok(Action::Session),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }

@@ -51,6 +51,7 @@ pub fn main() -> ExitCode {
         Ok(Action::ShowBlock(request)) => block::show(&request),
         Ok(Action::Server(request)) => server::run(&request),
         Ok(Action::ShowState(request)) => state::show(&request),
+        Ok(Action::Session) => serve_session(),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
@@ -59,6 +60,17 @@ pub fn main() -> ExitCode {
     };
     engine::finish();
     ExitCode::from(code)
+}
+
+/// One run for a server, which has started this process.
+fn serve_session() -> u8 {
+    match signals::listen() {
+        Ok(requests) => crate::remote::session::serve(&requests),
+        Err(why) => {
+            eprintln!("error: cannot listen to signals: {why}");
+            EXIT_IO
+        }
+    }
 }
 
 fn print_devices(json: bool) -> u8 {
@@ -80,7 +92,7 @@ fn run_jobs(invocation: &Invocation) -> u8 {
             return if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE };
         }
     };
-    let jobs = match from_fio::sections(jobs, &invocation.sections) {
+    let jobs = match job::sections(jobs, &invocation.sections) {
         Ok(jobs) => jobs,
         Err(why) => {
             eprintln!("error: {why}");
@@ -121,6 +133,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
         state: Some(state_path(&invocation.files)),
         bandwidth_log: invocation.bandwidth_log.clone(),
+        ..RunOptions::default()
     };
     let mut terminal = Terminal::new(output, invocation, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {
