@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::cli::{EXIT_IO, EXIT_USAGE, output};
+use crate::cli::{EXIT_IO, EXIT_OK, EXIT_USAGE, output};
 use crate::remote::address::Address;
 use crate::remote::keys;
+use crate::remote::server;
 use crate::remote::settings::Settings;
 
 /// What to do, on which server.
@@ -147,9 +148,14 @@ fn made(request: &Request, names: &[String], ca: Option<&PathBuf>) -> Result<Str
 }
 
 /// Serves until it is told to end.
-fn serve(_settings: Settings) -> u8 {
-    eprintln!("error: this build cannot serve");
-    EXIT_IO
+fn serve(settings: Settings) -> u8 {
+    match server::serve(settings) {
+        Ok(()) => EXIT_OK,
+        Err(why) => {
+            eprintln!("error: {why}");
+            EXIT_IO
+        }
+    }
 }
 
 #[cfg(test)]
