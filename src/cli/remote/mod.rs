@@ -19,8 +19,7 @@ use super::args::Invocation;
 use super::output::{self, Output};
 use super::terminal::{self, Terminal};
 use super::{
-    EXIT_INCONCLUSIVE, EXIT_IO, EXIT_MISSED, EXIT_OK, EXIT_UNSAFE, EXIT_USAGE, EXIT_VIOLATION, from_fio,
-    signals,
+    EXIT_INCONCLUSIVE, EXIT_IO, EXIT_MISSED, EXIT_OK, EXIT_UNSAFE, EXIT_USAGE, EXIT_VIOLATION, signals,
 };
 
 use args::{Clients, Reach, Request};
