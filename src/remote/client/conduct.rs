@@ -421,8 +421,10 @@ impl Conductor<'_> {
         server.phase = Phase::Left;
         server.line.close();
         if server.is_detached() {
-            let run = server.accepted.as_ref().map_or("", |accepted| &accepted.run);
-            let back = format!("the run goes on: fio-spdk attach {} --run={run}", server.address);
+            // One that was not accepted yet has no id here.
+            let run = server.accepted.as_ref().map(|accepted| format!(" --run={}", accepted.run));
+            let run = run.unwrap_or_default();
+            let back = format!("the run goes on: fio-spdk attach {}{run}", server.address);
             self.note(at, &back);
         }
     }
