@@ -17,9 +17,9 @@ mod trigger;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
-mod verify_tests;
+pub(crate) mod verify_tests;
 
 pub use data::{
     CpuUse, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,

@@ -480,6 +480,9 @@ pub struct ReplayedMix {
     pub writes: bool,
     #[prost(bool, tag = "3")]
     pub trims: bool,
+    /// The job itself says random offsets.
+    #[prost(bool, tag = "4")]
+    pub random: bool,
 }
 /// The counts of one worker, or of several added up.
 #[derive(Clone, PartialEq, ::prost::Message)]
