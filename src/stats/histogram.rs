@@ -355,12 +355,12 @@ mod tests {
 
     #[test]
     fn parts_make_the_histogram_again_unless_they_contradict_each_other() {
+        type Spoil = fn(&mut HistogramParts);
         let mut histogram = Histogram::default();
         assert_eq!(Histogram::from_parts(&histogram.to_parts()), Ok(histogram.clone()));
         [0, 5, 300, 301, 88_000, u64::MAX].into_iter().for_each(|value| histogram.record_n(value, 7));
         let parts = histogram.to_parts();
         assert_eq!(Histogram::from_parts(&parts), Ok(histogram));
-        type Spoil = fn(&mut HistogramParts);
         let spoils: [(Spoil, &str); 9] = [
             (|parts| parts.buckets[0].0 = 9, "stands behind"),
             (|parts| parts.buckets[4].0 = 3776, "the last one is 3775"),

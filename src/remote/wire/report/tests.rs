@@ -295,6 +295,15 @@ fn what_contradicts_itself_is_damaged() {
     fn lat(report: &mut bench::Report) -> &mut bench::Histogram {
         stats(report).read.as_mut().unwrap().lat.as_mut().unwrap()
     }
+    fn read_latency() -> bench::PriorityLatency {
+        bench::PriorityLatency { op: 1, priority: 1, clat: None }
+    }
+    fn controller(report: &mut bench::Report) -> &mut bench::NvmeController {
+        report.targets[0].nvme.as_mut().unwrap().controller.as_mut().unwrap()
+    }
+    fn nonsense() -> bench::Idleness {
+        bench::Idleness { system_percent: f64::NAN, cpus: Vec::new() }
+    }
     let spoils: [(Spoil, &str); 13] = [
         (|report| lat(report).counts.push(1), "another number of counts"),
         (|report| lat(report).buckets[0] = u32::MAX, "the last one is 3775"),
@@ -325,15 +334,6 @@ fn what_contradicts_itself_is_damaged() {
             "how idle the CPUs were is not a number",
         ),
     ];
-    fn read_latency() -> bench::PriorityLatency {
-        bench::PriorityLatency { op: 1, priority: 1, clat: None }
-    }
-    fn controller(report: &mut bench::Report) -> &mut bench::NvmeController {
-        report.targets[0].nvme.as_mut().unwrap().controller.as_mut().unwrap()
-    }
-    fn nonsense() -> bench::Idleness {
-        bench::Idleness { system_percent: f64::NAN, cpus: Vec::new() }
-    }
     assert!(decode(&small_report()).is_ok());
     for (spoil, why) in spoils {
         let mut spoilt = small_report();
