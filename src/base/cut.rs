@@ -15,11 +15,13 @@ pub struct StateSpec {
     pub dir: Option<PathBuf>,
     /// `state_checkpoint`: leave one this often while the job runs, in nanoseconds; 0 never.
     pub checkpoint_ns: u64,
+    /// `detach`: a run that a server does goes on when its client is gone.
+    pub detach: bool,
 }
 
 impl Default for StateSpec {
     fn default() -> StateSpec {
-        StateSpec { save: true, load: false, go_on: false, dir: None, checkpoint_ns: 0 }
+        StateSpec { save: true, load: false, go_on: false, dir: None, checkpoint_ns: 0, detach: false }
     }
 }
 
@@ -38,6 +40,8 @@ pub enum TriggerMode {
 pub struct TriggerSpec {
     /// `trigger`: the command, for `sh -c`.
     pub command: Option<String>,
+    /// `trigger_remote`: the command that the server runs, for `sh -c`.
+    pub remote: Option<String>,
     /// `trigger_file`: when this file appears; it is removed.
     pub file: Option<PathBuf>,
     /// `trigger_timeout`: at a random moment between these times after the start, in nanoseconds.

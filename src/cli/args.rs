@@ -6,21 +6,18 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::base::units::{SECOND_NS, parse_size, parse_time_ns};
+use crate::base::units::parse_size;
 use crate::{engine, job, report};
 
 use super::block::{MOST_BYTES, Request};
 use super::campaign;
 use super::devices::bind;
-use super::from_fio;
-
-/// The shortest time between two live lines.
-const SHORTEST_ETA_NS: u64 = 100_000_000;
+use super::{from_fio, remote, report_args};
 
 /// What to do.
 pub enum Action {
     /// Run (or check, or print) jobs.
-    Run(Invocation),
+    Run(Box<Invocation>),
     /// `fio-spdk devices`.
     Devices { json: bool },
     /// `fio-spdk devices bind` and `unbind`.
@@ -29,8 +26,14 @@ pub enum Action {
     Campaign(campaign::Request),
     /// `fio-spdk block show`.
     ShowBlock(Request),
+    /// `fio-spdk server`.
+    Server(super::server::Request),
     /// `fio-spdk state show`.
     ShowState(super::state::Request),
+    /// `fio-spdk attach`, `stop` and `server --status`.
+    Remote(remote::args::Request),
+    /// `fio-spdk session`: a server starts it.
+    Session,
     /// Print this and end well.
     Print(String),
 }
@@ -58,6 +61,8 @@ pub struct Invocation {
     pub eta_newline: Option<Duration>,
     /// `--idle-prof`: true for each CPU.
     pub idle_profile: Option<bool>,
+    /// `--client` and what belongs to it.
+    pub clients: Option<remote::args::Clients>,
 }
 
 /// Whether there is a live line.
@@ -91,34 +96,7 @@ fn command() -> Command {
         .arg(flag("print-job", "Print the resolved jobs as a job file, open nothing"))
         .arg(flag("readonly", "Refuse jobs that write or trim"))
         .arg(destroy_arg())
-        .arg(
-            Arg::new("output-format")
-                .long("output-format")
-                .value_name("FORMAT")
-                .default_value("normal")
-                .help("normal, json, json+, or several: normal,json"),
-        )
-        .arg(Arg::new("output").long("output").short('o').value_name("FILE").help("Write the report to a file"))
-        .arg(
-            Arg::new("verdicts")
-                .long("verdicts")
-                .value_name("FILE")
-                .help("Write every violation that verification finds to a file, one line of JSON each"),
-        )
-        .arg(
-            Arg::new("status-interval")
-                .long("status-interval")
-                .value_name("TIME")
-                .help("Report the statistics so far this often (with json: one document a line)"),
-        )
-        .arg(
-            Arg::new("eta")
-                .long("eta")
-                .value_name("WHEN")
-                .value_parser(["auto", "always", "never"])
-                .default_value("auto")
-                .help("Show a live line: auto is on a terminal"),
-        )
+        .args(report_args::arguments())
         .args(watching_args())
         .arg(
             Arg::new("cmdhelp")
@@ -130,6 +108,8 @@ fn command() -> Command {
                 .help("List the options of jobs, or explain one"),
         )
         .args(from_fio::arguments())
+        .args(remote::args::arguments())
+        .subcommands(remote::args::commands())
         .subcommand(
             Command::new("devices")
                 .about("List block devices and NVMe controllers, and who uses them")
@@ -139,7 +119,9 @@ fn command() -> Command {
         )
         .subcommand(block_command())
         .subcommand(campaign_command())
+        .subcommand(super::server::command())
         .subcommand(state_command())
+        .subcommand(Command::new("session").about("Do one run for a server, which starts this").hide(true))
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
@@ -147,7 +129,7 @@ fn command() -> Command {
         )
 }
 
-fn watching_args() -> [Arg; 4] {
+fn watching_args() -> [Arg; 2] {
     [
         Arg::new("bandwidth-log")
             .long("bandwidth-log")
@@ -156,14 +138,6 @@ fn watching_args() -> [Arg; 4] {
             .require_equals(true)
             .default_missing_value("agg")
             .help("Log the bandwidth of all jobs together: NAME-read_bw.log and its like [default: agg]"),
-        Arg::new("eta-interval")
-            .long("eta-interval")
-            .value_name("TIME")
-            .help("Renew the live line this often, at least 100ms [default: 500ms]"),
-        Arg::new("eta-newline")
-            .long("eta-newline")
-            .value_name("TIME")
-            .help("Keep a copy of the live line this often: go on in a new one"),
         Arg::new("idle-prof").long("idle-prof").value_name("WHAT").value_parser(["system", "percpu"]).help(
             "Report how idle the CPUs of the machine were, by what the kernel counts; percpu: also each",
         ),
@@ -311,6 +285,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         Some(("block", sub)) => return Ok(block_request(sub)),
         Some(("campaign", sub)) => return Ok(campaign_request(sub, overrides)),
         Some(("state", sub)) => return Ok(state_request(sub)),
+        Some(("server", sub)) if !sub.get_flag("status") => {
+            return Ok(Action::Server(super::server::request(sub)));
+        }
+        Some((name @ ("attach" | "stop" | "server"), sub)) => {
+            let request = remote::args::request(name, sub).map(Action::Remote);
+            return request.map_err(|why| command.error(clap::error::ErrorKind::InvalidValue, why));
+        }
+        Some(("session", _)) => return Ok(Action::Session),
         Some(("completions", sub)) => return Ok(Action::Print(completions(sub))),
         _ => {}
     }
@@ -321,7 +303,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         let told = from_fio::engine_help(engine).map(Action::Print);
         return told.map_err(|why| command.error(clap::error::ErrorKind::InvalidValue, why));
     }
-    invocation(&mut command, &matches, overrides).map(Action::Run)
+    invocation(&mut command, &matches, overrides).map(|invocation| Action::Run(Box::new(invocation)))
 }
 
 fn invocation(
@@ -329,8 +311,6 @@ fn invocation(
     matches: &ArgMatches,
     overrides: Vec<(String, String)>,
 ) -> Result<Invocation, clap::Error> {
-    let invalid =
-        |command: &mut Command, why: String| command.error(clap::error::ErrorKind::InvalidValue, why);
     let strings = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
     let files: Vec<String> = strings("files");
     if files.is_empty() && overrides.is_empty() {
@@ -338,20 +318,10 @@ fn invocation(
                    fio-spdk --ioengine=null --rw=randread --size=1TiB --runtime=3s";
         return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, why));
     }
-    let formats = matches.get_one::<String>("output-format").map_or("normal", String::as_str);
-    let formats = report::parse_formats(formats).map_err(|why| invalid(command, why))?;
-    let mut time = |name: &str, least_ns: u64| match matches.get_one::<String>(name) {
-        None => Ok::<_, clap::Error>(None),
-        Some(text) => {
-            let least = if least_ns == 1 { "a time above 0" } else { "a time of at least 100ms" };
-            let ns = parse_time_ns(text, SECOND_NS)
-                .and_then(|ns| if ns < least_ns { Err(format!("expected {least}")) } else { Ok(ns) })
-                .map_err(|why| invalid(command, format!("--{name}={text}: {why}")))?;
-            Ok(Some(Duration::from_nanos(ns)))
-        }
-    };
-    let status_interval = time("status-interval", 1)?;
-    let (eta_interval, eta_newline) = (time("eta-interval", SHORTEST_ETA_NS)?, time("eta-newline", 1)?);
+    let invalid = |why: String| command.error(clap::error::ErrorKind::InvalidValue, why);
+    let asked = report_args::read(matches).map_err(invalid)?;
+    let invalid = |why: String| command.error(clap::error::ErrorKind::InvalidValue, why);
+    let clients = remote::args::clients(matches).map_err(invalid)?;
     Ok(Invocation {
         files,
         overrides,
@@ -359,20 +329,11 @@ fn invocation(
         print_job: matches.get_flag("print-job"),
         readonly: matches.get_flag("readonly"),
         destroy: strings("destroy"),
-        formats,
-        output: matches.get_one::<String>("output").cloned(),
-        verdicts: matches.get_one::<String>("verdicts").cloned(),
         sections: strings("section"),
-        status_interval,
-        eta_interval,
-        eta_newline,
         idle_profile: matches.get_one::<String>("idle-prof").map(|what| what == "percpu"),
         bandwidth_log: matches.get_one::<String>("bandwidth-log").cloned(),
-        eta: match matches.get_one::<String>("eta").map(String::as_str) {
-            Some("always") => Eta::Always,
-            Some("never") => Eta::Never,
-            _ => Eta::Auto,
-        },
+        clients,
+        ..asked
     })
 }
 
@@ -466,7 +427,7 @@ mod tests {
 
     fn run(arguments: &[&str]) -> Invocation {
         match parsed(arguments) {
-            Ok(Action::Run(invocation)) => invocation,
+            Ok(Action::Run(invocation)) => *invocation,
             Ok(_) => panic!("{arguments:?} is no run"),
             Err(error) => panic!("{error}"),
         }
@@ -517,7 +478,9 @@ mod tests {
         assert_eq!(run(&["a.toml", "--section=x", "--section", "y"]).sections, ["x", "y"]);
         assert!(matches!(parsed(&["--enghelp=sim"]), Ok(Action::Print(text)) if text.contains("sim_seed")));
         for (argument, what) in [
-            ("--server", "ssh"),
+            ("--server", "fio-spdk server"),
+            ("--daemonize=x", "systemd-run"),
+            ("--remote-config=x", "behind --client"),
             ("--showcmd", "--print-job"),
             ("--warnings-fatal", "leave it out"),
             ("--alloc-size=16", "no pool"),

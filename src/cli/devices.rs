@@ -322,7 +322,7 @@ fn or_dash(text: Option<&str>) -> &str {
 }
 
 /// Columns as wide as they need to be, and notes below a row.
-struct Table {
+pub(in crate::cli) struct Table {
     most: Vec<usize>,
     lines: Vec<Line>,
 }
@@ -333,22 +333,22 @@ enum Line {
 }
 
 impl Table {
-    fn new(heads: &[&str], most: &[usize]) -> Table {
+    pub(in crate::cli) fn new(heads: &[&str], most: &[usize]) -> Table {
         let mut table = Table { most: most.to_vec(), lines: Vec::new() };
         table.row(heads);
         table
     }
 
-    fn row(&mut self, cells: &[&str]) {
+    pub(in crate::cli) fn row(&mut self, cells: &[&str]) {
         let cells = cells.iter().zip(&self.most).map(|(cell, most)| shorten(&printable(cell), *most));
         self.lines.push(Line::Row(cells.collect()));
     }
 
-    fn note(&mut self, text: &str) {
+    pub(in crate::cli) fn note(&mut self, text: &str) {
         self.lines.push(Line::Note(printable(text)));
     }
 
-    fn text(&self) -> String {
+    pub(in crate::cli) fn text(&self) -> String {
         let rows = || {
             self.lines.iter().filter_map(|line| if let Line::Row(cells) = line { Some(cells) } else { None })
         };

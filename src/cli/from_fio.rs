@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction};
 
-use crate::job::{self, JobSpec};
+use crate::job;
 
 /// Arguments that have another name here.
 pub const SAME: &[(&str, &str)] = &[("parse-only", "check")];
@@ -11,7 +11,6 @@ pub const SAME: &[(&str, &str)] = &[("parse-only", "check")];
 pub const REFUSED: &[(&str, &str)] = &[
     ("alloc-size", "memory is taken as it is needed, from no pool of its own: leave it out"),
     ("append-terse", "reports are `normal`, `json` or `json+`: see --output-format"),
-    ("client", "runs are started on the machine itself: use ssh, and --output-format=json"),
     (
         "cpuclock-test",
         "the clock is calibrated against CLOCK_MONOTONIC at every start: there is nothing to test",
@@ -20,7 +19,7 @@ pub const REFUSED: &[(&str, &str)] = &[
         "crctest",
         "the speed of checksums is not measured: compare runs of --ioengine=null with and without `verify`",
     ),
-    ("daemonize", "nothing runs as a server: start it by systemd-run or nohup"),
+    ("daemonize", "start `fio-spdk server` by systemd-run or nohup"),
     (
         "debug",
         "there is no debug log: --print-job shows what a job means, `fio-spdk block show` and `fio-spdk \
@@ -33,15 +32,17 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("memcpytest", "the speed of memory is not measured"),
     ("merge-blktrace-only", "traces are not merged into a file"),
     ("minimal", "terse output is not made: use --output-format=json"),
-    ("remote-config", "runs are started on the machine itself: name the job file as an argument"),
-    ("server", "nothing runs as a server: use ssh, and --output-format=json"),
-    ("server-internal", "nothing runs as a server"),
+    (
+        "remote-config",
+        "a server reads no job files of its own: name the file behind --client, and it is sent there",
+    ),
+    ("server", "that is a command of its own: fio-spdk server"),
+    ("server-internal", "that is a command of its own: fio-spdk server"),
     (
         "showcmd",
         "the command line describes one job, a job file many: --print-job prints the resolved jobs as a file",
     ),
     ("terse-version", "terse output is not made: use --output-format=json"),
-    ("trigger-remote", "there is no remote side: use --trigger"),
     ("warnings-fatal", "leave it out: what fio warns of in a job file is an error here"),
 ];
 
@@ -66,28 +67,6 @@ pub fn arguments() -> [Arg; 2] {
 pub fn refusal(name: &str) -> Option<String> {
     let (_, why) = REFUSED.iter().find(|(refused, _)| *refused == name)?;
     Some(format!("--{name} of fio is not here: {why}"))
-}
-
-/// fio's `--section`: the jobs of these names, all of them without any.
-pub fn sections(jobs: Vec<JobSpec>, wanted: &[String]) -> Result<Vec<JobSpec>, String> {
-    if wanted.is_empty() {
-        return Ok(jobs);
-    }
-    if let Some(missing) = wanted.iter().find(|name| !jobs.iter().any(|job| job.name == **name)) {
-        let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
-        return Err(format!("--section={missing}: there is no such job, but {}", names.join(", ")));
-    }
-    let chosen: Vec<JobSpec> = jobs.into_iter().filter(|job| wanted.contains(&job.name)).collect();
-    let lost = chosen.iter().find_map(|job| {
-        let name = job.order.wait_for.as_ref().filter(|name| !wanted.contains(name))?;
-        Some((&job.name, name))
-    });
-    match lost {
-        Some((job, name)) => {
-            Err(format!("--section: the job `{job}` waits for `{name}`, which is left out: name it too"))
-        }
-        None => Ok(chosen),
-    }
 }
 
 /// fio's `--enghelp`: the engines, the options of one, or one of them.
@@ -121,6 +100,7 @@ pub fn engine_help(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{JobSpec, sections};
 
     fn jobs() -> Vec<JobSpec> {
         let job = |name: &str, more: &str| {

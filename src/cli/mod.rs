@@ -8,6 +8,9 @@ mod campaign;
 pub mod devices;
 mod from_fio;
 mod output;
+mod remote;
+mod report_args;
+mod server;
 mod signals;
 mod state;
 mod terminal;
@@ -48,7 +51,10 @@ pub fn main() -> ExitCode {
         Ok(Action::Bind(request)) => devices::bind::run(&request),
         Ok(Action::Campaign(request)) => campaign::run(&request),
         Ok(Action::ShowBlock(request)) => block::show(&request),
+        Ok(Action::Server(request)) => server::run(&request),
         Ok(Action::ShowState(request)) => state::show(&request),
+        Ok(Action::Remote(request)) => remote::serve(&request),
+        Ok(Action::Session) => serve_session(),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
             let _ = failure.print();
@@ -57,6 +63,17 @@ pub fn main() -> ExitCode {
     };
     engine::finish();
     ExitCode::from(code)
+}
+
+/// One run for a server, which has started this process.
+fn serve_session() -> u8 {
+    match signals::listen() {
+        Ok(requests) => crate::remote::session::serve(&requests),
+        Err(why) => {
+            eprintln!("error: cannot listen to signals: {why}");
+            EXIT_IO
+        }
+    }
 }
 
 fn print_devices(json: bool) -> u8 {
@@ -71,6 +88,9 @@ fn print_devices(json: bool) -> u8 {
 }
 
 fn run_jobs(invocation: &Invocation) -> u8 {
+    if let Some(clients) = &invocation.clients {
+        return remote::run_jobs(invocation, clients);
+    }
     let jobs = match job::load(&invocation.files, &invocation.overrides) {
         Ok(jobs) => jobs,
         Err(wrong) => {
@@ -78,7 +98,7 @@ fn run_jobs(invocation: &Invocation) -> u8 {
             return if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE };
         }
     };
-    let jobs = match from_fio::sections(jobs, &invocation.sections) {
+    let jobs = match job::sections(jobs, &invocation.sections) {
         Ok(jobs) => jobs,
         Err(why) => {
             eprintln!("error: {why}");
@@ -119,6 +139,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
         state: Some(state_path(&invocation.files)),
         bandwidth_log: invocation.bandwidth_log.clone(),
+        ..RunOptions::default()
     };
     let mut terminal = Terminal::new(output, invocation, options.status_interval.is_some());
     match run::execute(jobs, &options, &requests, &mut terminal) {
@@ -128,10 +149,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
                 eprintln!("error: the report could not be written: {why}");
                 return if report.violations() > 0 { EXIT_VIOLATION } else { EXIT_IO };
             }
-            match failure.map(|failure| tell(&failure)) {
-                Some(code) if code != EXIT_IO || report.violations() == 0 => code,
-                _ => exit_code(&report),
-            }
+            ended_code(&report, failure.map(|failure| tell(&failure)))
         }
         Err(error) => {
             terminal.clear_line();
@@ -158,6 +176,14 @@ fn tell(error: &RunError) -> u8 {
         ErrorKind::BadJob => EXIT_USAGE,
         ErrorKind::Environment => EXIT_IO,
         ErrorKind::Unsafe => EXIT_UNSAFE,
+    }
+}
+
+/// The exit code of a run that began, and perhaps failed later, with that code.
+fn ended_code(report: &Report, failure: Option<u8>) -> u8 {
+    match failure {
+        Some(code) if code != EXIT_IO || report.violations() == 0 => code,
+        _ => exit_code(report),
     }
 }
 

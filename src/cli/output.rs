@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 
-use crate::report::{self, Format, Report};
+use crate::report::Format;
 
 use super::args::Invocation;
 
@@ -33,11 +33,11 @@ impl Output {
         })
     }
 
-    /// Writes one report; the first one replaces what a file held before.
-    pub fn write(&self, report: &Report, first: bool) -> io::Result<()> {
+    /// Writes one report, as `render` makes it; the first one replaces what a file held before.
+    pub fn write(&self, render: &dyn Fn(&Format) -> String, first: bool) -> io::Result<()> {
         let mut text = String::new();
         for format in &self.formats {
-            let rendered = report::render(format, report);
+            let rendered = render(format);
             if self.many && format.name.starts_with("json") {
                 text.push_str(&one_line(&rendered));
             } else {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::base::clock::Clock;
 use crate::report::live::{self, Live};
-use crate::report::{self, Report};
+use crate::report::{self, Format, Report};
 use crate::run::{Observer, Progress};
 
 use super::args::{Eta, Invocation};
@@ -49,42 +49,30 @@ impl Terminal {
 
     /// Writes the final report.
     pub fn finish(&mut self, report: &Report) -> io::Result<()> {
-        self.clear_line();
-        self.write(report)
+        self.finish_with(&|format| report::render(format, report))
     }
 
-    fn write(&mut self, report: &Report) -> io::Result<()> {
+    /// Writes the final report, as `render` makes it.
+    pub fn finish_with(&mut self, render: &dyn Fn(&Format) -> String) -> io::Result<()> {
+        self.clear_line();
+        self.write(render)
+    }
+
+    fn write(&mut self, render: &dyn Fn(&Format) -> String) -> io::Result<()> {
         self.reports += 1;
-        self.output.write(report, self.reports == 1)
-    }
-}
-
-impl Observer for Terminal {
-    fn note(&mut self, text: &str) {
-        self.clear_line();
-        eprintln!("note: {text}");
+        self.output.write(render, self.reports == 1)
     }
 
-    fn progress(&mut self, progress: &Progress) {
+    /// Shows the live line, if there is to be one.
+    pub fn show(&mut self, live: &Live) {
         if !self.live_line {
             return;
         }
-        let bandwidth: f64 = progress.bandwidth.iter().map(|(_, rate)| rate).sum();
-        let live = Live {
-            jobs_running: progress.workers_running,
-            jobs_total: progress.workers_total,
-            done: progress.fraction_done,
-            iops: progress.iops.clone(),
-            bandwidth,
-            p99_ns: (progress.p99_ns > 0).then_some(progress.p99_ns),
-            eta_s: progress.eta_s,
-            errors: progress.errors,
-        };
         let width =
             rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| usize::from(size.ws_col));
         let width = if width == 0 { WIDTH } else { width.saturating_sub(1) };
         self.line_shown = true;
-        eprint!("\r{}\x1b[K", live::line(&live, width));
+        eprint!("\r{}\x1b[K", live::line(live, width));
         if let Some((every_ns, due_ns)) = &mut self.keeps_ns
             && Clock::get().now_ns() >= *due_ns
         {
@@ -95,16 +83,47 @@ impl Observer for Terminal {
         let _ = io::stderr().flush();
     }
 
-    fn so_far(&mut self, report: &Report) {
+    /// A report so far, as `render` makes it.
+    pub fn so_far_with(&mut self, render: &dyn Fn(&Format) -> String) {
         self.clear_line();
         // Asked for by interval it belongs to the output; asked for by signal, to the person.
         if self.intervals {
-            if let Err(why) = self.write(report) {
+            if let Err(why) = self.write(render) {
                 eprintln!("error: the report so far could not be written: {why}");
             }
         } else if let Some(normal) = report::FORMATS.iter().find(|format| format.name == "normal") {
-            eprint!("{}", report::render(normal, report));
+            eprint!("{}", render(normal));
         }
+    }
+}
+
+/// What the live line shows of a run.
+pub fn live_of(progress: &Progress) -> Live {
+    Live {
+        jobs_running: progress.workers_running,
+        jobs_total: progress.workers_total,
+        done: progress.fraction_done,
+        iops: progress.iops.clone(),
+        bandwidth: progress.bandwidth.iter().map(|(_, rate)| rate).sum(),
+        p99_ns: (progress.p99_ns > 0).then_some(progress.p99_ns),
+        eta_s: progress.eta_s,
+        errors: progress.errors,
+        servers: None,
+    }
+}
+
+impl Observer for Terminal {
+    fn note(&mut self, text: &str) {
+        self.clear_line();
+        eprintln!("note: {text}");
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.show(&live_of(progress));
+    }
+
+    fn so_far(&mut self, report: &Report) {
+        self.so_far_with(&|format| report::render(format, report));
     }
 }
 

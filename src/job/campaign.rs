@@ -284,8 +284,9 @@ fn unknown(name: &str, key: &Place) -> Issue {
 }
 
 /// Options of jobs that a campaign sets itself.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 10] = [
     ("trigger", "`power_off` of the campaign is the trigger"),
+    ("trigger_remote", "`power_off` of the campaign is the trigger"),
     ("trigger_timeout", "`window` of the campaign says when"),
     ("trigger_seed", "`seed` of the campaign says when"),
     ("trigger_file", "`window` of the campaign says when"),

@@ -1,6 +1,7 @@
 //! What must hold between the options of a job.
 
 mod commands;
+mod cut;
 mod files;
 mod host;
 mod logs;
@@ -43,6 +44,7 @@ pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     logs::check(draft, issues);
     places::check(draft, issues);
     commands::check(draft, issues);
+    cut::check(draft, issues);
     host::check(draft, issues);
     files::check(draft, issues);
 }

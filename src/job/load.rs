@@ -15,6 +15,14 @@ const MAX_BYTES: u64 = 16 << 20;
 /// # Errors
 /// Every file that cannot be read, or else every mistake in the files and on the command line.
 pub fn load(paths: &[String], overrides: &[(String, String)]) -> Result<Vec<JobSpec>, Diagnostics> {
+    super::parse(&texts(paths)?, overrides)
+}
+
+/// Reads job files (`-` is standard input): the name and text of each, as [`super::parse`] takes them.
+///
+/// # Errors
+/// Every file that cannot be read.
+pub fn texts(paths: &[String]) -> Result<Vec<(String, String)>, Diagnostics> {
     let mut files = Vec::new();
     let mut failed = Vec::new();
     for path in paths {
@@ -23,7 +31,7 @@ pub fn load(paths: &[String], overrides: &[(String, String)]) -> Result<Vec<JobS
             Err(one) => failed.push(*one),
         }
     }
-    if failed.is_empty() { super::parse(&files, overrides) } else { Err(Diagnostics::new(failed)) }
+    if failed.is_empty() { Ok(files) } else { Err(Diagnostics::new(failed)) }
 }
 
 /// Reads the file of a campaign and parses it: see [`super::parse_campaign`]. Gives its text too.

@@ -5,33 +5,37 @@
 
 mod campaign;
 mod checks;
-mod diagnostic;
+pub(crate) mod diagnostic;
 mod docs;
-mod kind;
+pub(crate) mod kind;
 mod load;
 mod options;
 mod parse;
 mod patterns;
 mod print;
 mod priorities;
+mod recall;
 mod refused;
 mod resolve;
+mod sections;
 mod setters;
 mod shapes;
 mod sim;
 mod spdk;
 pub mod spec;
-mod syntax;
+pub(crate) mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 pub use campaign::{Between, CampaignSpec, StopOn};
 pub use diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics};
 pub use docs::{explain, help, reference};
-pub use load::{load, load_campaign};
+pub use load::{load, load_campaign, texts};
 pub use parse::{parse, parse_campaign};
 pub use print::{print, shaping_options};
+pub use recall::recall;
+pub use sections::sections;
 pub use spec::JobSpec;
 pub use table::{OptionDef, table};

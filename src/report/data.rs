@@ -11,7 +11,7 @@ use crate::job::JobSpec;
 use crate::stats::{VerifyTally, WorkerStats};
 
 /// The result of a run, or of a run so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Milliseconds since 1970 when the report was made.
     pub time_unix_ms: u64,
@@ -63,7 +63,7 @@ impl Report {
 }
 
 /// One line of the result: a worker, or with `group_reporting` all workers of a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobReport {
     /// Name of the (first) job.
     pub name: String,
@@ -168,7 +168,7 @@ pub struct CpuUse {
 }
 
 /// One thread of the run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReactorReport {
     /// The CPU it was pinned to; `None` if it could use several.
     pub cpu: Option<u32>,

@@ -41,6 +41,24 @@ pub(super) fn runtime_ns(stats: &WorkerStats, op: Op) -> u64 {
     if stats.ops.get(op).ios == 0 { 0 } else { stats.runtime_ns() }
 }
 
+/// What a direction did a second, and over which time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Rates {
+    /// I/Os a second.
+    pub iops: f64,
+    /// Bytes a second.
+    pub bandwidth: f64,
+    /// The time in nanoseconds.
+    pub time_ns: u64,
+}
+
+impl Rates {
+    /// Those of `counts` over `time_ns`.
+    pub(super) fn of(counts: &OpStats, time_ns: u64) -> Rates {
+        Rates { iops: per_second(counts.ios, time_ns), bandwidth: per_second(counts.bytes, time_ns), time_ns }
+    }
+}
+
 /// Whether there is anything to say of a direction.
 pub(super) fn was_used(op: &OpStats) -> bool {
     op.ios > 0 || op.failed > 0

@@ -9,8 +9,8 @@ use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 
 use super::device;
 use super::figures::{
-    BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, busy_percent, cpu_percent, fio_batches,
-    latency_levels, mixed, per_second, runtime_ns, share_of_group, shares, waiting_percent,
+    BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, Rates, busy_percent, cpu_percent, fio_batches,
+    latency_levels, mixed, runtime_ns, share_of_group, shares, waiting_percent,
 };
 use super::trigger;
 use super::{
@@ -38,7 +38,7 @@ fn with_bins(report: &Report) -> String {
     format!("{:#}\n", document(report, true))
 }
 
-fn document(report: &Report, bins: bool) -> Value {
+pub(super) fn document(report: &Report, bins: bool) -> Value {
     let jobs: Vec<Value> = report.jobs.iter().map(|job| job_object(report, job, bins)).collect();
     let mut whole = json!({
         "fio version": concat!("fio-spdk-", env!("CARGO_PKG_VERSION")),
@@ -72,7 +72,7 @@ fn own_object(report: &Report) -> Value {
     })
 }
 
-fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
+pub(super) fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value {
     let stats = &job.stats;
     let (usr_cpu, sys_cpu) = cpu_percent(&job.cpu);
     let options: Map<String, Value> = options::job_options(&job.spec)
@@ -230,7 +230,6 @@ fn direction_object(
     (intervals, share): (&IntervalSummary, f64),
     bins: bool,
 ) -> Value {
-    let bytes_a_second = per_second(counts.bytes, time_ns);
     let (bw, io) = (intervals.bandwidth, intervals.iops);
     let latency = |histogram: &Histogram, is_told: bool| {
         latency_object(histogram, percentiles_of(measuring, is_told), bins)
@@ -238,10 +237,10 @@ fn direction_object(
     let mut object = json!({
         "io_bytes": counts.bytes,
         "io_kbytes": counts.bytes / 1024,
-        "bw_bytes": whole(bytes_a_second),
-        "bw": whole(bytes_a_second / 1024.0),
-        "iops": number(per_second(counts.ios, time_ns)),
-        "runtime": milliseconds(time_ns),
+        "bw_bytes": 0,
+        "bw": 0,
+        "iops": 0.0,
+        "runtime": 0,
         "total_ios": counts.ios,
         "short_ios": counts.short_ios,
         "drop_ios": 0,
@@ -260,6 +259,7 @@ fn direction_object(
         "iops_stddev": number(io.stddev),
         "iops_samples": intervals.samples,
     });
+    set_rates(&mut object, &Rates::of(counts, time_ns));
     if let Value::Object(map) = &mut object
         && counts.latency.response.count() > 0
     {
@@ -267,6 +267,14 @@ fn direction_object(
         map.insert("response_ns".to_owned(), latency(&counts.latency.response, true));
     }
     object
+}
+
+/// Puts rates into the object of a direction.
+pub(super) fn set_rates(direction: &mut Value, rates: &Rates) {
+    direction["bw_bytes"] = whole(rates.bandwidth).into();
+    direction["bw"] = whole(rates.bandwidth / 1024.0).into();
+    direction["iops"] = number(rates.iops);
+    direction["runtime"] = milliseconds(rates.time_ns).into();
 }
 
 /// Percentiles and bins of nothing are left out, as in fio.

@@ -24,6 +24,37 @@ pub struct Live {
     pub eta_s: Option<u64>,
     /// I/Os that failed so far.
     pub errors: u64,
+    /// Of how many servers, of how many that were asked, these numbers are.
+    pub servers: Option<(u32, u32)>,
+}
+
+impl Live {
+    /// All servers as one: rates, jobs and errors are sums, p99 is the largest; what is done is what the
+    /// last one has done, and the end is the end of the one that takes longest, where all know theirs.
+    #[must_use]
+    pub fn of_servers(servers: &[Option<Live>]) -> Live {
+        let known = || servers.iter().flatten();
+        let mut all = Live::default();
+        for live in known() {
+            all.jobs_running += live.jobs_running;
+            all.jobs_total += live.jobs_total;
+            for (op, rate) in all.iops.iter_mut() {
+                *rate += live.iops.get(op);
+            }
+            all.bandwidth += live.bandwidth;
+            all.p99_ns = all.p99_ns.max(live.p99_ns);
+            all.errors = all.errors.saturating_add(live.errors);
+        }
+        // A server that has ended has no more to do.
+        let running = || known().filter(|live| live.jobs_running > 0);
+        let done: Option<Vec<f64>> = running().map(|live| live.done).collect();
+        all.done = done.and_then(|done| done.into_iter().reduce(f64::min));
+        let eta: Option<Vec<u64>> = running().map(|live| live.eta_s).collect();
+        all.eta_s = eta.and_then(|eta| eta.into_iter().max());
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        all.servers = (servers.len() > 1).then(|| (count(known().count()), count(servers.len())));
+        all
+    }
 }
 
 /// `live` in at most `width` characters, without a line end. What does not fit is dropped: first
@@ -32,6 +63,12 @@ pub struct Live {
 pub fn line(live: &Live, width: usize) -> String {
     // In the order of the line, each with its rank: a higher one is dropped earlier.
     let parts = [
+        (
+            0,
+            live.servers
+                .filter(|(known, all)| known < all)
+                .map(|(known, all)| format!("{known}/{all} servers")),
+        ),
         (5, Some(format!("{}/{} jobs", live.jobs_running, live.jobs_total))),
         (2, live.done.map(|done| format!("{:.0}%", done.clamp(0.0, 1.0) * 100.0))),
         (0, (live.errors > 0).then(|| format!("{} ERRORS", live.errors))),
@@ -85,7 +122,28 @@ mod tests {
             p99_ns: Some(123_456),
             eta_s: Some(75),
             errors: 0,
+            servers: None,
         }
+    }
+
+    #[test]
+    fn servers_are_summed_and_the_worst_of_them_tells_the_end() {
+        let slow = Live { done: Some(0.1), p99_ns: Some(900_000), eta_s: Some(300), errors: 2, ..busy() };
+        let all = Live::of_servers(&[Some(busy()), Some(slow.clone())]);
+        assert_eq!(all.servers, Some((2, 2)));
+        assert_eq!(
+            line(&all, 100),
+            "4/8 jobs  10%  2 ERRORS  r 1.625M w 400.2k IOPS  6348MiB/s  p99 900us  ETA 5m00s"
+        );
+        let lost = Live::of_servers(&[Some(busy()), None, Some(slow.clone())]);
+        assert!(line(&lost, 100).starts_with("2/3 servers  4/8 jobs  10%"), "{}", line(&lost, 100));
+        // One that has ended holds nothing up; one that does not know its end leaves it open.
+        let ended = Live { jobs_running: 0, done: None, eta_s: None, ..busy() };
+        assert_eq!(Live::of_servers(&[Some(ended), Some(slow)]).eta_s, Some(300));
+        let endless = Live { done: None, eta_s: None, ..busy() };
+        let open = Live::of_servers(&[Some(busy()), Some(endless)]);
+        assert_eq!((open.done, open.eta_s), (None, None));
+        assert_eq!(Live::of_servers(&[Some(busy())]), busy());
     }
 
     #[test]

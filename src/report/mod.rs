@@ -4,6 +4,7 @@ mod blocks;
 mod data;
 pub mod device;
 mod figures;
+pub mod fleet;
 pub mod iolog;
 mod json;
 mod latency;
@@ -17,16 +18,16 @@ mod trigger;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
-mod verify_tests;
+pub(crate) mod verify_tests;
 
 pub use data::{
     CpuUse, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,
     TargetReport,
 };
 pub use steady::SteadyReport;
-pub use text::calendar;
+pub use text::{calendar, span};
 pub use trigger::{CommandReport, TriggerReport};
 pub use verify::finding_line;
 

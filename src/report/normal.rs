@@ -3,12 +3,12 @@
 
 use crate::base::units::{format_size, format_time_ns};
 use crate::base::{Op, Status};
-use crate::job::spec::Unified;
+use crate::job::spec::{MeasuringSpec, Unified};
 use crate::stats::{ErrorCount, Histogram, OpStats, WorkerStats};
 
 use super::device;
 use super::figures::{
-    FINE_BATCH_NAMES, GroupTotal, busy_percent, cpu_percent, groups_of, jobs_of, mixed, per_second,
+    FINE_BATCH_NAMES, GroupTotal, Rates, busy_percent, cpu_percent, groups_of, jobs_of, mixed, per_second,
     runtime_ns, shares, waiting_percent, was_used,
 };
 use super::latency::{Row, latency_table};
@@ -23,16 +23,16 @@ use super::{
 pub(super) const FORMAT: Format = Format { name: "normal", doc: "for people", render };
 
 /// No line is longer.
-const WIDTH: usize = 110;
+pub(super) const WIDTH: usize = 110;
 const DEPTH_RANGES: [&str; 7] = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", ">=64"];
 /// Longest list of names in a line that is shown in full.
-const NAMES_SHOWN: usize = 3;
+pub(super) const NAMES_SHOWN: usize = 3;
 /// From here on a reactor that waits for its CPU makes a measurement doubtful.
 const STARVED_PERCENT: f64 = 5.0;
 /// Most targets that are described.
 const TARGETS_SHOWN: usize = 8;
 
-fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     let mut out = header(report);
     for job in &report.jobs {
         out.push('\n');
@@ -96,6 +96,11 @@ fn starved(report: &Report) -> Option<f64> {
 
 /// What went wrong in all, up where nobody misses it; nothing if nothing did.
 fn trouble_text(report: &Report) -> String {
+    let parts = troubles(report);
+    if parts.is_empty() { String::new() } else { wrapped("TROUBLE: ", &parts.join(", "), WIDTH) }
+}
+
+pub(super) fn troubles(report: &Report) -> Vec<String> {
     let errors = report.jobs.iter().flat_map(|job| job.stats.errors()).map(|error| error.count).sum();
     let failed: Vec<&str> =
         report.jobs.iter().filter(|job| job.error.is_some()).map(|job| job.name.as_str()).collect();
@@ -109,10 +114,10 @@ fn trouble_text(report: &Report) -> String {
     if errors > 0 {
         parts.push(format!("{} ended with an error", counted(errors, "I/O", "I/Os")));
     }
-    if parts.is_empty() { String::new() } else { wrapped("TROUBLE: ", &parts.join(", "), WIDTH) }
+    parts
 }
 
-fn more(all: usize, shown: usize) -> String {
+pub(super) fn more(all: usize, shown: usize) -> String {
     if all > shown { format!(" and {} more", all - shown) } else { String::new() }
 }
 
@@ -141,14 +146,7 @@ fn job_text(report: &Report, job: &JobReport) -> String {
     let stats = &job.stats;
     stats.errors().for_each(|error| out.push_str(&wrapped("  ERRORS: ", &error_text(error), WIDTH)));
     out.push_str(&directions_text(report, job));
-    if stats.flush.count() > 0 {
-        let measuring = &job.spec.measuring;
-        out.push_str(&format!("   sync: {}\n", counted(stats.flush.count(), "flush", "flushes")));
-        if measuring.measures_clat() {
-            let is_told = measuring.lat_percentiles || measuring.clat_percentiles;
-            out.push_str(&latency_table(&[Row::new("lat", &stats.flush, is_told)], measuring, WIDTH));
-        }
-    }
+    out.push_str(&flush_text(job));
     out.push_str(&blocks::text(job, report.unfinished, WIDTH));
     out.push_str(&depth_text(job));
     if stats.total_ios() == 0 && stats.flush.count() == 0 {
@@ -161,6 +159,19 @@ fn job_text(report: &Report, job: &JobReport) -> String {
         out.push_str(&steady::text(&job.spec.measuring, found, report.unfinished, WIDTH));
     }
     out.push_str(&load_text(job));
+    out
+}
+
+pub(super) fn flush_text(job: &JobReport) -> String {
+    let (flush, measuring) = (&job.stats.flush, &job.spec.measuring);
+    if flush.count() == 0 {
+        return String::new();
+    }
+    let mut out = format!("   sync: {}\n", counted(flush.count(), "flush", "flushes"));
+    if measuring.measures_clat() {
+        let is_told = measuring.lat_percentiles || measuring.clat_percentiles;
+        out.push_str(&latency_table(&[Row::new("lat", flush, is_told)], measuring, WIDTH));
+    }
     out
 }
 
@@ -213,7 +224,8 @@ fn directions_text(report: &Report, job: &JobReport) -> String {
     let mut out = String::new();
     if unified != Unified::Mixed {
         for (op, counts) in stats.ops.iter().filter(|(_, counts)| was_used(counts)) {
-            out.push_str(&op_text(report, job, op.name(), counts, runtime_ns(stats, op)));
+            let rates = Rates::of(counts, runtime_ns(stats, op));
+            out.push_str(&op_text(report.unfinished, &job.spec.measuring, op.name(), counts, &rates));
             out.push_str(&priorities_text(job, op));
             out.push_str(&rate_text(job, op));
             out.push_str(&interval_text(job.intervals.get(op), Style::of(&job.spec.measuring)));
@@ -221,7 +233,8 @@ fn directions_text(report: &Report, job: &JobReport) -> String {
     }
     let counts = if unified == Unified::None { OpStats::default() } else { mixed(stats) };
     if was_used(&counts) {
-        out.push_str(&op_text(report, job, "mixed", &counts, stats.runtime_ns()));
+        let rates = Rates::of(&counts, stats.runtime_ns());
+        out.push_str(&op_text(report.unfinished, &job.spec.measuring, "mixed", &counts, &rates));
         out.push_str(&interval_text(&job.mixed_intervals, Style::of(&job.spec.measuring)));
     }
     out
@@ -259,17 +272,23 @@ fn setting(job: &JobReport) -> String {
     printable(&parts.join(", "))
 }
 
-fn op_text(report: &Report, job: &JobReport, name: &str, counts: &OpStats, time_ns: u64) -> String {
-    let measuring = &job.spec.measuring;
+/// One direction: `unfinished` if it goes on.
+pub(super) fn op_text(
+    unfinished: bool,
+    measuring: &MeasuringSpec,
+    name: &str,
+    counts: &OpStats,
+    rates: &Rates,
+) -> String {
     let style = Style::of(measuring);
     let mut line = format!(
         "IOPS={}, BW={}, {} in {}",
-        style.count(per_second(counts.ios, time_ns)),
-        style.bandwidth(per_second(counts.bytes, time_ns)),
+        style.count(rates.iops),
+        style.bandwidth(rates.bandwidth),
         format_size(counts.bytes),
-        span(time_ns),
+        span(rates.time_ns),
     );
-    if report.unfinished {
+    if unfinished {
         line.push_str(" so far");
     }
     if counts.short_ios > 0 {
@@ -296,7 +315,7 @@ fn op_text(report: &Report, job: &JobReport, name: &str, counts: &OpStats, time_
         + &latency_table(&[response], measuring, WIDTH)
 }
 
-fn error_text(error: &ErrorCount) -> String {
+pub(super) fn error_text(error: &ErrorCount) -> String {
     let status: Status = error.status;
     let mut text = format!("{} x {} {status}", error.count, error.op.name());
     if error.op != Op::Flush {

@@ -19,7 +19,7 @@ use super::{
 const STARTED_MS: u64 = 1_795_238_631_483;
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-pub(super) fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
+pub(crate) fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
     JobSpec {
         name: name.to_owned(),
         ioengine: "io_uring".to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn spec(name: &str, mix: Mix, random: bool) -> JobSpec {
     }
 }
 
-pub(super) fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
+pub(crate) fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
     JobReport {
         name: spec.name.clone(),
         group,
@@ -58,7 +58,7 @@ pub(super) fn job(spec: JobSpec, group: u32, stats: WorkerStats) -> JobReport {
     }
 }
 
-pub(super) fn report(jobs: Vec<JobReport>) -> Report {
+pub(crate) fn report(jobs: Vec<JobReport>) -> Report {
     Report {
         time_unix_ms: STARTED_MS + 10_004,
         started_unix_ms: STARTED_MS,
@@ -112,7 +112,7 @@ fn intervals(rates: &[f64]) -> IntervalSummary {
 }
 
 /// A drive whose health was read before and after.
-fn facts() -> DeviceFacts {
+pub(crate) fn facts() -> DeviceFacts {
     let before = Smart { kelvin: 310, used_percent: 3, unsafe_shutdowns: 40, ..Smart::default() };
     DeviceFacts {
         controller: ControllerFacts {
@@ -155,7 +155,7 @@ fn facts() -> DeviceFacts {
 }
 
 /// Two jobs in a group: one reads, one mixes, flushes and meets errors.
-fn mixed() -> Report {
+pub(crate) fn mixed() -> Report {
     let mut stats = from_to(5 * SECOND, 15 * SECOND);
     count(&mut stats, Op::Read, 144_213, 88_000, true);
     stats.depth_at_submit = [1, 2, 4, 8, 5000, 139_198, 0];
@@ -233,7 +233,7 @@ fn mixed() -> Report {
 }
 
 /// A blocking engine in the middle of a run, and a job that failed before its first I/O.
-fn unfinished() -> Report {
+pub(crate) fn unfinished() -> Report {
     let mut stats = from_to(SECOND, 4 * SECOND);
     count(&mut stats, Op::Write, 2_000, 12_000_000, false);
     count(&mut stats, Op::Deallocate, 500, 300, false);
@@ -257,7 +257,7 @@ fn unfinished() -> Report {
     report
 }
 
-pub(super) fn text_in(name: &str, report: &Report) -> String {
+pub(crate) fn text_in(name: &str, report: &Report) -> String {
     render(parse_formats(name).unwrap()[0], report)
 }
 
@@ -393,7 +393,7 @@ fn assert_shares(table: &[&Value]) {
     assert!(sum == 0.0 || (sum - 100.0).abs() < 1e-6, "shares sum to {sum}");
 }
 
-fn any_stats() -> impl Strategy<Value = WorkerStats> {
+pub(crate) fn any_stats() -> impl Strategy<Value = WorkerStats> {
     let nanoseconds = prop_oneof![0_u64..2_000, 0_u64..10_000_000, 0_u64..4_000_000_000_000];
     let io = (0_usize..3, any::<bool>(), nanoseconds.clone(), nanoseconds.clone(), any::<u32>());
     let error = (0_usize..4, 1_i32..200, any::<u64>());

@@ -91,7 +91,8 @@ pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
 }
 
 /// A length of time for people, coarser the longer it is: `93ms`, `2.001s`, `2m05s`, `1h02m`, `3d04h`.
-pub(super) fn span(ns: u64) -> String {
+#[must_use]
+pub fn span(ns: u64) -> String {
     let seconds = ns / SECOND_NS;
     match seconds {
         0..60 => {

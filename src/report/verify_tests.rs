@@ -11,7 +11,7 @@ use crate::stats::VerifyTally;
 use super::tests::{SECOND, check_golden, count, from_to, job, parsed, report, spec, text_in};
 use super::{Report, finding_line};
 
-fn lost(number: u64) -> Finding {
+pub(crate) fn lost(number: u64) -> Finding {
     Finding {
         verdict: Verdict::Lost,
         target: 0,
@@ -30,7 +30,7 @@ fn lost(number: u64) -> Finding {
     }
 }
 
-fn torn() -> Finding {
+pub(crate) fn torn() -> Finding {
     Finding {
         verdict: Verdict::Torn,
         target: 1,
@@ -46,7 +46,7 @@ fn allowed() -> Finding {
 }
 
 /// A job that finds violations, one that has checked too little, one that is well.
-fn verified() -> Report {
+pub(crate) fn verified() -> Report {
     let mut tally = VerifyTally {
         promised: 25_600,
         checked: 25_590,

@@ -2,18 +2,14 @@
 //! from their boards, so that a worker that is stuck in its device holds nothing up.
 //!
 //! When a trigger fires, in this order: the ledgers are frozen and gathered, the snapshot is on
-//! stable storage, the command runs, the run ends.
+//! stable storage, the command runs, the run ends. With a courier the storage that counts is the client's:
+//! what is stored here meanwhile is the server's own copy.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use rustix::fs::MemfdFlags;
 
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::cut::{StateSpec, TriggerMode, TriggerSpec};
@@ -29,7 +25,7 @@ use crate::workload::{Region, WorkloadSpec};
 
 use super::plan::{self, JobPlan};
 use super::state_file::{Overlap, StateFile};
-use super::{Requests, RunError, RunOptions, judged};
+use super::{Courier, Requests, RunError, RunOptions, judged};
 
 /// How long workers may take to answer a freeze; a turn takes microseconds. Who does not answer is
 /// stuck in its device, and is read as it stands.
@@ -42,8 +38,8 @@ const WORKER_BYTES: u64 = 16 << 10;
 const IO_BYTES: u64 = 64;
 const JOB_BYTES: u64 = 64 << 10;
 const TARGET_BYTES: usize = 256;
-/// What is kept of a command's output.
-const MOST_OUTPUT: usize = 64 << 10;
+/// Of what is wrong with the server's own copies.
+const MOST_NOTES: usize = 8;
 
 /// A worker whose promises are kept.
 pub struct Kept {
@@ -123,6 +119,8 @@ pub struct Keeper {
     /// Jobs of the stages before.
     past: Vec<JobState>,
     requested: Arc<AtomicUsize>,
+    requested_by: Arc<OnceLock<String>>,
+    courier: Option<Arc<dyn Courier>>,
     begun_ns: Option<u64>,
     /// When `trigger_timeout` fires, after the begin, and the seed that says so.
     due_ns: Option<u64>,
@@ -130,6 +128,8 @@ pub struct Keeper {
     pub fired: Option<TriggerReport>,
     /// What could not be stored, the first time.
     pub trouble: Option<String>,
+    /// What the reader should know, and is no failure.
+    pub notes: Vec<String>,
     /// Snapshots stored.
     pub stored: u64,
     clock: Clock,
@@ -210,10 +210,13 @@ impl Keeper {
             run,
             past: Vec::new(),
             requested: Arc::clone(&requests.trigger),
+            requested_by: Arc::clone(&requests.trigger_why),
+            courier: options.courier.clone(),
             begun_ns: None,
             due_ns,
             fired: None,
             trouble: None,
+            notes: Vec::new(),
             stored: 0,
             clock: Clock::get(),
         };
@@ -260,33 +263,54 @@ impl Keeper {
             _ => PathBuf::from("."),
         };
         let spec = &plans[0].spec;
+        if let Some(most) =
+            self.courier.as_ref().map(|courier| courier.most_bytes()).filter(|&most| bytes > most)
+        {
+            let why = format!(
+                "snapshots of {workers} workers with {depths} I/Os in flight may need {bytes} bytes, and {most} \
+                 can be sent to the client: lower numjobs or iodepth, or set verify_state_save = false"
+            );
+            return Err(RunError::bad_job(spec, why));
+        }
+        let advice = match &self.courier {
+            Some(_) => "another `directory` in server.toml, or verify_state_save = false, helps",
+            None => "set state_dir, or verify_state_save = false",
+        };
         // One that is not there is told below.
         let overlap = if folder.is_dir() { super::state_file::lies_on(&folder, &targets) } else { Ok(None) };
         match overlap.map_err(|why| RunError::environment(spec, why))? {
             Some(Overlap::OnTarget(why)) => {
                 return Err(RunError::bad_job(
                     spec,
-                    format!("{why}: set state_dir to a directory elsewhere, or verify_state_save = false"),
+                    match &self.courier {
+                        Some(_) => format!("{why}: {advice}"),
+                        None => {
+                            format!(
+                                "{why}: set state_dir to a directory elsewhere, or verify_state_save = false"
+                            )
+                        }
+                    },
                 ));
             }
             // Of a file on an ordinary file system, the snapshot may lie beside it.
             Some(Overlap::SharedDevice(_)) | None => {}
         }
-        let file = StateFile::reserve(&path, bytes).map_err(|why| {
-            RunError::environment(spec, format!("{why}: set state_dir, or verify_state_save = false"))
-        })?;
+        let file = StateFile::reserve(&path, bytes)
+            .map_err(|why| RunError::environment(spec, format!("{why}: {advice}")))?;
         self.file = Some((path, file));
         Ok(())
     }
 
     /// Begins to keep the promises of a stage. A snapshot is stored before anything is written: the
     /// one of an earlier run says nothing any more of what this run leaves.
-    pub fn begin(mut self, stage: StageState) -> std::io::Result<AtWork> {
+    ///
+    /// # Errors
+    /// Why the promises cannot be kept, in a sentence.
+    pub fn begin(mut self, stage: StageState) -> Result<AtWork, String> {
         self.begun_ns.get_or_insert_with(|| self.clock.now_ns());
         self.forget_overwritten(&stage);
-        if !stage.kept.is_empty() && self.file.is_some() && self.save(Cause::Checkpoint, &stage).is_none() {
-            let why = self.trouble.clone().unwrap_or_default();
-            return Err(std::io::Error::other(why));
+        if !stage.kept.is_empty() && self.file.is_some() {
+            self.save(Cause::Checkpoint, &stage, true).map_err(|failure| failure.why)?;
         }
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
@@ -294,7 +318,8 @@ impl Keeper {
             self.watch(&stage, &seen);
             self.leave(stage);
             self
-        })?;
+        });
+        let thread = thread.map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(AtWork { thread, shared })
     }
 
@@ -310,11 +335,11 @@ impl Keeper {
                     is_saved = true;
                     shared.fired.store(true, Ordering::Release);
                 } else if self.state.checkpoint_ns > 0 && now_ns >= next_checkpoint_ns && !is_saved {
-                    self.save(Cause::Checkpoint, stage);
+                    self.keep(Cause::Checkpoint, stage);
                     next_checkpoint_ns =
                         (next_checkpoint_ns + self.state.checkpoint_ns).max(self.clock.now_ns());
                 } else if !is_saved && has_written(stage) {
-                    self.save(Cause::Ended, stage);
+                    self.keep(Cause::Ended, stage);
                     is_saved = true;
                 }
             }
@@ -323,13 +348,14 @@ impl Keeper {
                 let _ = file.prepare();
             }
             let checkpoint = self.state.checkpoint_ns > 0 && !is_saved;
-            let tick = if self.trigger.is_armed() { ALERT } else { CALM };
+            let alert = self.trigger.is_armed() || self.courier.is_some();
+            let tick = if alert { ALERT } else { CALM };
             let until_checkpoint =
                 Duration::from_nanos(next_checkpoint_ns.saturating_sub(self.clock.now_ns()));
             std::thread::park_timeout(if checkpoint { tick.min(until_checkpoint) } else { tick });
         }
         if !is_saved {
-            self.save(Cause::Ended, stage);
+            self.keep(Cause::Ended, stage);
         }
     }
 
@@ -360,7 +386,7 @@ impl Keeper {
     fn fires(&self, now_ns: u64, stage: &StageState) -> Option<String> {
         let since_ns = now_ns.saturating_sub(self.begun_ns.unwrap_or(now_ns));
         if self.requested.swap(0, Ordering::AcqRel) != 0 {
-            return Some("SIGUSR2".to_owned());
+            return Some(self.requested_by.get().cloned().unwrap_or_else(|| "SIGUSR2".to_owned()));
         }
         if let Some(due_ns) = self.due_ns.filter(|&due_ns| since_ns >= due_ns) {
             return Some(match (self.trigger.timeout_ns, self.trigger.seed) {
@@ -378,7 +404,8 @@ impl Keeper {
                 return Some(format!("trigger_ios, {sum} I/Os"));
             }
         }
-        let file = self.trigger.file.as_ref()?;
+        // That of a run that a server does is on its client.
+        let file = self.trigger.file.as_ref().filter(|_| self.courier.is_none())?;
         if !file.exists() {
             return None;
         }
@@ -407,15 +434,7 @@ impl Keeper {
         let frozen_ns = self.clock.now_ns();
         let late = |kept: &&Kept| self.trigger.mode == TriggerMode::Stop && is_late(kept);
         let stuck: Vec<String> = stage.kept.iter().filter(late).map(|kept| kept.name.clone()).collect();
-        let bytes = self.save(Cause::Trigger, stage);
-        let stored_ns = self.clock.now_ns();
-        let failure = if bytes.is_none() && self.file.is_some() { self.trouble.clone() } else { None };
-        let runs = failure.is_none() || self.trigger.always;
-        let command = self.trigger.command.clone().filter(|_| runs).map(|command| self.run_command(command));
-        for drive in &stage.simulated {
-            crate::engine::sim::cut_power(drive);
-        }
-        self.fired = Some(TriggerReport {
+        let mut report = TriggerReport {
             why,
             at_ns: begun_ns.saturating_sub(self.begun_ns.unwrap_or(begun_ns)),
             continues: self.trigger.mode == TriggerMode::Continue,
@@ -423,13 +442,28 @@ impl Keeper {
             stuck,
             errors_before,
             freeze_ns: frozen_ns - begun_ns,
-            stored_ns: stored_ns - begun_ns,
-            snapshot: self.file.as_ref().map(|(path, _)| path.display().to_string()),
-            bytes: bytes.unwrap_or(0),
-            failure,
-            withheld: self.trigger.command.clone().filter(|_| !runs),
-            command,
+            snapshot: self.file.as_ref().map(|(path, _)| match self.courier {
+                Some(_) => "at the client".to_owned(),
+                None => path.display().to_string(),
+            }),
+            ..TriggerReport::default()
+        };
+        match self.save_as(Cause::Trigger, stage, true, Some(&mut report)) {
+            Ok(bytes) => report.bytes = bytes,
+            Err(failure) => report.failure = Some(failure.why),
+        }
+        report.stored_ns = self.clock.now_ns() - begun_ns;
+        let runs = report.failure.is_none() || self.trigger.always;
+        let command = self.trigger.remote.clone().or(self.trigger.command.clone());
+        report.withheld = command.clone().filter(|_| !runs);
+        report.command = command.filter(|_| runs).map(|command| match &self.courier {
+            Some(courier) if self.trigger.remote.is_none() => courier.run_command(&command),
+            _ => self.run_command(command),
         });
+        for drive in &stage.simulated {
+            crate::engine::sim::cut_power(drive);
+        }
+        self.fired = Some(report);
         self.end_run(stage);
     }
 
@@ -443,27 +477,8 @@ impl Keeper {
     }
 
     fn run_command(&self, text: String) -> CommandReport {
-        let begun_ns = self.clock.now_ns();
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(&text).stdin(Stdio::null());
-        if let Some((path, _)) = &self.file {
-            command.env("FIO_SPDK_STATE", path);
-        }
-        // Not a pipe: whoever the command leaves behind would keep it open.
-        let file = rustix::fs::memfd_create("trigger", MemfdFlags::CLOEXEC).map(File::from);
-        let copies = file.as_ref().ok().and_then(|file| file.try_clone().ok().zip(file.try_clone().ok()));
-        if let Some((out, err)) = copies {
-            command.stdout(out).stderr(err);
-        }
-        let (status, success) = match command.status() {
-            Ok(status) => (status.to_string(), status.success()),
-            Err(error) => (format!("sh could not be started: {error}"), false),
-        };
-        let mut output = vec![0; MOST_OUTPUT];
-        let read = file.ok().and_then(|file| file.read_at(&mut output, 0).ok());
-        output.truncate(read.unwrap_or(0));
-        let output = String::from_utf8_lossy(&output).into_owned();
-        CommandReport { text, status, success, output, took_ns: self.clock.now_ns() - begun_ns }
+        let state = self.file.as_ref().map(|(path, _)| ("FIO_SPDK_STATE", path.as_os_str()));
+        super::shell::run(text, state.as_slice())
     }
 
     /// What all workers are promised by now.
@@ -475,31 +490,92 @@ impl Keeper {
         jobs
     }
 
-    /// Stores a snapshot: its length, or `None` if there is none or it could not be stored.
-    fn save(&mut self, cause: Cause, stage: &StageState) -> Option<u64> {
-        self.file.as_ref()?;
-        let jobs = self.past.iter().cloned().chain(self.gather(stage)).collect();
-        let snapshot = Snapshot {
-            run: self.run,
-            taken_unix_ns: unix_time_ns(),
-            cause,
-            tool: env!("CARGO_PKG_VERSION").to_owned(),
-            jobs,
-        };
-        let bytes = snapshot.encode();
-        let (path, file) = self.file.as_mut()?;
-        match file.store(&bytes) {
-            Ok(()) => {
-                self.stored += 1;
-                Some(bytes.len() as u64)
-            }
-            Err(error) => {
-                let why = format!("the snapshot {} could not be stored: {error}", path.display());
-                self.trouble.get_or_insert(why);
-                None
+    /// Stores a snapshot that the run goes on without, or ends with.
+    fn keep(&mut self, cause: Cause, stage: &StageState) {
+        if let Err(failure) = self.save(cause, stage, cause == Cause::Ended) {
+            // A client that is away fetches the server's copy later.
+            if self.state.detach && failure.only_client {
+                self.notes.push(failure.why);
+            } else {
+                self.trouble.get_or_insert(failure.why);
             }
         }
     }
+
+    /// Stores a snapshot, if there are any: gives its length.
+    fn save(&mut self, cause: Cause, stage: &StageState, awaited: bool) -> Result<u64, NotStored> {
+        self.save_as(cause, stage, awaited, None)
+    }
+
+    /// The same; a trigger tells its client even where there is nothing to store.
+    fn save_as(
+        &mut self,
+        cause: Cause,
+        stage: &StageState,
+        awaited: bool,
+        trigger: Option<&mut TriggerReport>,
+    ) -> Result<u64, NotStored> {
+        let mut bytes = Vec::new();
+        if self.file.is_some() {
+            let jobs = self.past.iter().cloned().chain(self.gather(stage)).collect();
+            let snapshot = Snapshot {
+                run: self.run,
+                taken_unix_ns: unix_time_ns(),
+                cause,
+                tool: env!("CARGO_PKG_VERSION").to_owned(),
+                jobs,
+            };
+            bytes = snapshot.encode();
+        } else if trigger.is_none() {
+            return Ok(0);
+        }
+        let length = bytes.len() as u64;
+        let told = trigger.map(|report| {
+            report.bytes = length;
+            &*report
+        });
+        let courier = self.courier.clone();
+        // On its way while it is stored here.
+        let number = courier.as_ref().map(|courier| courier.send(cause, &bytes, told, awaited));
+        let stored = match &mut self.file {
+            Some((path, file)) => file
+                .store(&bytes)
+                .map_err(|error| format!("the snapshot {} could not be stored: {error}", path.display())),
+            None => Ok(()),
+        };
+        let (Some(courier), Some(number)) = (courier, number) else {
+            return stored.map(|()| self.count(length)).map_err(|why| NotStored { why, only_client: false });
+        };
+        if let Err(why) = stored {
+            // The client's is the one that counts.
+            let note = format!("the server's own copy: {why}");
+            if !self.notes.contains(&note) && self.notes.len() < MOST_NOTES {
+                self.notes.push(note);
+            }
+        }
+        if awaited && let Err(why) = courier.wait(number) {
+            let why = format!("the client has not stored the snapshot: {why}");
+            // Without its client, a later stage of a run that goes on by itself begins all the same.
+            if cause == Cause::Checkpoint && self.state.detach {
+                self.notes.push(why);
+                return Ok(self.count(length));
+            }
+            return Err(NotStored { why, only_client: true });
+        }
+        Ok(self.count(length))
+    }
+
+    fn count(&mut self, length: u64) -> u64 {
+        self.stored += 1;
+        length
+    }
+}
+
+/// Why a snapshot is not where it should be.
+struct NotStored {
+    why: String,
+    /// The server has its copy.
+    only_client: bool,
 }
 
 /// Whether the ledger of `kept` may still change. Who waits for its start has none, and begins frozen.

@@ -26,6 +26,7 @@ mod progress;
 mod recording;
 mod replay;
 mod sampler;
+mod shell;
 mod stage;
 mod starting;
 mod state_file;
@@ -36,20 +37,25 @@ mod verification;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use crossbeam_channel::Sender;
 
 use crate::base::clock::unix_time_ms;
 use crate::base::cut::StateSpec;
 use crate::base::host::Sysfs;
 use crate::base::host::cpu_time::CpuTimes;
+use crate::base::verify::RunId;
+use crate::engine::Targets;
 use crate::job::JobSpec;
 use crate::report::{CommandReport, Report, TriggerReport};
 use crate::verify::snapshot::Cause;
 
 pub use progress::Progress;
-pub use state_file::load as load_snapshot;
+pub use shell::run as run_shell;
+pub use state_file::{StateFile, load as load_snapshot, read as read_snapshot};
 
 /// What the command line adds to the jobs.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +77,15 @@ pub struct RunOptions {
     pub state: Option<PathBuf>,
     /// Log the bandwidth of all jobs together, into files whose names begin so.
     pub bandwidth_log: Option<String>,
+    /// Tell violations of promises here, a line of JSON each. What finds no room is left out.
+    pub findings: Option<Sender<String>>,
+    /// The name of the run in its blocks; a random one without.
+    pub run: Option<RunId>,
+    /// A server does the run, and this brings its snapshots to the client. `state` is then the server's
+    /// own copy, wherever `state_dir` is on the client, and `trigger_file` is the client's to look at.
+    pub courier: Option<Arc<dyn Courier>>,
+    /// Is asked whether the run may use its targets.
+    pub gate: Option<Arc<dyn Gate>>,
 }
 
 impl RunOptions {
@@ -78,6 +93,7 @@ impl RunOptions {
     fn state_path(&self, spec: &StateSpec) -> Option<PathBuf> {
         let path = self.state.as_ref()?;
         match &spec.dir {
+            _ if self.courier.is_some() => Some(path.clone()),
             Some(folder) => Some(folder.join(path.file_name()?)),
             None => Some(path.clone()),
         }
@@ -95,6 +111,8 @@ pub struct Requests {
     pub dump: Arc<AtomicUsize>,
     /// Set to fire the trigger.
     pub trigger: Arc<AtomicUsize>,
+    /// What fired it, for the report: set before `trigger` is. Without, it is SIGUSR2.
+    pub trigger_why: Arc<OnceLock<String>>,
 }
 
 impl Requests {
@@ -137,6 +155,32 @@ pub trait Courier: fmt::Debug + Send + Sync {
 
     /// Has the client run its own command, and waits for it.
     fn run_command(&self, command: &str) -> CommandReport;
+
+    /// The longest snapshot that it takes, in bytes.
+    fn most_bytes(&self) -> u64;
+}
+
+/// Decides whether a run may use its targets: for those who run what others ask for.
+pub trait Gate: fmt::Debug + Send + Sync {
+    /// Asked once, when it is known what all jobs would use (logs that are replayed name targets too), and
+    /// before any target is opened.
+    ///
+    /// # Errors
+    /// Why not: the run does not begin.
+    fn enter(&self, targets: &[PlannedTarget]) -> Result<(), RunError>;
+}
+
+/// A target, as a [`Gate`] is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTarget {
+    /// The job that uses it.
+    pub job: String,
+    /// Its path; of a namespace that an engine drives by itself, its transport id.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Targets,
+    /// Whether the job has `ioscheduler`, which changes the disk below it.
+    pub changes_disk: bool,
 }
 
 /// Why a run did not start, or could not go on.
@@ -195,6 +239,38 @@ pub fn check_engines(jobs: &[JobSpec]) -> Result<(), RunError> {
     jobs.iter().find_map(lacking).map_or(Ok(()), Err)
 }
 
+/// Refuses what only a server can do where none does it.
+fn check_who_does_it(jobs: &[JobSpec], options: &RunOptions) -> Result<(), RunError> {
+    if options.courier.is_some() {
+        return Ok(());
+    }
+    let here = "which does not run here: give --client=HOST";
+    for job in jobs {
+        if job.trigger.remote.is_some() {
+            let why = format!("`trigger_remote` is a command of the server, {here}, or use `trigger`");
+            return Err(RunError::bad_job(job, why));
+        }
+        if job.state.detach {
+            let why = format!("`detach` lets a server go on without its client, {here}, or leave it out");
+            return Err(RunError::bad_job(job, why));
+        }
+    }
+    Ok(())
+}
+
+fn planned_targets(plans: &[plan::JobPlan]) -> Vec<PlannedTarget> {
+    let of_plan = |plan: &plan::JobPlan| {
+        let target = |path: &PathBuf| PlannedTarget {
+            job: plan.spec.name.clone(),
+            path: path.clone(),
+            kind: plan.target_kind(),
+            changes_disk: plan.spec.host.io_scheduler.is_some(),
+        };
+        plan.targets.iter().map(target).collect::<Vec<_>>()
+    };
+    plans.iter().flat_map(of_plan).collect()
+}
+
 /// Sees to it that the targets may be used as the jobs would. Looking at files of the kernel may hang.
 fn check_targets(
     plans: &[plan::JobPlan],
@@ -232,9 +308,13 @@ pub fn execute(
     observer: &mut dyn Observer,
 ) -> Result<Ended, RunError> {
     check_engines(&jobs)?;
+    check_who_does_it(&jobs, options)?;
     let started_unix_ms = unix_time_ms();
     let mut plans = plan::plan(jobs)?;
     let of_logs = replay::resolve(&mut plans)?;
+    if let Some(gate) = &options.gate {
+        gate.enter(&planned_targets(&plans))?;
+    }
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
     files::make_directories(&plans, options)?;
@@ -251,7 +331,7 @@ pub fn execute(
     }
     let (run_id, notes) = match judged {
         Some(earlier) => (earlier.run, earlier.notes),
-        None => (verification::new_run_id(), Vec::new()),
+        None => (options.run.unwrap_or_else(verification::new_run_id), Vec::new()),
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
     run.logs = logs;

@@ -120,6 +120,9 @@ impl Outcome {
     pub fn close(&mut self, keeper: Option<Keeper>) -> Option<String> {
         let keeper = keeper?;
         self.trigger = keeper.fired;
+        keeper.notes.into_iter().for_each(|note| {
+            self.note(note);
+        });
         keeper.trouble
     }
 

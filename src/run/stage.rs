@@ -294,8 +294,7 @@ impl Stage<'_> {
         let at_work = match keeper.take().map(|keeper| keeper.begin(kept)).transpose() {
             Ok(at_work) => at_work,
             Err(error) => {
-                let why = format!("cannot start a thread: {error}");
-                return Err(RunError::environment(&self.plans[0].spec, why));
+                return Err(RunError::environment(&self.plans[0].spec, error));
             }
         };
         let logs = logs.start(&self.threads).map_err(|error| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::plan::JobPlan;
-use super::{Observer, Requests};
+use super::{Observer, Requests, RunOptions};
 
 /// Its name in fio.
 const NAME: &str = "fio-dump-status";
@@ -18,7 +18,11 @@ pub struct StatusFile {
 }
 
 impl StatusFile {
-    pub fn new(plans: &[JobPlan]) -> StatusFile {
+    pub fn new(plans: &[JobPlan], options: &RunOptions) -> StatusFile {
+        if options.courier.is_some() {
+            // Those places are the client's, and not of this machine.
+            return StatusFile { paths: Vec::new(), looks: 0 };
+        }
         let own = plans.first().and_then(|plan| plan.spec.state.dir.clone());
         let mut folders: Vec<PathBuf> = own.into_iter().chain([std::env::temp_dir()]).collect();
         folders.dedup();

@@ -218,6 +218,7 @@ pub fn channel() -> (Sender<Found>, Receiver<Found>) {
 /// Where violations are written to while the run goes on.
 pub struct Verdicts {
     file: Option<(PathBuf, File)>,
+    told: Option<Sender<String>>,
     /// What went wrong with writing, once.
     pub trouble: Option<String>,
 }
@@ -229,7 +230,8 @@ impl Verdicts {
             Ok(file) => Ok((path.clone(), file)),
             Err(error) => Err(format!("cannot write verdicts to {}: {error}", path.display())),
         };
-        Ok(Verdicts { file: options.verdicts.as_ref().map(open).transpose()?, trouble: None })
+        let file = options.verdicts.as_ref().map(open).transpose()?;
+        Ok(Verdicts { file, told: options.findings.clone(), trouble: None })
     }
 
     /// Writes what has been found of job `name` on `targets`.
@@ -237,6 +239,12 @@ impl Verdicts {
         for Found { finding, received, expected } in found.try_iter() {
             let target = targets.get(usize::from(finding.target)).map_or(Path::new("?"), PathBuf::as_path);
             let line = finding_line(name, &target.to_string_lossy(), &finding);
+            if let Some(told) = &self.told
+                && told.try_send(line.clone()).is_err()
+            {
+                self.trouble
+                    .get_or_insert_with(|| "more violations than could be told one by one".to_owned());
+            }
             if let Some((path, file)) = &mut self.file
                 && let Err(error) = writeln!(file, "{line}")
             {

@@ -94,6 +94,29 @@ impl BlockCounts {
         counts
     }
 
+    /// The counts of these: state, trims, blocks. Those of one state and number of trims are added up.
+    ///
+    /// # Errors
+    /// If a block had more trims than are counted, or there are more than 2^64 blocks.
+    pub fn from_entries(
+        entries: impl IntoIterator<Item = (BlockState, u32, u64)>,
+    ) -> Result<BlockCounts, String> {
+        let (mut counts, mut all) = (BlockCounts::default(), 0_u64);
+        for (state, trims, blocks) in entries {
+            if trims > BlockLife::MOST_TRIMS {
+                return Err(format!("a block with {trims} trims: {} are counted", BlockLife::MOST_TRIMS));
+            }
+            all = all.checked_add(blocks).ok_or("more than 2^64 blocks")?;
+            *counts.by_end.entry((end(state), trims, state)).or_default() += blocks;
+        }
+        Ok(counts)
+    }
+
+    /// All counts: state, trims, blocks.
+    pub fn entries(&self) -> impl Iterator<Item = (BlockState, u32, u64)> {
+        self.by_end.iter().map(|((_, trims, state), blocks)| (*state, *trims, *blocks))
+    }
+
     /// Adds the blocks of another worker.
     pub fn merge(&mut self, other: &BlockCounts) {
         for (key, blocks) in &other.by_end {

@@ -28,6 +28,21 @@ pub struct Bucket {
     pub count: u64,
 }
 
+/// A histogram as plain numbers, for who sends or stores it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistogramParts {
+    /// The buckets that are not empty: number and count, rising.
+    pub buckets: Vec<(u32, u64)>,
+    /// The smallest value; 0 if there is none.
+    pub min_ns: u64,
+    /// The largest value; 0 if there is none.
+    pub max_ns: u64,
+    /// The sum of all values.
+    pub sum_ns: u128,
+    /// The sum of their squares.
+    pub sum_of_squares: f64,
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Histogram {
@@ -45,6 +60,70 @@ impl Histogram {
     /// How many bins fio's histograms have: those of here, ended by one for everything larger (17
     /// seconds and more; fio: stat.h, `FIO_IO_U_PLAT_NR`).
     pub const FIO_BINS: usize = 29 * SUB_BUCKETS;
+
+    /// The histogram as plain numbers.
+    #[must_use]
+    pub fn to_parts(&self) -> HistogramParts {
+        let used = self.counts.iter().enumerate().filter(|&(_, &count)| count > 0);
+        HistogramParts {
+            buckets: used.filter_map(|(index, &count)| Some((u32::try_from(index).ok()?, count))).collect(),
+            min_ns: self.min(),
+            max_ns: self.max,
+            sum_ns: self.sum,
+            sum_of_squares: self.sum_of_squares,
+        }
+    }
+
+    /// A histogram of plain numbers that nobody has checked.
+    ///
+    /// # Errors
+    /// In what they contradict each other, or what no histogram has.
+    pub fn from_parts(parts: &HistogramParts) -> Result<Histogram, String> {
+        let mut made = Histogram::default();
+        let (mut least, mut most, mut next) = (0_u128, 0_u128, 0);
+        for &(bucket, count) in &parts.buckets {
+            let index = bucket as usize;
+            if index < next {
+                return Err(format!("bucket {bucket} of a histogram stands behind a later one"));
+            }
+            let Some(slot) = made.counts.get_mut(index) else {
+                return Err(format!("a histogram has a bucket {bucket}, the last one is {}", BUCKETS - 1));
+            };
+            if count == 0 {
+                return Err(format!("bucket {bucket} of a histogram is empty"));
+            }
+            *slot = count;
+            let sum = made.count.checked_add(count);
+            made.count = sum.ok_or("a histogram counts more than 2^64 values")?;
+            // Below 2^64 values of 64 bits: 128 are enough.
+            least += u128::from(count) * u128::from(first_of(index));
+            most += u128::from(count) * u128::from(last_of(index));
+            next = index + 1;
+        }
+        let ends = parts.buckets.first().zip(parts.buckets.last());
+        let fits = match ends {
+            Some((first, last)) => {
+                index_of(parts.min_ns) == first.0 as usize && index_of(parts.max_ns) == last.0 as usize
+            }
+            None => (parts.min_ns, parts.max_ns) == (0, 0),
+        };
+        if !fits || parts.min_ns > parts.max_ns {
+            return Err(
+                "smallest and largest value of a histogram are not in its first and last bucket".into()
+            );
+        }
+        if !(least..=most).contains(&parts.sum_ns) {
+            return Err("the sum of a histogram is not that of its buckets".into());
+        }
+        if !parts.sum_of_squares.is_finite() || parts.sum_of_squares < 0.0 {
+            return Err("the sum of squares of a histogram is none".into());
+        }
+        if made.count > 0 {
+            (made.min, made.max) = (parts.min_ns, parts.max_ns);
+        }
+        (made.sum, made.sum_of_squares) = (parts.sum_ns, parts.sum_of_squares);
+        Ok(made)
+    }
 
     /// Puts into `bins` how many values of each of fio's bins came since `before` was counted, and takes
     /// the counts over into `before`. `bins` has [`Histogram::FIO_BINS`], or
@@ -202,6 +281,20 @@ const fn index_of(value: u64) -> usize {
     group * SUB_BUCKETS + ((value >> error_bits) as usize & (SUB_BUCKETS - 1))
 }
 
+/// The smallest value of a bucket.
+const fn first_of(index: usize) -> u64 {
+    if index < 2 * SUB_BUCKETS {
+        return index as u64;
+    }
+    let error_bits = (index / SUB_BUCKETS - 1) as u32;
+    ((SUB_BUCKETS + index % SUB_BUCKETS) as u64) << error_bits
+}
+
+/// The largest one.
+const fn last_of(index: usize) -> u64 {
+    if index + 1 < BUCKETS { first_of(index + 1) - 1 } else { u64::MAX }
+}
+
 const fn middle_of(index: usize) -> u64 {
     if index < 2 * SUB_BUCKETS {
         return index as u64;
@@ -249,6 +342,41 @@ mod tests {
             prop_assert_eq!((a.count(), a.min(), a.max(), a.sum()), (both.count(), both.min(), both.max(), both.sum()));
             prop_assert!((a.stddev() - both.stddev()).abs() < 1e-3);
             prop_assert!(a.buckets().eq(both.buckets()));
+        }
+    }
+
+    #[test]
+    fn a_bucket_begins_where_the_one_before_it_ends() {
+        for index in 0..BUCKETS {
+            assert_eq!((index_of(first_of(index)), index_of(last_of(index))), (index, index));
+            assert!((first_of(index)..=last_of(index)).contains(&middle_of(index)));
+        }
+    }
+
+    #[test]
+    fn parts_make_the_histogram_again_unless_they_contradict_each_other() {
+        type Spoil = fn(&mut HistogramParts);
+        let mut histogram = Histogram::default();
+        assert_eq!(Histogram::from_parts(&histogram.to_parts()), Ok(histogram.clone()));
+        [0, 5, 300, 301, 88_000, u64::MAX].into_iter().for_each(|value| histogram.record_n(value, 7));
+        let parts = histogram.to_parts();
+        assert_eq!(Histogram::from_parts(&parts), Ok(histogram));
+        let spoils: [(Spoil, &str); 9] = [
+            (|parts| parts.buckets[0].0 = 9, "stands behind"),
+            (|parts| parts.buckets[4].0 = 3776, "the last one is 3775"),
+            (|parts| parts.buckets[1].1 = 0, "is empty"),
+            (|parts| parts.buckets[1].1 = u64::MAX, "2^64"),
+            (|parts| parts.min_ns = 1, "smallest and largest"),
+            (|parts| parts.max_ns = 88_000, "smallest and largest"),
+            (|parts| parts.sum_ns = 1, "the sum of"),
+            (|parts| parts.sum_of_squares = f64::NAN, "sum of squares"),
+            (|parts| parts.buckets.clear(), "smallest and largest"),
+        ];
+        for (spoil, why) in spoils {
+            let mut spoilt = parts.clone();
+            spoil(&mut spoilt);
+            let said = Histogram::from_parts(&spoilt).unwrap_err();
+            assert!(said.contains(why), "{said}");
         }
     }
 

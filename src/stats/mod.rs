@@ -9,7 +9,7 @@ mod tally;
 mod worker;
 
 pub use blocks::{BlockCounts, BlockLife, BlockState};
-pub use histogram::{Bucket, Histogram};
+pub use histogram::{Bucket, Histogram, HistogramParts};
 pub use log::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
 pub use priority::ByPriority;
 pub use steady::{Finding as SteadyFinding, Round, judge as judge_steady};

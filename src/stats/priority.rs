@@ -25,6 +25,23 @@ impl ByPriority {
         all
     }
 
+    /// These latencies; of one command and priority the first ones.
+    #[must_use]
+    pub fn from_entries(entries: Vec<(Op, IoPriority, Histogram)>) -> ByPriority {
+        let mut all = ByPriority::default();
+        for (op, priority, clat) in entries {
+            if all.get(op, priority).is_none() {
+                all.0.push((op, priority, clat));
+            }
+        }
+        all
+    }
+
+    /// All that has been counted, and what there is room for.
+    pub fn entries(&self) -> impl Iterator<Item = (Op, IoPriority, &Histogram)> {
+        self.0.iter().map(|(op, priority, clat)| (*op, *priority, clat))
+    }
+
     fn get(&mut self, op: Op, priority: IoPriority) -> Option<&mut Histogram> {
         let mut all = self.0.iter_mut();
         all.find(|(of, is, _)| (*of, *is) == (op, priority)).map(|(_, _, histogram)| histogram)

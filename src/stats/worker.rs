@@ -39,6 +39,12 @@ impl BatchCounts {
         &self.0
     }
 
+    /// What has these counts, by level.
+    #[must_use]
+    pub fn from_levels(levels: [u64; BATCH_LEVELS]) -> BatchCounts {
+        BatchCounts(levels)
+    }
+
     /// Adds what `other` has counted.
     pub fn merge(&mut self, other: &BatchCounts) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
@@ -177,6 +183,22 @@ impl WorkerStats {
     /// The errors, in the order in which each kind was first seen.
     pub fn errors(&self) -> impl Iterator<Item = &ErrorCount> {
         self.errors.iter().flatten()
+    }
+
+    /// Puts these errors in place of those counted: what came over a wire. The counts of failed I/Os
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// If there are more kinds than are counted apart.
+    pub fn set_errors(&mut self, errors: &[ErrorCount]) -> Result<(), String> {
+        if errors.len() > ERROR_KINDS {
+            return Err(format!("{} kinds of errors: there are {ERROR_KINDS} at most", errors.len()));
+        }
+        self.errors = [None; ERROR_KINDS];
+        for (slot, error) in self.errors.iter_mut().zip(errors) {
+            *slot = Some(*error);
+        }
+        Ok(())
     }
 
     /// The first error, if there was one.

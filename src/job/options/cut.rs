@@ -103,6 +103,32 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     ),
     entry(
         SNAPSHOTS,
+        "trigger_remote",
+        &["trigger-remote"],
+        "",
+        Kind::Special {
+            form: "string: a command for sh -c",
+            words: &[],
+            set: |job, value| {
+                job.trigger.remote = Some(text(value)?);
+                Ok(())
+            },
+            show: |job| job.trigger.remote.as_deref().map(quote),
+        },
+        "What the server runs when a trigger has fired and the client has the snapshot on stable storage. \
+         It must stand in `commands` of the server's server.toml, letter by letter.",
+    ),
+    entry(
+        SNAPSHOTS,
+        "detach",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.state.detach),
+        "A run that a server does goes on when its client is gone; a client can take it over again. \
+         Otherwise it ends in order then.",
+    ),
+    entry(
+        SNAPSHOTS,
         "trigger_file",
         &["trigger-file"],
         "",

@@ -1,13 +1,38 @@
 //! The client: drives runs on one or several servers, and keeps what they promise.
+//!
+//! The calling thread decides ([`conduct`], [`trigger`]); a runtime beside it speaks with the servers
+//! ([`link`]); a thread for each server stores what it promised ([`evidence`]), and only then says so.
+//! What a server sends never says what runs here nor where a file lies.
+
+pub mod ask;
+mod conduct;
+mod end;
+mod evidence;
+mod link;
+#[cfg(test)]
+mod tests;
+mod trigger;
+mod way;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+use tokio::sync::watch;
+
+use crate::base::clock::Clock;
 use crate::job::JobSpec;
 use crate::report::Report;
-use crate::run::Progress;
+use crate::run::{Progress, Requests};
 
 use super::address::Address;
+use super::protocol;
+use super::wire::bench::{self, client_message::What};
+
+use conduct::{Conductor, Server};
+use evidence::{Evidence, Joiner, Place};
+use link::{Connector, Event, Line, Link, Told, environment};
 
 /// What is to be done on which servers.
 #[derive(Clone, Debug)]
@@ -116,4 +141,192 @@ pub enum FailureKind {
     Environment,
     /// An unsafe target (exit 6).
     Unsafe,
+}
+
+/// Events that may wait for the calling thread.
+const MOST_EVENTS: usize = 256;
+
+/// Drives the runs of `order` to their ends: one outcome for each of its servers, in their order.
+/// Signals come through `requests`, as for a local run.
+pub fn drive(order: &Order, requests: &Requests, watcher: &mut dyn Watcher) -> Vec<Outcome> {
+    let tools = Tools { connector: way::connector(order.keys.as_deref()), joiner: evidence::files() };
+    drive_with(order, requests, watcher, &tools)
+}
+
+/// What tests have others of.
+struct Tools {
+    connector: Connector,
+    joiner: Joiner,
+}
+
+fn drive_with(order: &Order, requests: &Requests, watcher: &mut dyn Watcher, tools: &Tools) -> Vec<Outcome> {
+    let places: Vec<Place> = order.servers.iter().map(place).collect();
+    if let Some(failures) = check_places(order, &places) {
+        return failures;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("client")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(why) => return all_failed(order, &format!("no connections can be made: {why}")),
+    };
+    let (events, heard) = crossbeam_channel::bounded(MOST_EVENTS);
+    let (go, wait_for_go) = watch::channel(false);
+    let mut servers = Vec::new();
+    for (at, (target, place)) in order.servers.iter().zip(places).enumerate() {
+        let line = Arc::new(Line::default());
+        let teller = Teller { server: at, line: Arc::clone(&line), events: events.clone() };
+        let evidence = match Evidence::open(Arc::clone(&tools.joiner), Box::new(teller)) {
+            Ok(evidence) => Arc::new(evidence),
+            Err(why) => return all_failed(order, &format!("no thread for the state: {why}")),
+        };
+        runtime.spawn(
+            Link {
+                server: at,
+                address: target.address.clone(),
+                first: first(order, target),
+                connector: Arc::clone(&tools.connector),
+                connect_within: order.connect_within,
+                silence: order.silence,
+                comes_back: matches!(&target.work, Work::Run { jobs, .. } if detaches(jobs)),
+                progress_interval_ns: ns(order.progress_interval),
+                line: Arc::clone(&line),
+                evidence: Arc::clone(&evidence),
+                events: events.clone(),
+                go: wait_for_go.clone(),
+            }
+            .run(),
+        );
+        servers.push(Server::new(target, line, evidence, place));
+    }
+    let jobs = order.servers.iter().filter_map(|target| match &target.work {
+        Work::Run { jobs, .. } => jobs.first(),
+        Work::Attach { .. } => None,
+    });
+    let triggers = trigger::Triggers::of(jobs);
+    let clock = Clock::get();
+    let conductor =
+        Conductor { order, requests, watcher, servers, triggers, clock, events, go, ends_told: 0 };
+    conductor.conduct(heard, runtime)
+}
+
+/// Where the state of a server's runs lies.
+fn place(target: &Target) -> Place {
+    let server = target.address.file_name();
+    match &target.work {
+        Work::Run { jobs, state, .. } => Place::of_jobs(state, jobs, server),
+        Work::Attach { state_dir, .. } => Place::of_any(state_dir, server),
+    }
+}
+
+/// Nothing starts anywhere if the state of one server could not be kept.
+fn check_places(order: &Order, places: &[Place]) -> Option<Vec<Outcome>> {
+    let keeps = |job: &JobSpec| {
+        job.state.save && job.verify.method.is_some() && job.mix.modifies() && !job.verify.only
+    };
+    let needs = |target: &Target| match &target.work {
+        Work::Run { jobs, .. } => jobs.iter().any(keeps),
+        Work::Attach { watch, .. } => !watch,
+    };
+    let pairs = order.servers.iter().zip(places);
+    let check = |(target, place): (&Target, &Place)| if needs(target) { place.check() } else { Ok(()) };
+    let checked: Vec<Result<(), String>> = pairs.map(check).collect();
+    let first = checked.iter().position(Result::is_err)?;
+    let of = &order.servers[first].address;
+    let outcome = |(target, checked): (&Target, Result<(), String>)| {
+        let why = checked.err().unwrap_or_else(|| format!("not started: the state of {of} cannot be kept"));
+        Outcome::failed(target, format!("{}: {why}", target.address))
+    };
+    Some(order.servers.iter().zip(checked).map(outcome).collect())
+}
+
+fn all_failed(order: &Order, why: &str) -> Vec<Outcome> {
+    order.servers.iter().map(|target| Outcome::failed(target, why.to_owned())).collect()
+}
+
+impl Outcome {
+    fn failed(target: &Target, why: String) -> Outcome {
+        let failure = Some(environment(why));
+        Outcome { address: target.address.clone(), run: None, report: None, failure }
+    }
+}
+
+/// Whether the run of these jobs goes on without a client.
+fn detaches(jobs: &[JobSpec]) -> bool {
+    jobs.first().is_some_and(|job| job.state.detach)
+}
+
+/// What is said first.
+fn first(order: &Order, target: &Target) -> What {
+    match &target.work {
+        Work::Run { job_files, .. } => What::Start(bench::Start {
+            protocol: Some(protocol()),
+            job_files: job_files
+                .iter()
+                .map(|(name, text)| bench::File { name: name.clone(), text: text.clone() })
+                .collect(),
+            overrides: order
+                .overrides
+                .iter()
+                .map(|(name, value)| bench::Option { name: name.clone(), value: value.clone() })
+                .collect(),
+            sections: order.sections.clone(),
+            readonly: order.readonly,
+            destroy: order.destroy.clone(),
+            idle_profile: match order.idle_profile {
+                None => bench::IdleProfile::None,
+                Some(false) => bench::IdleProfile::System,
+                Some(true) => bench::IdleProfile::EachCpu,
+            }
+            .into(),
+            bandwidth_log: order.bandwidth_log.clone().unwrap_or_default(),
+            client: own_name(),
+            findings: order.findings,
+            progress_interval_ns: ns(order.progress_interval),
+        }),
+        Work::Attach { run, watch, .. } => What::Attach(bench::Attach {
+            protocol: Some(protocol()),
+            run: run.clone(),
+            watch: *watch,
+            client: own_name(),
+            progress_interval_ns: ns(order.progress_interval),
+        }),
+    }
+}
+
+fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// This client, for people at the server.
+fn own_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}, process {}", std::process::id())
+}
+
+/// Tells of a server's state: first the server, then the calling thread.
+struct Teller {
+    server: usize,
+    line: Arc<Line>,
+    events: Sender<Told>,
+}
+
+impl evidence::Told for Teller {
+    fn stored(&self, stored: evidence::Stored) {
+        let failure = stored.result.as_ref().err().cloned().unwrap_or_default();
+        self.line.say(What::Stored(bench::Stored { number: stored.number, failure }));
+        // Nobody listens any more if the client has left.
+        let _ = self.events.send((self.server, Event::Stored(stored)));
+    }
+
+    fn state(&self, state: Result<Vec<u8>, String>) {
+        let _ = self.events.send((self.server, Event::State(state)));
+    }
+
+    fn no_room(&self, why: String) {
+        let _ = self.events.send((self.server, Event::NoRoom(why)));
+    }
 }

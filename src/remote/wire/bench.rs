@@ -229,7 +229,7 @@ pub struct CommandWanted {
     #[prost(string, tag = "1")]
     pub command: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ended {
     /// What was measured; none if the run did not begin.
     #[prost(message, optional, tag = "1")]
@@ -389,9 +389,776 @@ pub struct TriggerReport {
     #[prost(message, optional, tag = "13")]
     pub command: ::core::option::Option<CommandReport>,
 }
-/// Report and what it holds: to be continued below.
+/// What a run found, or has found so far. Numbers are raw: sums, counts and histograms, so that reports of
+/// several machines can be added. All counters of a report together stay below 2^60.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Report {
+    /// When the report was made, and when the run began, in milliseconds since 1970.
+    #[prost(uint64, tag = "1")]
+    pub time_unix_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub started_unix_ms: u64,
+    /// The run is still going on.
+    #[prost(bool, tag = "3")]
+    pub unfinished: bool,
+    /// The signal that ended the run, if one did.
+    #[prost(int32, optional, tag = "4")]
+    pub ended_by_signal: ::core::option::Option<i32>,
+    /// What the reader should know before believing a number, a sentence each.
+    #[prost(string, repeated, tag = "5")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// One for each job, clone or group, in the order of the job file.
+    #[prost(message, repeated, tag = "6")]
+    pub jobs: ::prost::alloc::vec::Vec<JobReport>,
+    /// One for each thread that drove I/O.
+    #[prost(message, repeated, tag = "7")]
+    pub reactors: ::prost::alloc::vec::Vec<ReactorReport>,
+    #[prost(message, repeated, tag = "8")]
+    pub targets: ::prost::alloc::vec::Vec<TargetReport>,
+    /// All jobs, with every option that is not at its default, as a job file.
+    #[prost(string, optional, tag = "9")]
+    pub job_toml: ::core::option::Option<::prost::alloc::string::String>,
+    /// The trigger that ended the run, if one did.
+    #[prost(message, optional, tag = "10")]
+    pub trigger: ::core::option::Option<TriggerReport>,
+    #[prost(message, optional, tag = "11")]
+    pub machine: ::core::option::Option<MachineReport>,
+}
+/// One line of the result: a worker, or with `group_reporting` all workers of a group.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JobReport {
+    /// Of the first job, if there are several.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Reporting group, from 0.
+    #[prost(uint32, tag = "2")]
+    pub group: u32,
+    /// How many workers are merged here.
+    #[prost(uint32, tag = "3")]
+    pub workers: u32,
+    /// The (first) job, as a job file with one `\[[job]\]`.
+    #[prost(string, tag = "4")]
+    pub job_toml: ::prost::alloc::string::String,
+    /// The options that were set, with values in TOML, as reports show them.
+    #[prost(message, repeated, tag = "5")]
+    pub options: ::prost::alloc::vec::Vec<Option>,
+    /// What the logs hold that the job replays; none for other jobs.
+    #[prost(message, optional, tag = "6")]
+    pub replayed: ::core::option::Option<ReplayedMix>,
+    /// When its first worker began, in milliseconds since 1970.
+    #[prost(uint64, tag = "7")]
+    pub started_unix_ms: u64,
+    #[prost(message, optional, tag = "8")]
+    pub stats: ::core::option::Option<WorkerStats>,
+    /// Rates over the intervals of the run (`bwavgtime`, `iopsavgtime`).
+    #[prost(message, optional, tag = "9")]
+    pub read_intervals: ::core::option::Option<IntervalSummary>,
+    #[prost(message, optional, tag = "10")]
+    pub write_intervals: ::core::option::Option<IntervalSummary>,
+    #[prost(message, optional, tag = "11")]
+    pub trim_intervals: ::core::option::Option<IntervalSummary>,
+    /// Of all commands together.
+    #[prost(message, optional, tag = "12")]
+    pub mixed_intervals: ::core::option::Option<IntervalSummary>,
+    /// If the job looks for steady state.
+    #[prost(message, optional, tag = "13")]
+    pub steady: ::core::option::Option<SteadyReport>,
+    #[prost(message, optional, tag = "14")]
+    pub cpu: ::core::option::Option<CpuUse>,
+    /// Why the job ended early, if it did.
+    #[prost(message, optional, tag = "15")]
+    pub error: ::core::option::Option<JobError>,
+    /// If the job verifies.
+    #[prost(message, optional, tag = "16")]
+    pub verify: ::core::option::Option<VerifyTally>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Report {}
+pub struct ReplayedMix {
+    #[prost(bool, tag = "1")]
+    pub reads: bool,
+    #[prost(bool, tag = "2")]
+    pub writes: bool,
+    #[prost(bool, tag = "3")]
+    pub trims: bool,
+    /// The job itself says random offsets.
+    #[prost(bool, tag = "4")]
+    pub random: bool,
+}
+/// The counts of one worker, or of several added up.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WorkerStats {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<OpStats>,
+    #[prost(message, optional, tag = "2")]
+    pub write: ::core::option::Option<OpStats>,
+    #[prost(message, optional, tag = "3")]
+    pub trim: ::core::option::Option<OpStats>,
+    /// Latencies of flushes that ended well.
+    #[prost(message, optional, tag = "4")]
+    pub flush: ::core::option::Option<Histogram>,
+    /// How often so many I/Os were in flight when one was submitted: 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64
+    /// and more.
+    #[prost(uint64, repeated, tag = "5")]
+    pub depth_at_submit: ::prost::alloc::vec::Vec<u64>,
+    /// How often so many I/Os were handed over at once: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
+    #[prost(uint64, repeated, tag = "6")]
+    pub batch_submit: ::prost::alloc::vec::Vec<u64>,
+    /// How often so many came back at once, in the same steps.
+    #[prost(uint64, repeated, tag = "7")]
+    pub batch_complete: ::prost::alloc::vec::Vec<u64>,
+    /// Turns of the loop that moved an I/O, and turns that found nothing to do.
+    #[prost(uint64, tag = "8")]
+    pub busy_turns: u64,
+    #[prost(uint64, tag = "9")]
+    pub idle_turns: u64,
+    /// When counting began and when the last I/O came back, in nanoseconds of the server's monotonic clock;
+    /// 0 if it never did.
+    #[prost(uint64, tag = "10")]
+    pub start_ns: u64,
+    #[prost(uint64, tag = "11")]
+    pub end_ns: u64,
+    /// The depth that a latency allows, if that is sought.
+    #[prost(message, optional, tag = "12")]
+    pub depth_found: ::core::option::Option<DepthFound>,
+    /// Completion latencies by the I/O priority that commands carried, where any did.
+    #[prost(message, optional, tag = "13")]
+    pub by_priority: ::core::option::Option<ByPriority>,
+    /// What became of each block, where that is watched.
+    #[prost(message, optional, tag = "14")]
+    pub blocks: ::core::option::Option<BlockCounts>,
+    /// In the order in which each kind was first seen, at most 32.
+    #[prost(message, repeated, tag = "15")]
+    pub errors: ::prost::alloc::vec::Vec<ErrorCount>,
+}
+/// The counts of one command.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OpStats {
+    /// I/Os that ended well, and the bytes that they moved (or, for trims, covered).
+    #[prost(uint64, tag = "1")]
+    pub ios: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// I/Os that ended with an error.
+    #[prost(uint64, tag = "3")]
+    pub failed: u64,
+    /// Transfers that came back short and were continued.
+    #[prost(uint64, tag = "4")]
+    pub short_ios: u64,
+    /// Latencies of the I/Os that ended well: from before submission until the doorbell; from there to the
+    /// reap; both.
+    #[prost(message, optional, tag = "5")]
+    pub slat: ::core::option::Option<Histogram>,
+    #[prost(message, optional, tag = "6")]
+    pub clat: ::core::option::Option<Histogram>,
+    #[prost(message, optional, tag = "7")]
+    pub lat: ::core::option::Option<Histogram>,
+    /// From the moment at which a rate made it due to the reap. Empty without a rate.
+    #[prost(message, optional, tag = "8")]
+    pub response: ::core::option::Option<Histogram>,
+}
+/// How often each duration was seen, in nanoseconds. Buckets are fio's, 64 to every power of two: a value
+/// below 128 has the bucket of its own number; above, with b = floor(log2(value)), it is
+/// (b - 5) * 64 + (value >> (b - 6)) % 64. They end at 3775. Reports are added by adding counts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Histogram {
+    /// Buckets that are not empty, rising, and how many values each has: two lists of one length.
+    #[prost(uint32, repeated, tag = "1")]
+    pub buckets: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "2")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    /// Smallest and largest value, exact; 0 if there is none.
+    #[prost(uint64, tag = "3")]
+    pub min_ns: u64,
+    #[prost(uint64, tag = "4")]
+    pub max_ns: u64,
+    /// Sum of all values, exact: high * 2^64 + low.
+    #[prost(message, optional, tag = "5")]
+    pub sum_ns: ::core::option::Option<Uint128>,
+    /// Sum of the squares of all values, for the deviation.
+    #[prost(double, tag = "6")]
+    pub sum_of_squares: f64,
+}
+/// high * 2^64 + low.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Uint128 {
+    #[prost(uint64, tag = "1")]
+    pub high: u64,
+    #[prost(uint64, tag = "2")]
+    pub low: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepthFound {
+    /// I/Os in flight.
+    #[prost(uint32, tag = "1")]
+    pub depth: u32,
+    /// The search has ended; otherwise it is the largest depth so far that was good.
+    #[prost(bool, tag = "2")]
+    pub is_settled: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ByPriority {
+    #[prost(message, repeated, tag = "1")]
+    pub latencies: ::prost::alloc::vec::Vec<PriorityLatency>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PriorityLatency {
+    #[prost(enumeration = "Op", tag = "1")]
+    pub op: i32,
+    /// As the kernel writes it (linux/ioprio.h): class \<\< 13 | hint \<\< 3 | level.
+    #[prost(uint32, tag = "2")]
+    pub priority: u32,
+    #[prost(message, optional, tag = "3")]
+    pub clat: ::core::option::Option<Histogram>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlockCounts {
+    #[prost(message, repeated, tag = "1")]
+    pub counts: ::prost::alloc::vec::Vec<BlockCount>,
+}
+/// How many blocks came to this end after so many trims that ended well.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlockCount {
+    #[prost(enumeration = "BlockState", tag = "1")]
+    pub state: i32,
+    #[prost(uint32, tag = "2")]
+    pub trims: u32,
+    #[prost(uint64, tag = "3")]
+    pub blocks: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ErrorCount {
+    #[prost(enumeration = "Op", tag = "1")]
+    pub op: i32,
+    #[prost(message, optional, tag = "2")]
+    pub status: ::core::option::Option<Status>,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+    /// Byte offset of the first one.
+    #[prost(uint64, tag = "4")]
+    pub first_offset: u64,
+}
+/// How an I/O ended that did not end well.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Status {
+    /// Linux's error number; for NVMe's own status the one that the kernel would give.
+    #[prost(int32, tag = "1")]
+    pub errno: i32,
+    /// If an NVMe controller gave it.
+    #[prost(message, optional, tag = "2")]
+    pub nvme: ::core::option::Option<NvmeStatus>,
+    /// In words, for people.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NvmeStatus {
+    /// Status code type, 0 to 7, and status code, 0 to 255.
+    #[prost(uint32, tag = "1")]
+    pub code_type: u32,
+    #[prost(uint32, tag = "2")]
+    pub code: u32,
+    #[prost(bool, tag = "3")]
+    pub do_not_retry: bool,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct IntervalSummary {
+    /// Bytes a second, and over how many intervals.
+    #[prost(message, optional, tag = "1")]
+    pub bytes_per_s: ::core::option::Option<RateSummary>,
+    #[prost(uint64, tag = "2")]
+    pub bandwidth_samples: u64,
+    /// I/Os a second, and over how many intervals.
+    #[prost(message, optional, tag = "3")]
+    pub iops: ::core::option::Option<RateSummary>,
+    #[prost(uint64, tag = "4")]
+    pub iops_samples: u64,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct RateSummary {
+    #[prost(double, tag = "1")]
+    pub min: f64,
+    #[prost(double, tag = "2")]
+    pub max: f64,
+    #[prost(double, tag = "3")]
+    pub mean: f64,
+    /// Of a sample.
+    #[prost(double, tag = "4")]
+    pub stddev: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SteadyReport {
+    /// The last ones if there were too many.
+    #[prost(message, repeated, tag = "1")]
+    pub rounds: ::prost::alloc::vec::Vec<Round>,
+    /// How many were too many.
+    #[prost(uint64, tag = "2")]
+    pub dropped: u64,
+    /// When it was attained, in nanoseconds since counting began.
+    #[prost(uint64, optional, tag = "3")]
+    pub attained_ns: ::core::option::Option<u64>,
+    /// What the last window of rounds shows; none before there was one.
+    #[prost(message, optional, tag = "4")]
+    pub finding: ::core::option::Option<SteadyFinding>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Round {
+    /// When it ended, in nanoseconds since counting began, and how long it was.
+    #[prost(uint64, tag = "1")]
+    pub at_ns: u64,
+    #[prost(uint64, tag = "2")]
+    pub length_ns: u64,
+    /// I/Os and bytes a second.
+    #[prost(double, tag = "3")]
+    pub iops: f64,
+    #[prost(double, tag = "4")]
+    pub bytes_per_s: f64,
+    /// Mean completion latency in nanoseconds; 0 if nothing completed.
+    #[prost(double, tag = "5")]
+    pub latency_ns: f64,
+}
+/// In the unit of what is watched: I/Os a second, bytes a second or nanoseconds.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct SteadyFinding {
+    #[prost(double, tag = "1")]
+    pub mean: f64,
+    /// How far the round farthest from the mean is from it.
+    #[prost(double, tag = "2")]
+    pub max_deviation: f64,
+    /// Of the least squares line, a round.
+    #[prost(double, tag = "3")]
+    pub slope: f64,
+    /// The highest round less the lowest.
+    #[prost(double, tag = "4")]
+    pub range: f64,
+    /// How far the line rises or falls from the first round to the last.
+    #[prost(double, tag = "5")]
+    pub excursion: f64,
+    #[prost(bool, tag = "6")]
+    pub is_steady: bool,
+}
+/// Of threads (getrusage).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CpuUse {
+    #[prost(uint64, tag = "1")]
+    pub user_ns: u64,
+    #[prost(uint64, tag = "2")]
+    pub system_ns: u64,
+    /// Elapsed time of the threads measured.
+    #[prost(uint64, tag = "3")]
+    pub elapsed_ns: u64,
+    #[prost(uint64, tag = "4")]
+    pub context_switches: u64,
+    #[prost(uint64, tag = "5")]
+    pub major_faults: u64,
+    #[prost(uint64, tag = "6")]
+    pub minor_faults: u64,
+    /// Time in which a thread could have run, but others had its CPU.
+    #[prost(uint64, tag = "7")]
+    pub waiting_ns: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JobError {
+    /// Linux's error number.
+    #[prost(int32, tag = "1")]
+    pub errno: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// All I/O went well, but a demanded performance was missed.
+    #[prost(bool, tag = "3")]
+    pub is_missed: bool,
+}
+/// What verification found.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifyTally {
+    /// Blocks that should be judged, and those that were.
+    #[prost(uint64, tag = "1")]
+    pub promised: u64,
+    #[prost(uint64, tag = "2")]
+    pub checked: u64,
+    /// Those that were not, by reason.
+    #[prost(map = "string, uint64", tag = "3")]
+    pub not_checked: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
+    /// Blocks judged on the way (`verify_backlog`); they are judged again at the end.
+    #[prost(uint64, tag = "4")]
+    pub checked_early: u64,
+    /// Blocks by verdict; those that no block got are left out.
+    #[prost(message, repeated, tag = "5")]
+    pub verdicts: ::prost::alloc::vec::Vec<VerdictCount>,
+    /// Violations that a re-read did not confirm.
+    #[prost(uint64, tag = "6")]
+    pub transient: u64,
+    /// The first findings of each verdict.
+    #[prost(message, repeated, tag = "7")]
+    pub examples: ::prost::alloc::vec::Vec<Finding>,
+    /// How many writes before the last one the oldest write lost among `allowed_loss` was.
+    #[prost(uint64, tag = "8")]
+    pub oldest_loss_writes: u64,
+    /// Bytes read to judge, and how long that took.
+    #[prost(uint64, tag = "9")]
+    pub read_bytes: u64,
+    #[prost(uint64, tag = "10")]
+    pub read_ns: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerdictCount {
+    #[prost(enumeration = "Verdict", tag = "1")]
+    pub verdict: i32,
+    #[prost(uint64, tag = "2")]
+    pub blocks: u64,
+    /// As reports call it, and whether it breaks a promise: for who does not know its number.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub is_violation: bool,
+}
+/// A block that is not plainly `ok`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    #[prost(enumeration = "Verdict", tag = "1")]
+    pub verdict: i32,
+    /// Which of the worker's targets, from 0.
+    #[prost(uint32, tag = "2")]
+    pub target: u32,
+    /// Byte offset of the block on the target, and its length in bytes.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(uint32, tag = "4")]
+    pub length: u32,
+    /// In words: what stands there, what may stand there, which promise it is about.
+    #[prost(string, tag = "5")]
+    pub stands: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub allowed: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub promise: ::prost::alloc::string::String,
+    /// Further facts, one a line.
+    #[prost(string, repeated, tag = "8")]
+    pub details: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The byte offset that an intact block names, where that is another one.
+    #[prost(uint64, optional, tag = "9")]
+    pub named_offset: ::core::option::Option<u64>,
+    /// The verdicts of the re-reads, in order.
+    #[prost(enumeration = "Verdict", repeated, tag = "10")]
+    pub rereads: ::prost::alloc::vec::Vec<i32>,
+    /// As in `VerdictCount`.
+    #[prost(string, tag = "11")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "12")]
+    pub is_violation: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReactorReport {
+    /// The CPU it was pinned to; none if it could use several.
+    #[prost(uint32, optional, tag = "1")]
+    pub cpu: ::core::option::Option<u32>,
+    /// The workers it drove, as `name.number`.
+    #[prost(string, repeated, tag = "2")]
+    pub workers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "3")]
+    pub busy_turns: u64,
+    #[prost(uint64, tag = "4")]
+    pub idle_turns: u64,
+    #[prost(message, optional, tag = "5")]
+    pub cpu_use: ::core::option::Option<CpuUse>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TargetReport {
+    /// As the job file names it.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub size_bytes: u64,
+    /// The device behind it, where one is known.
+    #[prost(message, optional, tag = "3")]
+    pub device: ::core::option::Option<Device>,
+    /// What it says of itself, if it is an NVMe device that could be asked.
+    #[prost(message, optional, tag = "4")]
+    pub nvme: ::core::option::Option<NvmeDevice>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Device {
+    /// The kernel's, `nvme0n1` for instance.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub model: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub serial: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub firmware: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "5")]
+    pub size_bytes: u64,
+    /// Of a logical block.
+    #[prost(uint32, tag = "6")]
+    pub lba_bytes: u32,
+    #[prost(uint32, optional, tag = "7")]
+    pub numa_node: ::core::option::Option<u32>,
+    /// "write back" or "write through".
+    #[prost(string, optional, tag = "8")]
+    pub write_cache: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NvmeDevice {
+    #[prost(message, optional, tag = "1")]
+    pub controller: ::core::option::Option<NvmeController>,
+    #[prost(message, optional, tag = "2")]
+    pub namespace: ::core::option::Option<NvmeNamespace>,
+    #[prost(message, optional, tag = "3")]
+    pub link: ::core::option::Option<PcieLink>,
+    /// Its health before and after the run.
+    #[prost(message, optional, tag = "4")]
+    pub smart_before: ::core::option::Option<Smart>,
+    #[prost(message, optional, tag = "5")]
+    pub smart_after: ::core::option::Option<Smart>,
+    /// What could not be learnt, and why.
+    #[prost(string, repeated, tag = "6")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Identify Controller (NVM Express Base Specification 2.0, figure 275).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NvmeController {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub serial: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub firmware: ::prost::alloc::string::String,
+    /// PCI vendor.
+    #[prost(uint32, tag = "4")]
+    pub vendor_id: u32,
+    /// VER, as a version of NVMe.
+    #[prost(uint32, tag = "5")]
+    pub version_major: u32,
+    #[prost(uint32, tag = "6")]
+    pub version_minor: u32,
+    #[prost(uint32, tag = "7")]
+    pub version_tertiary: u32,
+    #[prost(string, tag = "8")]
+    pub subsystem_nqn: ::prost::alloc::string::String,
+    /// NN.
+    #[prost(uint32, tag = "9")]
+    pub namespaces: u32,
+    /// As a power of two in pages of memory; 0: no limit.
+    #[prost(uint32, tag = "10")]
+    pub mdts: u32,
+    #[prost(bool, tag = "11")]
+    pub write_cache_present: bool,
+    /// None where it was not read.
+    #[prost(bool, optional, tag = "12")]
+    pub write_cache_enabled: ::core::option::Option<bool>,
+    /// AWUN and AWUPF in logical blocks, counted from 1.
+    #[prost(uint32, tag = "13")]
+    pub atomic_blocks: u32,
+    #[prost(uint32, tag = "14")]
+    pub atomic_power_fail_blocks: u32,
+    /// Commands that it has (ONCS).
+    #[prost(bool, tag = "15")]
+    pub compare: bool,
+    #[prost(bool, tag = "16")]
+    pub write_uncorrectable: bool,
+    #[prost(bool, tag = "17")]
+    pub dataset_management: bool,
+    #[prost(bool, tag = "18")]
+    pub write_zeroes: bool,
+    #[prost(bool, tag = "19")]
+    pub verify: bool,
+    #[prost(bool, tag = "20")]
+    pub copy: bool,
+    #[prost(uint32, tag = "21")]
+    pub sgls: u32,
+    /// WCTEMP and CCTEMP in kelvin; 0: not reported.
+    #[prost(uint32, tag = "22")]
+    pub warning_kelvin: u32,
+    #[prost(uint32, tag = "23")]
+    pub critical_kelvin: u32,
+}
+/// Identify Namespace (NVM Command Set Specification 1.0, figure 97).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NvmeNamespace {
+    #[prost(uint32, tag = "1")]
+    pub nsid: u32,
+    /// NSZE, NCAP and NUSE in logical blocks.
+    #[prost(uint64, tag = "2")]
+    pub size_blocks: u64,
+    #[prost(uint64, tag = "3")]
+    pub capacity_blocks: u64,
+    #[prost(uint64, tag = "4")]
+    pub used_blocks: u64,
+    /// By their index, at most 64.
+    #[prost(message, repeated, tag = "5")]
+    pub formats: ::prost::alloc::vec::Vec<LbaFormat>,
+    /// The current one.
+    #[prost(uint32, tag = "6")]
+    pub format_index: u32,
+    /// Metadata follow the data of each block in one buffer.
+    #[prost(bool, tag = "7")]
+    pub extended_lba: bool,
+    #[prost(message, optional, tag = "8")]
+    pub protection: ::core::option::Option<Protection>,
+    /// NAWUN, NAWUPF and NABSPF in logical blocks, counted from 1; the last one 0 for no boundaries.
+    #[prost(uint32, optional, tag = "9")]
+    pub atomic_blocks: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    pub atomic_power_fail_blocks: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "11")]
+    pub atomic_boundary_blocks: u32,
+    /// 16 and 8 bytes; zeros or nothing: none.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub nguid: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "13")]
+    pub eui64: ::prost::bytes::Bytes,
+    /// What a deallocated block reads as: 0 not reported, 1 zeros, 2 ones.
+    #[prost(uint32, tag = "14")]
+    pub deallocated_reads_as: u32,
+    /// NOIOB in logical blocks; 0: not reported.
+    #[prost(uint32, tag = "15")]
+    pub io_boundary_blocks: u32,
+    /// NPWG in logical blocks, counted from 1.
+    #[prost(uint32, optional, tag = "16")]
+    pub write_granularity_blocks: ::core::option::Option<u32>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LbaFormat {
+    /// 0 for a format that is not available.
+    #[prost(uint32, tag = "1")]
+    pub data_bytes: u32,
+    #[prost(uint32, tag = "2")]
+    pub metadata_bytes: u32,
+    /// 0 best, 3 degraded.
+    #[prost(uint32, tag = "3")]
+    pub relative_performance: u32,
+}
+/// End-to-end protection information.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Protection {
+    /// 1, 2 or 3.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// At the start of the metadata instead of at its end.
+    #[prost(bool, tag = "2")]
+    pub first: bool,
+}
+/// Now, and at most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PcieLink {
+    /// "8.0 GT/s PCIe" for instance.
+    #[prost(string, optional, tag = "1")]
+    pub speed: ::core::option::Option<::prost::alloc::string::String>,
+    /// Lanes.
+    #[prost(uint32, optional, tag = "2")]
+    pub width: ::core::option::Option<u32>,
+    #[prost(string, optional, tag = "3")]
+    pub max_speed: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "4")]
+    pub max_width: ::core::option::Option<u32>,
+}
+/// SMART / Health Information (NVM Express Base Specification 2.0, figure 207).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Smart {
+    /// Bits: 0 spare low, 1 temperature, 2 reliability degraded, 3 read-only, 4 volatile memory backup failed,
+    /// 5 persistent memory region unreliable.
+    #[prost(uint32, tag = "1")]
+    pub critical_warning: u32,
+    /// Composite temperature; 0: not reported.
+    #[prost(uint32, tag = "2")]
+    pub kelvin: u32,
+    #[prost(uint32, tag = "3")]
+    pub spare_percent: u32,
+    /// Spare below this is critical.
+    #[prost(uint32, tag = "4")]
+    pub spare_threshold_percent: u32,
+    /// May go beyond 100.
+    #[prost(uint32, tag = "5")]
+    pub used_percent: u32,
+    /// By the host, in units of 512000 bytes.
+    #[prost(message, optional, tag = "6")]
+    pub data_units_read: ::core::option::Option<Uint128>,
+    #[prost(message, optional, tag = "7")]
+    pub data_units_written: ::core::option::Option<Uint128>,
+    /// Commands.
+    #[prost(message, optional, tag = "8")]
+    pub host_reads: ::core::option::Option<Uint128>,
+    #[prost(message, optional, tag = "9")]
+    pub host_writes: ::core::option::Option<Uint128>,
+    /// Minutes with I/O outstanding.
+    #[prost(message, optional, tag = "10")]
+    pub busy_minutes: ::core::option::Option<Uint128>,
+    #[prost(message, optional, tag = "11")]
+    pub power_cycles: ::core::option::Option<Uint128>,
+    #[prost(message, optional, tag = "12")]
+    pub power_on_hours: ::core::option::Option<Uint128>,
+    /// Losses of power without a shutdown before.
+    #[prost(message, optional, tag = "13")]
+    pub unsafe_shutdowns: ::core::option::Option<Uint128>,
+    #[prost(message, optional, tag = "14")]
+    pub media_errors: ::core::option::Option<Uint128>,
+    #[prost(message, optional, tag = "15")]
+    pub error_log_entries: ::core::option::Option<Uint128>,
+}
+/// What the machine did during the run, beside what jobs count.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MachineReport {
+    /// Block devices below the targets, where a job asks for them.
+    #[prost(message, repeated, tag = "1")]
+    pub disks: ::prost::alloc::vec::Vec<DiskUse>,
+    /// How idle the CPUs were, where it was asked for.
+    #[prost(message, optional, tag = "2")]
+    pub idleness: ::core::option::Option<Idleness>,
+    /// Also those of each CPU are to be told.
+    #[prost(bool, tag = "3")]
+    pub each_cpu: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskUse {
+    /// `nvme0n1` for instance.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub read: ::core::option::Option<DiskCounts>,
+    #[prost(message, optional, tag = "3")]
+    pub write: ::core::option::Option<DiskCounts>,
+    /// Time with any I/O in flight, and time in flight summed over all I/Os.
+    #[prost(uint64, tag = "4")]
+    pub busy_ms: u64,
+    #[prost(uint64, tag = "5")]
+    pub in_queue_ms: u64,
+    /// How long it was watched.
+    #[prost(uint64, tag = "6")]
+    pub elapsed_ms: u64,
+    /// The devices that it is made of.
+    #[prost(string, repeated, tag = "7")]
+    pub slaves: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Of the kernel, in one direction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskCounts {
+    #[prost(uint64, tag = "1")]
+    pub ios: u64,
+    /// I/Os merged with others before they were issued.
+    #[prost(uint64, tag = "2")]
+    pub merges: u64,
+    /// Of 512 bytes.
+    #[prost(uint64, tag = "3")]
+    pub sectors: u64,
+    /// Sum of the times that I/Os took.
+    #[prost(uint64, tag = "4")]
+    pub ticks_ms: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Idleness {
+    /// All CPUs together, in percent.
+    #[prost(double, tag = "1")]
+    pub system_percent: f64,
+    #[prost(message, repeated, tag = "2")]
+    pub cpus: ::prost::alloc::vec::Vec<CpuIdleness>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct CpuIdleness {
+    #[prost(uint32, tag = "1")]
+    pub cpu: u32,
+    #[prost(double, tag = "2")]
+    pub percent: f64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum IdleProfile {
@@ -492,6 +1259,148 @@ impl FailureKind {
             "FAILURE_KIND_UNSAFE" => Some(Self::Unsafe),
             "FAILURE_KIND_NOT_ALLOWED" => Some(Self::NotAllowed),
             "FAILURE_KIND_BUSY" => Some(Self::Busy),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Op {
+    Unknown = 0,
+    Read = 1,
+    Write = 2,
+    Trim = 3,
+    Flush = 4,
+}
+impl Op {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "OP_UNKNOWN",
+            Self::Read => "OP_READ",
+            Self::Write => "OP_WRITE",
+            Self::Trim => "OP_TRIM",
+            Self::Flush => "OP_FLUSH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OP_UNKNOWN" => Some(Self::Unknown),
+            "OP_READ" => Some(Self::Read),
+            "OP_WRITE" => Some(Self::Write),
+            "OP_TRIM" => Some(Self::Trim),
+            "OP_FLUSH" => Some(Self::Flush),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BlockState {
+    Unknown = 0,
+    /// No trim of it ended well, and nothing failed.
+    Untouched = 1,
+    /// It was trimmed, and nothing failed.
+    Trimmed = 2,
+    /// A trim was the first that failed, or a write was.
+    TrimFailed = 3,
+    WriteFailed = 4,
+}
+impl BlockState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "BLOCK_STATE_UNKNOWN",
+            Self::Untouched => "BLOCK_STATE_UNTOUCHED",
+            Self::Trimmed => "BLOCK_STATE_TRIMMED",
+            Self::TrimFailed => "BLOCK_STATE_TRIM_FAILED",
+            Self::WriteFailed => "BLOCK_STATE_WRITE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BLOCK_STATE_UNKNOWN" => Some(Self::Unknown),
+            "BLOCK_STATE_UNTOUCHED" => Some(Self::Untouched),
+            "BLOCK_STATE_TRIMMED" => Some(Self::Trimmed),
+            "BLOCK_STATE_TRIM_FAILED" => Some(Self::TrimFailed),
+            "BLOCK_STATE_WRITE_FAILED" => Some(Self::WriteFailed),
+            _ => None,
+        }
+    }
+}
+/// docs/verify.md says what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verdict {
+    Unknown = 0,
+    Ok = 1,
+    AllowedLoss = 2,
+    InFlight = 3,
+    Unwritten = 4,
+    Lost = 5,
+    StaleRun = 6,
+    Misplaced = 7,
+    Foreign = 8,
+    Torn = 9,
+    Blank = 10,
+    Corrupt = 11,
+    FromTheFuture = 12,
+    NotZero = 13,
+    Unreadable = 14,
+    NotChecked = 15,
+}
+impl Verdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "VERDICT_UNKNOWN",
+            Self::Ok => "VERDICT_OK",
+            Self::AllowedLoss => "VERDICT_ALLOWED_LOSS",
+            Self::InFlight => "VERDICT_IN_FLIGHT",
+            Self::Unwritten => "VERDICT_UNWRITTEN",
+            Self::Lost => "VERDICT_LOST",
+            Self::StaleRun => "VERDICT_STALE_RUN",
+            Self::Misplaced => "VERDICT_MISPLACED",
+            Self::Foreign => "VERDICT_FOREIGN",
+            Self::Torn => "VERDICT_TORN",
+            Self::Blank => "VERDICT_BLANK",
+            Self::Corrupt => "VERDICT_CORRUPT",
+            Self::FromTheFuture => "VERDICT_FROM_THE_FUTURE",
+            Self::NotZero => "VERDICT_NOT_ZERO",
+            Self::Unreadable => "VERDICT_UNREADABLE",
+            Self::NotChecked => "VERDICT_NOT_CHECKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERDICT_UNKNOWN" => Some(Self::Unknown),
+            "VERDICT_OK" => Some(Self::Ok),
+            "VERDICT_ALLOWED_LOSS" => Some(Self::AllowedLoss),
+            "VERDICT_IN_FLIGHT" => Some(Self::InFlight),
+            "VERDICT_UNWRITTEN" => Some(Self::Unwritten),
+            "VERDICT_LOST" => Some(Self::Lost),
+            "VERDICT_STALE_RUN" => Some(Self::StaleRun),
+            "VERDICT_MISPLACED" => Some(Self::Misplaced),
+            "VERDICT_FOREIGN" => Some(Self::Foreign),
+            "VERDICT_TORN" => Some(Self::Torn),
+            "VERDICT_BLANK" => Some(Self::Blank),
+            "VERDICT_CORRUPT" => Some(Self::Corrupt),
+            "VERDICT_FROM_THE_FUTURE" => Some(Self::FromTheFuture),
+            "VERDICT_NOT_ZERO" => Some(Self::NotZero),
+            "VERDICT_UNREADABLE" => Some(Self::Unreadable),
+            "VERDICT_NOT_CHECKED" => Some(Self::NotChecked),
             _ => None,
         }
     }

@@ -46,7 +46,7 @@ impl Stage<'_> {
         let mut leaves = vec![0; self.watched.len()];
         let mut left_ns = None;
         let mut beats = Heartbeats::new(running, begun_ns);
-        let mut status_file = StatusFile::new(self.plans);
+        let mut status_file = StatusFile::new(self.plans, options);
         let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
