@@ -5,16 +5,11 @@
 //! stable storage, the command runs, the run ends. With a courier the storage that counts is the client's:
 //! what is stored here meanwhile is the server's own copy.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use rustix::fs::MemfdFlags;
 
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::cut::{StateSpec, TriggerMode, TriggerSpec};
@@ -22,7 +17,7 @@ use crate::base::random;
 use crate::base::verify::RunId;
 use crate::engine::TargetFacts;
 use crate::reactor::{Live, VerifyParts, WorkerState as Doing};
-use crate::report::{CommandReport, TriggerReport};
+use crate::report::TriggerReport;
 use crate::verify::board::Board;
 use crate::verify::promises::Promises;
 use crate::verify::snapshot::{Cause, JobState, Snapshot, WorkerState};
@@ -30,7 +25,7 @@ use crate::workload::{Region, WorkloadSpec};
 
 use super::plan::{self, JobPlan};
 use super::state_file::{Overlap, StateFile};
-use super::{Courier, Requests, RunError, RunOptions, judged};
+use super::{Courier, Requests, RunError, RunOptions, command, judged};
 
 /// How long workers may take to answer a freeze; a turn takes microseconds. Who does not answer is
 /// stuck in its device, and is read as it stands.
@@ -43,8 +38,6 @@ const WORKER_BYTES: u64 = 16 << 10;
 const IO_BYTES: u64 = 64;
 const JOB_BYTES: u64 = 64 << 10;
 const TARGET_BYTES: usize = 256;
-/// What is kept of a command's output.
-const MOST_OUTPUT: usize = 64 << 10;
 /// Of what is wrong with the server's own copies.
 const MOST_NOTES: usize = 8;
 
@@ -465,7 +458,7 @@ impl Keeper {
         report.withheld = command.clone().filter(|_| !runs);
         report.command = command.filter(|_| runs).map(|command| match &self.courier {
             Some(courier) if self.trigger.remote.is_none() => courier.run_command(&command),
-            _ => self.run_command(command),
+            _ => command::run(command, self.file.as_ref().map(|(path, _)| path.as_path())),
         });
         for drive in &stage.simulated {
             crate::engine::sim::cut_power(drive);
@@ -481,30 +474,6 @@ impl Keeper {
         let judges = |live: &Arc<Live>| at_once && live.state() != Doing::Waiting && verifies(live);
         stage.lives.iter().filter(|live| !judges(live)).for_each(|live| live.request_stop());
         stage.kept.iter().for_each(|kept| kept.board.let_go());
-    }
-
-    fn run_command(&self, text: String) -> CommandReport {
-        let begun_ns = self.clock.now_ns();
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(&text).stdin(Stdio::null());
-        if let Some((path, _)) = &self.file {
-            command.env("FIO_SPDK_STATE", path);
-        }
-        // Not a pipe: whoever the command leaves behind would keep it open.
-        let file = rustix::fs::memfd_create("trigger", MemfdFlags::CLOEXEC).map(File::from);
-        let copies = file.as_ref().ok().and_then(|file| file.try_clone().ok().zip(file.try_clone().ok()));
-        if let Some((out, err)) = copies {
-            command.stdout(out).stderr(err);
-        }
-        let (status, success) = match command.status() {
-            Ok(status) => (status.to_string(), status.success()),
-            Err(error) => (format!("sh could not be started: {error}"), false),
-        };
-        let mut output = vec![0; MOST_OUTPUT];
-        let read = file.ok().and_then(|file| file.read_at(&mut output, 0).ok());
-        output.truncate(read.unwrap_or(0));
-        let output = String::from_utf8_lossy(&output).into_owned();
-        CommandReport { text, status, success, output, took_ns: self.clock.now_ns() - begun_ns }
     }
 
     /// What all workers are promised by now.

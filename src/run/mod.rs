@@ -8,6 +8,7 @@
 mod around;
 mod assign;
 mod blocks;
+mod command;
 mod devices;
 mod files;
 mod guard;
