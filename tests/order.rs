@@ -161,15 +161,15 @@ fn exitall_of_all_is_the_end_of_the_run() {
 
 #[test]
 fn on_error_only_a_failure_takes_others_along() {
-    let jobs = |rate: &str, other: &str| {
+    let jobs = |rate: &str, runtime: &str, other: &str| {
         let faults = format!("sim_faults = {{ write_error = {rate} }}\nsim_fault_after = 100");
         let own = "ioengine = \"sim\"\nfilename = \"d\"\nsize = \"1m\"\nrw = \"randwrite\"";
-        job("f", "200ms", &format!("{own}\n{faults}\nexitall_on_error = true")) + &job("o", other, "")
+        job("f", runtime, &format!("{own}\n{faults}\nexitall_on_error = true")) + &job("o", other, "")
     };
-    let json = run_jobs(&jobs("1", "60s"), &[]).expect(4).json();
+    let json = run_jobs(&jobs("1", "60s", "60s"), &[]).expect(4).json();
     assert!(runtime(entries(&json, "o")[0]) < 30_000, "{json:#}");
     assert!(notes(&json).contains("f.0 has failed: exitall_on_error ends o.0"), "{}", notes(&json));
-    let json = run(&jobs("0", "1s"));
+    let json = run(&jobs("0", "200ms", "1s"));
     assert!(runtime(entries(&json, "o")[0]) >= 1000, "{json:#}");
     assert_eq!(notes(&json), "[]");
 }
@@ -394,7 +394,7 @@ fn making_the_status_file_tells_the_statistics_so_far_and_removes_it() {
         std::fs::create_dir(lab.path("aux")).expect("a directory");
         let mut command = lab.command(common::BINARY);
         command.env("TMPDIR", lab.path("."));
-        command.args(["--name=n", "--ioengine=null", "--size=1g", "--time_based", "--runtime=2500ms"]);
+        command.args(["--name=n", "--ioengine=null", "--size=1g", "--time_based", "--runtime=1h"]);
         command.args(["--rw=randread", "--output-format=json"]);
         if aux {
             command.arg("--aux-path=aux");
@@ -403,8 +403,9 @@ fn making_the_status_file_tells_the_statistics_so_far_and_removes_it() {
         running.wait_for_worker("n.0");
         let name = if aux { "aux/fio-dump-status" } else { "fio-dump-status" };
         lab.file(name, "");
-        let done = running.end().expect(0).says("IOPS");
-        assert!(!lab.path(name).exists(), "{name} is removed");
+        running.wait_until("the end of the file", || !lab.path(name).exists());
+        running.signal(rustix::process::Signal::INT);
+        let done = running.end().expect(130).says("IOPS");
         assert_eq!(done.stderr.matches("n: ").count().min(1), 1, "{}", done.stderr);
         // The report itself stays one document.
         assert!(number(&done.json(), "/jobs/0/read/total_ios") > 0);
@@ -413,7 +414,7 @@ fn making_the_status_file_tells_the_statistics_so_far_and_removes_it() {
 
 #[test]
 fn reports_so_far_are_one_document_a_line() {
-    let done = run_jobs(&job("a", "700ms", ""), &["--status-interval=200ms"]).expect(0);
+    let done = run_jobs(&job("a", "1500ms", ""), &["--status-interval=200ms"]).expect(0);
     let lines: Vec<Value> = done
         .stdout
         .lines()
