@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::{Done, at};
 use fio_spdk::base::random;
 use fio_spdk::remote::address::Address;
-use remote::{Bench, Home, Process, here, judged};
+use remote::{Bench, Home, Process, here, judged, wait_until};
 use rustix::process::Signal;
 
 const JOB: &str = r#"
@@ -36,8 +36,8 @@ state_checkpoint = "5ms"
 
 /// Runs unless told otherwise.
 const KILLS: u64 = 24;
-/// A client starts, connects, runs and ends in this time, on a machine that is not busy.
-const WINDOW_US: u64 = 800_000;
+/// The kill comes at most so long after what it waits for.
+const WINDOW_US: u64 = 150_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Victim {
@@ -58,10 +58,24 @@ enum Trigger {
     Remote,
 }
 
+/// What is waited for, so that busy machines are killed at all stages too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    /// The client has been started.
+    Begun,
+    /// The server has begun the run.
+    Session,
+    /// The client has a state of this run: it writes.
+    Writing,
+    /// The trigger's command has run; as `Writing` without one.
+    Fired,
+}
+
 /// One kill, all of it from the seed.
 #[derive(Clone, Copy, Debug)]
 struct Kill {
     victim: Victim,
+    stage: Stage,
     after: Duration,
     trigger: Trigger,
     detach: bool,
@@ -72,10 +86,12 @@ impl Kill {
         let draw = |what: u64, below: u64| random::below(random::at(seed, what), below);
         let victims = [Victim::Client, Victim::Server, Victim::Session, Victim::Machine, Victim::All];
         let triggers = [Trigger::None, Trigger::Local, Trigger::Remote];
+        let stages = [Stage::Begun, Stage::Session, Stage::Writing, Stage::Fired];
         let one = |what: u64, of: usize| usize::try_from(draw(what, of as u64)).expect("a small number");
         Kill {
             victim: victims[one(0, victims.len())],
-            after: Duration::from_micros(draw(1, WINDOW_US)),
+            stage: stages[one(4, stages.len())],
+            after: Duration::from_micros(draw(1, 1 + draw(5, WINDOW_US))),
             trigger: triggers[one(2, triggers.len())],
             detach: draw(3, 3) == 0,
         }
@@ -126,8 +142,9 @@ impl Field {
 
     fn client(&self, more: &[&str]) -> Process {
         let server = format!("--client={}", self.socket);
-        let arguments = ["j.toml", "--output-format=json", &server, "--server-timeout=2s"];
-        self.bench.client(here(), &[&arguments, more].concat())
+        let limits = ["--server-timeout=2s", "--connect-timeout=2s"];
+        let arguments = [&["j.toml", "--output-format=json", &server], &limits[..]].concat();
+        self.bench.client(here(), &[&arguments[..], more].concat())
     }
 
     /// The id of the run that the client's newest state is of, and when in the run it was taken.
@@ -151,12 +168,26 @@ impl Field {
         kept(Process::of(command).end())
     }
 
+    fn has_come(&self, kill: Kill, before: Option<&(String, String)>, fired: &[PathBuf]) -> bool {
+        match (kill.stage, kill.trigger) {
+            (Stage::Begun, _) => true,
+            (Stage::Session, _) => !self.home.sessions().is_empty(),
+            (Stage::Fired, Trigger::Local | Trigger::Remote) => fired.iter().any(|fired| fired.exists()),
+            (Stage::Writing | Stage::Fired, _) => fs::read_link(&self.link).is_ok_and(|newest| {
+                before.is_none_or(|(run, _)| !newest.to_string_lossy().contains(run.as_str()))
+            }),
+        }
+    }
+
     fn round(&mut self, kill: Kill, sums: &mut Sums) {
         let mut server = self.server.take().unwrap_or_else(|| self.home.serve_here());
         let fired = [self.bench.path("fired"), self.home.directory.join("fired")];
         fired.iter().for_each(|fired| drop(fs::remove_file(fired)));
         let before = self.newest();
         let mut client = self.client(&kill.options());
+        wait_until("the stage of the kill", || {
+            client.has_ended() || self.has_come(kill, before.as_ref(), &fired)
+        });
         thread::sleep(kill.after);
         let (victim, all) = (kill.victim, kill.victim == Victim::All);
         if all || victim == Victim::Client {
