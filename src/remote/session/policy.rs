@@ -56,6 +56,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("wait_for", Rule::Text),
     ("hostnqn", Rule::Text),
     ("cgroup_io_max", Rule::Text),
+    ("sim_faults", Rule::Text),
     ("filename", Rule::Target),
     ("directory", Rule::Path),
     ("filename_format", Rule::Target),
