@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod servers;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use crate::base::verify::RunId;
 use crate::job::JobSpec;
 use crate::remote::address::Address;
 use crate::remote::wire::bench::{self, client_message::What};
+use crate::remote::wire::report;
 use crate::report::Report;
 use crate::run::{Progress, Requests};
 use crate::verify::snapshot::Snapshot;
@@ -143,9 +144,14 @@ impl Server {
         matches!(self.phase, Phase::Left | Phase::Done)
     }
 
-    /// The newest statistics that came.
-    pub fn newest(&self) -> Option<Report> {
-        self.report.clone().or_else(|| self.line.numbers(|numbers| numbers.so_far.clone()))
+    /// The newest statistics that came, or why they cannot be read.
+    pub fn newest(&self) -> Option<Result<Report, String>> {
+        if let Some(report) = &self.report {
+            return Some(Ok(report.clone()));
+        }
+        let so_far = self.line.numbers(|numbers| numbers.so_far.clone())?;
+        let read = report::decode_at_most(&so_far, super::most_jobs(&self.work));
+        Some(read.map_err(|why| format!("its statistics so far cannot be read: {why}")))
     }
 }
 
@@ -192,8 +198,7 @@ impl Conductor<'_> {
                 next_status_ns = now_ns.saturating_add(ns(every));
             }
             if is_due || self.requests.dump.swap(0, Ordering::AcqRel) != 0 {
-                let reports: Vec<Option<Report>> = self.servers.iter().map(Server::newest).collect();
-                self.watcher.so_far(&reports);
+                self.tell_so_far();
             }
         }
         self.servers.iter().for_each(|server| server.line.close());
@@ -232,6 +237,18 @@ impl Conductor<'_> {
         };
         let newest: Vec<Option<Progress>> = self.servers.iter().map(of).collect();
         self.watcher.progress(&newest);
+    }
+
+    fn tell_so_far(&mut self) {
+        let mut reports = Vec::new();
+        for at in 0..self.servers.len() {
+            let newest = self.servers[at].newest().transpose();
+            reports.push(newest.unwrap_or_else(|why| {
+                self.note(at, &why);
+                None
+            }));
+        }
+        self.watcher.so_far(&reports);
     }
 
     /// Those that are there start, when nobody else may come.
