@@ -79,6 +79,7 @@ fn begin(lab: &Lab, job: &str) -> Begin {
             devices: Vec::new(),
             commands: vec!["echo cut > cut; cp $FIO_SPDK_STATE copy".to_owned()],
             lock_directory: text("locks"),
+            own: Vec::new(),
         }),
         answer_within_ns: 20_000_000_000,
     }
