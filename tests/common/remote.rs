@@ -70,6 +70,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[allow(clippy::print_stdout, reason = "what it said explains a failure")]
     fn drop(&mut self) {
         if let Some(mut running) = self.running.take() {
             if !running.has_ended() {
