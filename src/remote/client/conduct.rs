@@ -403,7 +403,8 @@ impl Conductor<'_> {
             let is_late = now_ns.saturating_sub(since_ns) >= DISK_NS;
             // In this order: what came of the last one is told before its thread is idle.
             let is_idle = server.evidence.is_idle();
-            if !(is_idle && heard.is_empty()) && !is_late {
+            let is_settled = is_idle && heard.is_empty();
+            if !is_settled && !is_late {
                 continue;
             }
             let why = if is_idle { server.trouble.take() } else { Some("not in time".to_owned()) };
