@@ -247,16 +247,15 @@ impl Keeper {
 
     /// Takes the space, where it is not on a device under test.
     fn reserve(&mut self, plans: &[JobPlan], path: PathBuf) -> Result<(), RunError> {
-        let workers: u64 = plans.iter().map(|plan| u64::from(plan.spec.numjobs)).sum();
+        // Others promise nothing.
+        let kept = || plans.iter().filter(|plan| plan.verifies() && plan.modifies());
+        let workers: u64 = kept().map(|plan| u64::from(plan.spec.numjobs)).sum();
         let depths: u64 =
-            plans.iter().map(|plan| u64::from(plan.spec.numjobs) * u64::from(plan.spec.iodepth)).sum();
-        let names: usize = plans
-            .iter()
-            .flat_map(|plan| &plan.targets)
-            .map(|path| path.as_os_str().len() + TARGET_BYTES)
-            .sum();
+            kept().map(|plan| u64::from(plan.spec.numjobs) * u64::from(plan.spec.iodepth)).sum();
+        let names: usize =
+            kept().flat_map(|plan| &plan.targets).map(|path| path.as_os_str().len() + TARGET_BYTES).sum();
         let bytes =
-            plans.len() as u64 * JOB_BYTES + workers * WORKER_BYTES + depths * IO_BYTES + names as u64;
+            kept().count() as u64 * JOB_BYTES + workers * WORKER_BYTES + depths * IO_BYTES + names as u64;
         let targets: Vec<PathBuf> = plans
             .iter()
             .filter(|plan| plan.uses_files() && plan.modifies())
@@ -500,9 +499,11 @@ impl Keeper {
     /// Stores a snapshot that the run goes on without, or ends with.
     fn keep(&mut self, cause: Cause, stage: &StageState) {
         if let Err(failure) = self.save(cause, stage, cause == Cause::Ended) {
-            // A client that is away fetches the server's copy later.
-            if self.state.detach && failure.only_client {
-                self.notes.push(failure.why);
+            // A client that is away fetches the server's copy later; that of a run that has ended because its
+            // client vanished is what is to be kept then.
+            let is_away = self.courier.as_ref().is_some_and(|courier| courier.is_away());
+            if (self.state.detach || is_away) && failure.only_client {
+                self.notes.push(format!("{}; the server has its copy, and `attach` fetches it", failure.why));
             } else {
                 self.trouble.get_or_insert(failure.why);
             }
@@ -553,6 +554,7 @@ impl Keeper {
         };
         let answer = if awaited { courier.wait(number) } else { Ok(()) };
         let own = self.file.as_ref().filter(|_| awaited).and_then(|(_, file)| file.settle().err());
+        let has_copy = own.is_none();
         if let Some(why) = own {
             // The client's is the one that counts.
             let note = format!("the server's own copy: {why}");
@@ -564,11 +566,11 @@ impl Keeper {
             let why = format!("the client has not stored the snapshot: {why}");
             // Without its client, a later stage of a run that goes on by itself begins all the same. But not
             // the first: what the client has would still be the state of an earlier run.
-            if cause == Cause::Checkpoint && self.state.detach && self.is_at_client {
+            if cause == Cause::Checkpoint && self.state.detach && self.is_at_client && has_copy {
                 self.notes.push(why);
                 return Ok(self.count(length));
             }
-            return Err(NotStored { why, only_client: true });
+            return Err(NotStored { why, only_client: has_copy });
         }
         self.is_at_client |= awaited && length > 0;
         Ok(self.count(length))

@@ -159,6 +159,9 @@ pub trait Courier: fmt::Debug + Send + Sync {
 
     /// The longest snapshot that it takes, in bytes.
     fn most_bytes(&self) -> u64;
+
+    /// Whether no client is there.
+    fn is_away(&self) -> bool;
 }
 
 /// Decides whether a run may use its targets: for those who run what others ask for.

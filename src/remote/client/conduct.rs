@@ -14,6 +14,7 @@ use crate::base::verify::RunId;
 use crate::job::JobSpec;
 use crate::remote::address::Address;
 use crate::remote::wire::bench::{self, client_message::What};
+use crate::remote::wire::report;
 use crate::report::Report;
 use crate::run::{Progress, Requests};
 use crate::verify::snapshot::Snapshot;
@@ -148,9 +149,14 @@ impl Server {
         matches!(self.phase, Phase::Left | Phase::Done)
     }
 
-    /// The newest statistics that came.
-    pub fn newest(&self) -> Option<Report> {
-        self.report.clone().or_else(|| self.line.numbers(|numbers| numbers.so_far.clone()))
+    /// The newest statistics that came, or why they cannot be read.
+    pub fn newest(&self) -> Option<Result<Report, String>> {
+        if let Some(report) = &self.report {
+            return Some(Ok(report.clone()));
+        }
+        let so_far = self.line.numbers(|numbers| numbers.so_far.clone())?;
+        let read = report::decode_at_most(&so_far, super::most_jobs(&self.work));
+        Some(read.map_err(|why| format!("its statistics so far cannot be read: {why}")))
     }
 }
 
@@ -198,8 +204,7 @@ impl Conductor<'_> {
                 next_status_ns = now_ns.saturating_add(ns(every));
             }
             if is_due || self.requests.dump.swap(0, Ordering::AcqRel) != 0 {
-                let reports: Vec<Option<Report>> = self.servers.iter().map(Server::newest).collect();
-                self.watcher.so_far(&reports);
+                self.tell_so_far();
             }
         }
         self.servers.iter().for_each(|server| server.line.close());
@@ -238,6 +243,18 @@ impl Conductor<'_> {
         };
         let newest: Vec<Option<Progress>> = self.servers.iter().map(of).collect();
         self.watcher.progress(&newest);
+    }
+
+    fn tell_so_far(&mut self) {
+        let mut reports = Vec::new();
+        for at in 0..self.servers.len() {
+            let newest = self.servers[at].newest().transpose();
+            reports.push(newest.unwrap_or_else(|why| {
+                self.note(at, &why);
+                None
+            }));
+        }
+        self.watcher.so_far(&reports);
     }
 
     /// Those that are there start, when nobody else may come.
@@ -305,6 +322,7 @@ impl Conductor<'_> {
             Event::Failed(failure) => {
                 server.failure = Some(failure);
                 server.phase = Phase::Done;
+                self.name_failure(at);
             }
             Event::Lost(why) => server.phase = Phase::Lost(why, self.clock.now_ns()),
             Event::Ran(_) => {}
@@ -382,7 +400,8 @@ impl Conductor<'_> {
     /// Servers that are gone, once what they had sent is stored.
     fn settle_lost(&mut self) {
         let now_ns = self.clock.now_ns();
-        for server in &mut self.servers {
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
             let Phase::Lost(why, since_ns) = &server.phase else { continue };
             let is_stored = server.fired.as_ref().is_none_or(|fired| fired.stored.is_some());
             let is_settled = is_stored && server.evidence.is_idle();
@@ -391,6 +410,7 @@ impl Conductor<'_> {
             }
             server.failure = server.failure.take().or(end::why_lost(server, why));
             server.phase = Phase::Done;
+            self.name_failure(at);
         }
     }
 
@@ -398,7 +418,8 @@ impl Conductor<'_> {
     /// came, nobody but this client knows whether it is.
     fn settle_ended(&mut self, heard: &Receiver<Told>) {
         let now_ns = self.clock.now_ns();
-        for server in &mut self.servers {
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
             let Phase::Ending(since_ns) = server.phase else { continue };
             let is_late = now_ns.saturating_sub(since_ns) >= DISK_NS;
             // In this order: what came of the last one is told before its thread is idle.
@@ -414,7 +435,21 @@ impl Conductor<'_> {
                     Some(environment(format!("{address}: its state could not be stored: {why}")));
             }
             server.phase = Phase::Done;
+            self.name_failure(at);
         }
+    }
+
+    /// A server that failed is named at once where others go on: their report may be hours away.
+    fn name_failure(&mut self, at: usize) {
+        let server = &self.servers[at];
+        let Some(failure) = &server.failure else { return };
+        if self.servers.iter().all(Server::is_over) {
+            return;
+        }
+        let address = server.address.to_string();
+        let bare = failure.message.strip_prefix(&address).unwrap_or(&failure.message);
+        let text = bare.trim_start_matches([':', ' ']).to_owned();
+        self.note(at, &text);
     }
 
     /// Ctrl-C and its like.

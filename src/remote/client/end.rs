@@ -42,7 +42,10 @@ pub(super) fn why_lost(server: &Server, why: &str) -> Option<Failure> {
 /// What became of a server's run.
 pub(super) fn outcome(server: &mut Server, triggers: &Triggers) -> Outcome {
     let is_told = server.report.is_some();
-    let mut report = server.newest();
+    let (mut report, unread) = match server.newest().transpose() {
+        Ok(report) => (report, None),
+        Err(why) => (None, Some(why)),
+    };
     let command = server.wants.as_deref().and_then(|text| triggers.command(text));
     if let Some(fired) = &server.fired {
         let own = fired.report(command);
@@ -79,6 +82,11 @@ pub(super) fn outcome(server: &mut Server, triggers: &Triggers) -> Outcome {
             let upto = upto(report);
             report.notes.push(format!("the run's end is not known; {upto}"));
         }
+    }
+    match (report.as_mut(), server.failure.as_mut(), unread) {
+        (Some(report), _, Some(why)) => report.notes.push(why),
+        (None, Some(failure), Some(why)) => failure.message.push_str(&format!("; {why}")),
+        _ => {}
     }
     let run = server.accepted.as_ref().map(|accepted| accepted.run.clone());
     Outcome { address: server.address.clone(), run, report, failure: server.failure.clone() }

@@ -101,11 +101,16 @@ impl Place {
 
     /// The link to the newest run's.
     pub fn link(&self) -> PathBuf {
-        self.dir.join(format!("{}.{}.state", self.job(), self.server))
+        self.of(format!("{}.{}.state", self.job(), self.server))
     }
 
     fn file(&self, run: &str) -> PathBuf {
-        self.dir.join(format!("{}.{}.{run}.state", self.job(), self.server))
+        self.of(format!("{}.{}.{run}.state", self.job(), self.server))
+    }
+
+    /// A file in the directory, as a person would write it.
+    fn of(&self, name: String) -> PathBuf {
+        if self.dir.as_os_str() == "." { PathBuf::from(name) } else { self.dir.join(name) }
     }
 
     /// Whether a run could keep its state here: the directory is there, can be written to, and has

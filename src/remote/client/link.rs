@@ -94,7 +94,9 @@ pub(super) type Told = (usize, Event);
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     pub progress: Option<Progress>,
-    pub so_far: Option<Report>,
+    /// As it came: of a thousand workers it takes seconds to read, in which nothing else could be said,
+    /// and most are never looked at.
+    pub so_far: Option<bench::Report>,
 }
 
 /// What both threads have of a server.
@@ -151,6 +153,8 @@ pub(super) struct Link {
     /// The run goes on without a client: a lost connection is looked for again.
     pub comes_back: bool,
     pub progress_interval_ns: u64,
+    /// Its report can have so many jobs.
+    pub most_jobs: usize,
     pub line: Arc<Line>,
     pub evidence: Arc<Evidence>,
     pub events: Sender<Told>,
@@ -338,6 +342,10 @@ impl Link {
         let message = format!("{}: {}", self.address, said(status));
         match status.code() {
             Code::InvalidArgument => Parted::Refused(Failure { kind: FailureKind::BadJob, message }),
+            // It was asked for by name.
+            Code::NotFound if seen.run.is_none() => {
+                Parted::Refused(Failure { kind: FailureKind::BadJob, message })
+            }
             Code::FailedPrecondition
             | Code::ResourceExhausted
             | Code::NotFound
@@ -382,12 +390,7 @@ impl Link {
             What::Progress(progress) => {
                 self.line.numbers(|newest| newest.progress = Some(live::progress_from(&progress)));
             }
-            What::SoFar(so_far) => match report::decode(&so_far) {
-                Ok(so_far) => self.line.numbers(|newest| newest.so_far = Some(so_far)),
-                Err(why) => {
-                    self.tell(Event::Note(format!("its statistics so far cannot be read: {why}"))).await;
-                }
-            },
+            What::SoFar(so_far) => self.line.numbers(|newest| newest.so_far = Some(so_far)),
             _ if seen.run.is_none() && !matches!(what, What::Ended(_) | What::StateWanted(_)) => {
                 return Err(format!("{} began before it accepted the run", self.address));
             }
@@ -396,7 +399,9 @@ impl Link {
             What::CommandWanted(wanted) => self.tell(Event::CommandWanted(wanted.command)).await,
             What::Ended(ended) => {
                 seen.ended = true;
-                self.tell(self.ended(&ended)).await;
+                // Other servers are spoken with meanwhile.
+                let event = tokio::task::block_in_place(|| self.ended(&ended));
+                self.tell(event).await;
             }
         }
         Ok(())
@@ -418,7 +423,8 @@ impl Link {
     }
 
     fn ended(&self, ended: &bench::Ended) -> Event {
-        let decoded = ended.report.as_ref().map(report::decode).transpose();
+        let decode = |report| report::decode_at_most(report, self.most_jobs);
+        let decoded = ended.report.as_ref().map(decode).transpose();
         let failure = ended.failure.as_ref().map(|failure| {
             let kind = match failure.kind() {
                 bench::FailureKind::BadJob | bench::FailureKind::NotAllowed => FailureKind::BadJob,

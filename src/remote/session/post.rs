@@ -418,6 +418,10 @@ impl Courier for Post {
     fn most_bytes(&self) -> u64 {
         MOST_MESSAGE_BYTES as u64 - AROUND_BYTES
     }
+
+    fn is_away(&self) -> bool {
+        self.places().is_alone
+    }
 }
 
 #[cfg(test)]
