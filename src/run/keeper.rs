@@ -23,6 +23,7 @@ use crate::verify::promises::Promises;
 use crate::verify::snapshot::{Cause, JobState, Snapshot, WorkerState};
 use crate::workload::{Region, WorkloadSpec};
 
+use super::own_copy::Place;
 use super::plan::{self, JobPlan};
 use super::state_file::{Overlap, StateFile};
 use super::{Courier, Requests, RunError, RunOptions, judged};
@@ -114,13 +115,15 @@ impl StageState {
 pub struct Keeper {
     state: StateSpec,
     trigger: TriggerSpec,
-    file: Option<(PathBuf, StateFile)>,
+    file: Option<(PathBuf, Place)>,
     run: RunId,
     /// Jobs of the stages before.
     past: Vec<JobState>,
     requested: Arc<AtomicUsize>,
     requested_by: Arc<OnceLock<String>>,
     courier: Option<Arc<dyn Courier>>,
+    /// The client has stored a snapshot of this run.
+    is_at_client: bool,
     begun_ns: Option<u64>,
     /// When `trigger_timeout` fires, after the begin, and the seed that says so.
     due_ns: Option<u64>,
@@ -212,6 +215,7 @@ impl Keeper {
             requested: Arc::clone(&requests.trigger),
             requested_by: Arc::clone(&requests.trigger_why),
             courier: options.courier.clone(),
+            is_at_client: false,
             begun_ns: None,
             due_ns,
             fired: None,
@@ -296,7 +300,9 @@ impl Keeper {
         }
         let file = StateFile::reserve(&path, bytes)
             .map_err(|why| RunError::environment(spec, format!("{why}: {advice}")))?;
-        self.file = Some((path, file));
+        let place = Place::of(file, &path, self.courier.is_some());
+        let place = place.map_err(|why| RunError::environment(spec, why))?;
+        self.file = Some((path, place));
         Ok(())
     }
 
@@ -306,11 +312,12 @@ impl Keeper {
     /// # Errors
     /// Why the promises cannot be kept, in a sentence.
     pub fn begin(mut self, stage: StageState) -> Result<AtWork, String> {
-        self.begun_ns.get_or_insert_with(|| self.clock.now_ns());
         self.forget_overwritten(&stage);
         if !stage.kept.is_empty() && self.file.is_some() {
             self.save(Cause::Checkpoint, &stage, true).map_err(|failure| failure.why)?;
         }
+        // Not before: a slow client would be fired at before anything is written.
+        self.begun_ns.get_or_insert_with(|| self.clock.now_ns());
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
@@ -343,8 +350,8 @@ impl Keeper {
                 }
             }
             if let Some((_, file)) = self.file.as_mut().filter(|_| !is_saved) {
-                // Now, or a trigger would wait for it. What is wrong is told when it is needed.
-                let _ = file.prepare();
+                // Now, or a trigger would wait for it.
+                file.prepare();
             }
             let checkpoint = self.state.checkpoint_ns > 0 && !is_saved;
             let alert = self.trigger.is_armed() || self.courier.is_some();
@@ -539,31 +546,33 @@ impl Keeper {
         // On its way while it is stored here.
         let number = courier.as_ref().map(|courier| courier.send(cause, &bytes, told, awaited));
         let stored = match &mut self.file {
-            Some((path, file)) => file
-                .store(&bytes)
-                .map_err(|error| format!("the snapshot {} could not be stored: {error}", path.display())),
+            Some((path, file)) => file.store(path, bytes),
             None => Ok(()),
         };
         let (Some(courier), Some(number)) = (courier, number) else {
             return stored.map(|()| self.count(length)).map_err(|why| NotStored { why, only_client: false });
         };
-        let has_copy = stored.is_ok();
-        if let Err(why) = stored {
+        let answer = if awaited { courier.wait(number) } else { Ok(()) };
+        let own = self.file.as_ref().filter(|_| awaited).and_then(|(_, file)| file.settle().err());
+        let has_copy = own.is_none();
+        if let Some(why) = own {
             // The client's is the one that counts.
             let note = format!("the server's own copy: {why}");
             if !self.notes.contains(&note) && self.notes.len() < MOST_NOTES {
                 self.notes.push(note);
             }
         }
-        if awaited && let Err(why) = courier.wait(number) {
+        if let Err(why) = answer {
             let why = format!("the client has not stored the snapshot: {why}");
-            // Without its client, a later stage of a run that goes on by itself begins all the same.
-            if cause == Cause::Checkpoint && self.state.detach && has_copy {
+            // Without its client, a later stage of a run that goes on by itself begins all the same. But not
+            // the first: what the client has would still be the state of an earlier run.
+            if cause == Cause::Checkpoint && self.state.detach && self.is_at_client && has_copy {
                 self.notes.push(why);
                 return Ok(self.count(length));
             }
             return Err(NotStored { why, only_client: has_copy });
         }
+        self.is_at_client |= awaited && length > 0;
         Ok(self.count(length))
     }
 

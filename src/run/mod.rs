@@ -19,6 +19,7 @@ mod logs;
 mod open_job;
 mod order;
 mod outcome;
+mod own_copy;
 mod pace;
 mod places;
 mod plan;

@@ -3,6 +3,9 @@
 
 mod codec;
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use crate::base::verify::RunId;
 
 use super::promises::Promises;
@@ -32,6 +35,32 @@ pub struct Snapshot {
     pub tool: String,
     /// The jobs that write and verify, in the order of the job file.
     pub jobs: Vec<JobState>,
+}
+
+impl Snapshot {
+    /// Whether this one was taken later in the same run than `other`. By how far the workers of both had come;
+    /// only where that is the same, or none is in both, by the clock, which may have been set.
+    #[must_use]
+    pub fn is_ahead_of(&self, other: &Snapshot) -> bool {
+        if self.run != other.run {
+            return false;
+        }
+        // Rises in each worker: what is in flight only sinks where nothing was issued.
+        let come = |it: &Promises| {
+            let in_flight = Reverse(it.writes.in_flight.len() + it.trims.in_flight.len());
+            (it.writes.issued.saturating_add(it.trims.issued), it.flush_epoch, in_flight)
+        };
+        let come = |snapshot: &Snapshot| -> BTreeMap<u16, _> {
+            let workers = snapshot.jobs.iter().flat_map(|job| &job.workers);
+            workers.map(|worker| (worker.number, come(&worker.promises))).collect()
+        };
+        let (own, others) = (come(self), come(other));
+        let both = own.iter().filter_map(|(number, own)| Some((*own, *others.get(number)?)));
+        match both.map(|(own, other)| own.cmp(&other)).find(|order| order.is_ne()) {
+            Some(order) => order.is_gt(),
+            None => self.taken_unix_ns > other.taken_unix_ns,
+        }
+    }
 }
 
 /// One job.
@@ -91,4 +120,43 @@ pub struct RegionState {
     pub start: u64,
     /// Its length.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(taken_unix_ns: u64, issued: &[(u16, u64)]) -> Snapshot {
+        let worker = |&(number, issued): &(u16, u64)| WorkerState {
+            number,
+            regions: Vec::new(),
+            promises: Promises::finished(issued, 0),
+        };
+        let job = JobState {
+            name: "j".to_owned(),
+            options: Vec::new(),
+            seed: 1,
+            writes_are_durable: false,
+            targets: Vec::new(),
+            workers: issued.iter().map(worker).collect(),
+        };
+        let (run, cause, tool) = (RunId(7), Cause::Checkpoint, String::new());
+        Snapshot { run, taken_unix_ns, cause, tool, jobs: vec![job] }
+    }
+
+    #[test]
+    fn what_was_issued_says_which_is_later_and_the_clock_only_where_that_does_not() {
+        let (early, late) = (taken(9, &[(1, 5), (2, 5)]), taken(3, &[(1, 5), (2, 6)]));
+        assert!(late.is_ahead_of(&early) && !early.is_ahead_of(&late));
+        assert!(!early.is_ahead_of(&early));
+        assert!(taken(4, &[(1, 5)]).is_ahead_of(&taken(3, &[(1, 5)])));
+        let mut flushed = early.clone();
+        flushed.taken_unix_ns = 1;
+        flushed.jobs[0].workers[1].promises.flush_epoch = 1;
+        assert!(flushed.is_ahead_of(&early) && !early.is_ahead_of(&flushed));
+        // A later stage, with other workers.
+        assert!(taken(4, &[(3, 1)]).is_ahead_of(&taken(3, &[(1, 5)])));
+        let other = Snapshot { run: RunId(8), ..taken(1, &[(1, 1)]) };
+        assert!(!late.is_ahead_of(&other) && !other.is_ahead_of(&late));
+    }
 }

@@ -48,6 +48,8 @@ pub(super) enum Phase {
     Broken,
     /// Gone, for a reason; what it had sent may still be stored.
     Lost(String, u64),
+    /// Told its end; what it had sent may still be stored.
+    Ending(u64),
     /// Was left to itself.
     Left,
     /// Told its end, or will not do it.
@@ -74,6 +76,8 @@ pub(super) struct Server {
     pub is_ending: bool,
     pub failure: Option<Failure>,
     pub report: Option<Report>,
+    /// Why its last snapshot could not be stored.
+    trouble: Option<String>,
     notes: u32,
     is_trouble_told: bool,
 }
@@ -96,6 +100,7 @@ impl Server {
             is_ending: false,
             failure: None,
             report: None,
+            trouble: None,
             notes: 0,
             is_trouble_told: false,
         }
@@ -123,7 +128,7 @@ impl Server {
             Phase::Running | Phase::Broken => {
                 self.accepted.as_ref().is_some_and(|accepted| accepted.drives) && !is_stored
             }
-            Phase::Lost(..) => self.fired.is_some() && !is_stored,
+            Phase::Lost(..) | Phase::Ending(_) => self.fired.is_some() && !is_stored,
             _ => false,
         }
     }
@@ -188,6 +193,7 @@ impl Conductor<'_> {
             self.look_for_triggers();
             self.run_commands();
             self.settle_lost();
+            self.settle_ended(&heard);
             let now_ns = self.clock.now_ns();
             if now_ns >= next_progress_ns {
                 next_progress_ns = now_ns.saturating_add(ns(self.order.progress_interval));
@@ -303,8 +309,7 @@ impl Conductor<'_> {
             Event::Ended { report, failure } => {
                 server.report = report.map(|report| *report);
                 server.failure = server.failure.take().or(failure);
-                server.phase = Phase::Done;
-                self.name_failure(at);
+                server.phase = Phase::Ending(self.clock.now_ns());
             }
             Event::Broken(why) => {
                 server.phase = Phase::Broken;
@@ -328,6 +333,7 @@ impl Conductor<'_> {
         let server = &mut self.servers[at];
         server.phase = Phase::Running;
         let is_again = server.accepted.is_some();
+        let has_watched = server.accepted.as_ref().is_some_and(|before| !before.drives);
         if accepted.drives {
             if server.place.job.is_none() {
                 server.place.job = Some(evidence::job_name(&accepted.job_file));
@@ -344,6 +350,7 @@ impl Conductor<'_> {
                 "{} drives this run, so this client only watches it",
                 cut(&accepted.client, 200)
             )),
+            (true, false) if has_watched => Some("this client drives the run now".to_owned()),
             (true, false) => Some("connected again".to_owned()),
             (false, false) => None,
         };
@@ -382,6 +389,7 @@ impl Conductor<'_> {
         if let Some(fired) = server.fired.as_mut().filter(|fired| stored.number >= fired.number) {
             fired.stored = Some(place);
         }
+        server.trouble = stored.result.as_ref().err().cloned();
         if let Err(why) = stored.result
             && !std::mem::replace(&mut server.is_trouble_told, true)
         {
@@ -401,6 +409,31 @@ impl Conductor<'_> {
                 continue;
             }
             server.failure = server.failure.take().or(end::why_lost(server, why));
+            server.phase = Phase::Done;
+            self.name_failure(at);
+        }
+    }
+
+    /// Servers that have ended, once what they had sent is stored: of a run that was over when this client
+    /// came, nobody but this client knows whether it is.
+    fn settle_ended(&mut self, heard: &Receiver<Told>) {
+        let now_ns = self.clock.now_ns();
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
+            let Phase::Ending(since_ns) = server.phase else { continue };
+            let is_late = now_ns.saturating_sub(since_ns) >= DISK_NS;
+            // In this order: what came of the last one is told before its thread is idle.
+            let is_idle = server.evidence.is_idle();
+            let is_settled = is_idle && heard.is_empty();
+            if !is_settled && !is_late {
+                continue;
+            }
+            let why = if is_idle { server.trouble.take() } else { Some("not in time".to_owned()) };
+            if let Some(why) = why.filter(|_| server.failure.is_none()) {
+                let address = &server.address;
+                server.failure =
+                    Some(environment(format!("{address}: its state could not be stored: {why}")));
+            }
             server.phase = Phase::Done;
             self.name_failure(at);
         }
@@ -431,6 +464,7 @@ impl Conductor<'_> {
             let server = &mut self.servers[at];
             match server.phase {
                 Phase::Left | Phase::Done | Phase::Lost(..) => {}
+                Phase::Ending(_) if self.ends_told <= 2 => {}
                 Phase::Reaching | Phase::There => {
                     server.failure = Some(environment(format!("{}: ended before it began", server.address)));
                     server.phase = Phase::Done;

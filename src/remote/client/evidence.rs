@@ -163,6 +163,8 @@ struct Desk {
     tells_of: Vec<RunId>,
     /// The last that came: one that waits is answered by a later one.
     snapshot: Option<bench::Snapshot>,
+    /// The snapshots from now on may be counted from 1 again.
+    is_anew: bool,
     /// The newest run's state is wanted.
     wanted: Option<PathBuf>,
     busy: bool,
@@ -219,6 +221,12 @@ impl Evidence {
     /// Takes the space for a run that a server has accepted.
     pub fn begin(&self, place: Place, run: String) {
         self.change(|desk| desk.run = Some((place, run)));
+    }
+
+    /// A conversation begins: a run that has ended meanwhile counts its snapshots anew. To be said by who
+    /// hears them, before the first one.
+    pub fn anew(&self) {
+        self.change(|desk| desk.is_anew = true);
     }
 
     /// What the snapshots of this run say they tell of.
@@ -288,6 +296,9 @@ impl Keeper {
                 && let Some(snapshot) = desk.snapshot.take()
             {
                 desk.busy = true;
+                if std::mem::take(&mut desk.is_anew) {
+                    self.last = None;
+                }
                 let mut tells_of = std::mem::take(&mut desk.tells_of);
                 drop(desk);
                 let result = self.store(&snapshot, &mut tells_of);
@@ -345,7 +356,12 @@ impl Keeper {
             return Err("there is no room for it".to_owned());
         };
         let path = place.file(run);
-        shelf.store(&snapshot.content).map_err(|why| format!("{}: {why}", shown(&path)))?;
+        // The first that a server tells may be a copy that its disk had before a machine went down: what
+        // had come here until then says more.
+        let is_better = |there: Snapshot| there.is_ahead_of(&decoded);
+        if self.last.is_some() || !crate::run::read_snapshot(&path).is_ok_and(is_better) {
+            shelf.store(&snapshot.content).map_err(|why| format!("{}: {why}", shown(&path)))?;
+        }
         self.last = Some(snapshot.number);
         if !self.is_linked {
             set_link(place, run, &decoded).map_err(|why| format!("{}: {why}", shown(&place.link())))?;

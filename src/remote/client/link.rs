@@ -377,6 +377,7 @@ impl Link {
                 }
                 seen.run = Some(accepted.run.clone());
                 seen.drives = accepted.drives;
+                self.evidence.anew();
                 self.tell(Event::Accepted(accepted)).await;
             }
             What::Note(text) => self.tell(Event::Note(cut(&text, MOST_TEXT))).await,

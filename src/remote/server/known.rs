@@ -97,6 +97,9 @@ pub struct Known {
     fired: bool,
     /// Who drives: the number of a conversation.
     pub driver: Option<u64>,
+    /// Those that watch because another one drove when they came: the first drives when that one leaves. A
+    /// client whose connection broke comes back before its old conversation is known to be dead.
+    pub next_drivers: VecDeque<u64>,
     pub watchers: u32,
     pub outbox: Outbox,
     pub ended: Option<Arc<Ended>>,
@@ -136,6 +139,13 @@ fn cut(mut text: String) -> String {
         text.push_str(" ...");
     }
     text
+}
+
+impl Told {
+    /// It has watched, and drives from now on: nothing that is to be answered has been told to it.
+    pub fn drives_now(&mut self) {
+        (self.accepted, self.snapshot, self.state_wanted, self.command) = (false, 0, false, false);
+    }
 }
 
 impl Known {

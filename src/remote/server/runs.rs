@@ -143,6 +143,9 @@ impl Run {
             }
         } else if (known.watchers as usize) < most_watchers {
             known.watchers += 1;
+            if wants_to_drive {
+                known.next_drivers.push_back(number);
+            }
         } else {
             return None;
         }
@@ -151,14 +154,26 @@ impl Run {
         Some((number, drives))
     }
 
-    /// Ends the talk of this number.
+    /// Whether the talk of this number is its driver's.
+    pub fn is_driven_by(&self, number: u64) -> bool {
+        self.known().driver == Some(number)
+    }
+
+    /// Ends the talk of this number. Who would have driven the run if this one had not does so now.
     pub fn leave(&self, number: u64) {
         let mut known = self.known();
         if known.driver == Some(number) {
-            known.driver = None;
+            // When all is over there is nothing left to drive.
+            let goes_on = known.ended.is_none();
+            known.driver = if goes_on { known.next_drivers.pop_front() } else { None };
             known.outbox.driver_changes += 1;
+            if known.driver.is_some() {
+                known.watchers = known.watchers.saturating_sub(1);
+                known.outbox.driver_changes += 1;
+            }
         } else {
             known.watchers = known.watchers.saturating_sub(1);
+            known.next_drivers.retain(|&other| other != number);
         }
         drop(known);
         self.has_changed();

@@ -147,7 +147,7 @@ impl Service {
             ns => Duration::from_nanos(ns).max(PROGRESS_AT_MOST_EVERY),
         };
         let silence = self.settings.client_timeout;
-        Ok(Seat { run, terms: Terms { client, number, drives, progress_every, silence } })
+        Ok(Seat { run, terms: Terms { client, number, progress_every, silence } })
     }
 }
 
@@ -172,7 +172,8 @@ impl Bench for Service {
             let _call = call;
             let parted = talk(&seat.run, &seat.terms, inbound, to).await;
             if let Parted::Left(why) = parted {
-                let role = if seat.terms.drives { "which drives it" } else { "which watches" };
+                let drives = seat.run.is_driven_by(seat.terms.number);
+                let role = if drives { "which drives it" } else { "which watches" };
                 log(&format!("run {}: {}, {role}, is gone: {why}", seat.run.id, seat.terms.client));
             }
         });

@@ -27,8 +27,6 @@ pub struct Terms {
     pub client: String,
     /// The number that it got from [`Run::join`].
     pub number: u64,
-    /// Whether it drives.
-    pub drives: bool,
     /// How often it wants progress.
     pub progress_every: Duration,
     /// Who is silent for so long, or takes nothing for so long, has vanished.
@@ -71,6 +69,7 @@ pub async fn talk(run: &Run, terms: &Terms, inbound: Streaming<ClientMessage>, t
 
 async fn tell(run: &Run, terms: &Terms, mut asides: mpsc::Receiver<String>, to: &Sender) -> Parted {
     let mut told = Told::default();
+    let mut drove = run.is_driven_by(terms.number);
     let mut changes = run.changes();
     let mut progress_at = Instant::now();
     let mut line = Line { to, silence: terms.silence, before: 0, last: Instant::now() };
@@ -78,10 +77,14 @@ async fn tell(run: &Run, terms: &Terms, mut asides: mpsc::Receiver<String>, to: 
         changes.borrow_and_update();
         loop {
             let due = Instant::now() >= progress_at;
-            let next = run.known().next(&mut told, terms.drives, due);
+            let drives = run.is_driven_by(terms.number);
+            if drives && !std::mem::replace(&mut drove, drives) {
+                told.drives_now();
+            }
+            let next = run.known().next(&mut told, drives, due);
             let what = match next {
                 Next::Tell(What::Accepted(accepted)) => {
-                    What::Accepted(crate::remote::wire::bench::Accepted { drives: terms.drives, ..accepted })
+                    What::Accepted(crate::remote::wire::bench::Accepted { drives, ..accepted })
                 }
                 Next::Tell(what) => what,
                 Next::Nothing => break,
@@ -171,7 +174,7 @@ async fn listen(
             Some(client_message::What::CommandRan(report)) => FromDriver::Command(report),
             Some(client_message::What::End(end)) => FromDriver::End(end),
         };
-        if terms.drives {
+        if run.is_driven_by(terms.number) {
             run.known().passes_on(said);
             run.has_changed();
         } else if !scolded {

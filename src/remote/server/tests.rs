@@ -278,6 +278,46 @@ async fn a_run_without_a_driver_is_taken_over_with_what_was_not_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_came_back_before_its_old_connection_was_known_to_be_dead_drives_when_that_is() {
+    let lab = Lab::new(|settings| settings.client_timeout = Duration::from_secs(2)).await;
+    let script = "accept detach\nnote begun\nsnapshot 1\nuntil back\nsnapshot 2\nuntil stored\nend";
+    let mut first = lab.begin(script).await;
+    first.accepted().await;
+    // It stays as it is: half open.
+    let mut onlooker = lab.call(Say::Attach(attach(true))).await.expect("it may watch");
+    assert!(!onlooker.accepted().await);
+    let mut second = lab.attach(false).await;
+    assert!(!second.accepted().await, "the first one drives");
+    let alive = second.to.clone();
+    let alive = tokio::spawn(async move {
+        while alive.send(ClientMessage { what: Some(Say::Alive(Alive {})) }).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    let is_it = loop {
+        match second.hear().await {
+            What::Accepted(accepted) => break accepted.drives,
+            What::Note(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(is_it, "it drives now");
+    let mut snapshots = Vec::new();
+    loop {
+        match second.hear().await {
+            What::Snapshot(snapshot) => {
+                snapshots.push(snapshot.number);
+                second.say(stored(snapshot.number)).await;
+            }
+            What::Ended(ended) => break assert_eq!(ended.failure, None),
+            _ => {}
+        }
+    }
+    assert_eq!(snapshots.last(), Some(&2), "{snapshots:?}");
+    alive.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_silent_has_vanished() {
     // Long enough for a busy machine to accept the run first.
     let lab = Lab::new(|settings| settings.client_timeout = Duration::from_secs(3)).await;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -201,7 +202,8 @@ impl Post {
             }
             ends
         });
-        if ends {
+        // Who has asked for the end and leaves has not asked twice: devices are waited for all the same.
+        if ends && self.requests.end_count.load(Ordering::Acquire) == 0 {
             super::ask_to_end(&self.requests, SIGHUP);
         }
     }
@@ -419,5 +421,49 @@ impl Courier for Post {
 
     fn is_away(&self) -> bool {
         self.places().is_alone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_for_the_end_once_and_leaves_has_not_asked_twice() {
+        let requests = Requests::default();
+        let post = Post::new(Duration::from_secs(1), &requests);
+        super::super::ask_to_end(&requests, 2);
+        post.driver_gone();
+        // Two would be an end that does not wait for devices.
+        assert_eq!(requests.end_count.load(Ordering::Acquire), 1);
+        assert_eq!(requests.end_signal.load(Ordering::Acquire), 2);
+        assert!(post.left().is_some());
+        let requests = Requests::default();
+        Post::new(Duration::from_secs(1), &requests).driver_gone();
+        assert_eq!(requests.end_count.load(Ordering::Acquire), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_does_not_overtake_what_is_awaited() {
+        let post = Post::new(Duration::from_secs(1), &Requests::default());
+        let send = |cause, awaited| post.send(cause, b"x", None, awaited);
+        send(Cause::Checkpoint, false);
+        let trigger = send(Cause::Trigger, true);
+        send(Cause::Checkpoint, false);
+        let waiting = post.places().snapshot.clone().expect("a snapshot");
+        assert_eq!((waiting.number, waiting.cause()), (trigger, SnapshotCause::Trigger));
+        // An answer for an earlier one, or for one that was never sent, answers nothing.
+        for number in [trigger - 1, trigger + 9] {
+            post.stored(bench::Stored { number, failure: String::new() });
+            assert!(post.places().answered < trigger);
+        }
+        post.stored(bench::Stored { number: trigger, failure: "no space".to_owned() });
+        assert_eq!(post.wait(trigger), Err("no space".to_owned()));
+        // Who comes back gets the newest, and answers it.
+        post.driver_gone();
+        assert!(post.wait(trigger + 1).is_err());
+        post.driver_back();
+        let again = post.places().snapshot.clone().expect("a snapshot");
+        assert!(again.awaited && again.number == trigger + 1);
     }
 }

@@ -192,7 +192,8 @@ pub struct Accepted {
     pub run: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub host: ::prost::alloc::string::String,
-    /// Whether this client drives the run: stores its snapshots, fires, ends. Others watch.
+    /// Whether this client drives the run: stores its snapshots, fires, ends. Others watch. Who asked to
+    /// drive and watches gets a second `accepted` if it drives after all, when the other one has left.
     #[prost(bool, tag = "4")]
     pub drives: bool,
     /// The file that the first job came from, for the names of snapshots.

@@ -101,6 +101,74 @@ fn checkpoints_that_come_faster_than_the_disk_are_answered_by_the_last() {
     assert!((1..20).contains(&times), "stored {times} times");
 }
 
+/// Loses its first client behind snapshot 5; the run ends, and who comes back is given a copy of it, as
+/// its first snapshot.
+fn ends_alone(taken: u64) -> Script {
+    let conversations = Arc::new(AtomicU32::new(0));
+    script(move |mut talk: Talk| {
+        let conversations = Arc::clone(&conversations);
+        async move {
+            talk.accept().await;
+            if conversations.fetch_add(1, Ordering::AcqRel) == 0 {
+                talk.snapshot(5, Checkpoint).await;
+                let _ = talk.to.send(Err(Status::unavailable("the network broke"))).await;
+                return;
+            }
+            talk.say(snapshot(1, AtEnd, state(taken).encode())).await;
+            talk.end().await;
+        }
+    })
+}
+
+#[test]
+fn the_end_of_a_run_that_ended_alone_is_stored_whatever_its_number() {
+    let mut lab = Lab::new();
+    lab.detach = true;
+    lab.serve("dut1", ends_alone(9));
+    well(&lab.drive(&["dut1"]));
+    assert_eq!(std::fs::read(lab.file("dut1")).unwrap(), state(9).encode());
+}
+
+#[test]
+fn a_servers_copy_that_is_older_than_what_had_come_does_not_take_its_place() {
+    let mut lab = Lab::new();
+    lab.detach = true;
+    lab.serve("dut1", ends_alone(4));
+    well(&lab.drive(&["dut1"]));
+    assert_eq!(std::fs::read(lab.file("dut1")).unwrap(), state(5).encode());
+    // Nor for another process, which knows only the file.
+    let work = Work::Attach { run: String::new(), watch: false, state_dir: lab.dir.path().to_owned() };
+    let address = lab.address("dut1");
+    well(&lab.drive_all(vec![Target { address, work }]));
+    assert_eq!(std::fs::read(lab.file("dut1")).unwrap(), state(5).encode());
+}
+
+#[test]
+fn what_was_fetched_of_an_ended_run_and_could_not_be_stored_is_a_failure() {
+    for (millis, fails_from) in [(500, 1), (500, u32::MAX)] {
+        let mut lab = Lab::new();
+        lab.store_by(move |log, _| slow(log, "disk", millis, fails_from));
+        lab.serve(
+            "dut1",
+            script(async |mut talk: Talk| {
+                talk.accept().await;
+                // Nobody waits for the answer.
+                talk.say(snapshot(1, AtEnd, state(1).encode())).await;
+                talk.end().await;
+            }),
+        );
+        let work = Work::Attach { run: String::new(), watch: false, state_dir: lab.dir.path().to_owned() };
+        let outcomes = lab.drive_all(vec![Target { address: lab.address("dut1"), work }]);
+        match fails_from {
+            1 => assert!(message(&outcomes[0]).contains("no space"), "{outcomes:#?}"),
+            _ => {
+                well(&outcomes);
+                assert_eq!(lab.log.count("disk holds"), 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_damaged_or_foreign_snapshot_leaves_the_good_one() {
     let mut lab = Lab::new();
