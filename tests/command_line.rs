@@ -199,7 +199,7 @@ fn two_formats_follow_each_other() {
 #[test]
 fn reports_so_far_are_one_document_a_line_and_never_go_back() {
     let lab = Lab::new();
-    let job = ["--ioengine=null", "--size=1t", "--rw=randread", "--runtime=1200ms", "--time_based"];
+    let job = ["--ioengine=null", "--size=1t", "--rw=randread", "--runtime=1800ms", "--time_based"];
     let done =
         lab.run(&with(&job, &["--output-format=json", "--status-interval=300ms", "--iodepth=4"])).expect(0);
     let documents: Vec<Value> = done
@@ -207,7 +207,9 @@ fn reports_so_far_are_one_document_a_line_and_never_go_back() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}")))
         .collect();
-    assert!((3..=6).contains(&documents.len()), "{} documents", documents.len());
+    // One every 300 ms, or later where the machine has others to serve, and the last.
+    let most = first(&documents[documents.len() - 1], "/read/runtime") / 300 + 3;
+    assert!((2..=most).contains(&(documents.len() as u64)), "{} documents, {most} at most", documents.len());
     let unfinished: Vec<bool> =
         documents.iter().map(|json| at(json, "/fio-spdk/unfinished").as_bool().unwrap()).collect();
     assert!(unfinished[..unfinished.len() - 1].iter().all(|&yes| yes), "{unfinished:?}");
@@ -221,14 +223,14 @@ fn reports_so_far_are_one_document_a_line_and_never_go_back() {
 #[test]
 fn reports_so_far_do_not_count_the_ramp() {
     let lab = Lab::new();
-    let job = ["--ioengine=null", "--size=1t", "--runtime=400ms", "--time_based", "--ramp_time=900ms"];
+    let job = ["--ioengine=null", "--size=1t", "--runtime=400ms", "--time_based", "--ramp_time=2s"];
     let done = lab.run(&with(&job, &["--output-format=json", "--status-interval=300ms"])).expect(0);
     let ios: Vec<u64> = done
         .stdout
         .lines()
         .map(|line| first(&serde_json::from_str(line).unwrap(), "/read/total_ios"))
         .collect();
-    assert!(ios.len() >= 3 && ios[0] == 0 && ios.is_sorted() && ios[ios.len() - 1] > 0, "{ios:?}");
+    assert!(ios.len() >= 2 && ios[0] == 0 && ios.is_sorted() && ios[ios.len() - 1] > 0, "{ios:?}");
 }
 
 #[test]
@@ -246,12 +248,12 @@ fn a_signal_ends_the_laying_out_of_files() {
 #[test]
 fn a_report_asked_for_by_signal_goes_to_standard_error_and_the_run_goes_on() {
     let lab = Lab::new();
-    let job = ["--name=n", "--ioengine=null", "--size=1t", "--runtime=1500ms", "--time_based"];
+    let job = ["--name=n", "--ioengine=null", "--size=1t", "--runtime=5s", "--time_based"];
     let mut running = lab.spawn(&with(&job, &["--output-format=json"]));
     running.wait_for_worker("n.0").signal(Signal::USR1);
     let done = running.end().expect(0).says("read:").says("IOPS");
     let runtime = first(&done.json(), "/read/runtime");
-    assert!(runtime >= 1490, "{runtime} ms: the run was cut short");
+    assert!(runtime >= 4990, "{runtime} ms: the run was cut short");
 }
 
 fn ends_by(signal: Signal, number_of_it: i32) {
@@ -472,7 +474,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
 fn the_live_line_stays_off_the_report() {
     let lab = Lab::new();
     let job = ["--ioengine=null", "--size=1t", "--runtime=1200ms", "--time_based", "--output-format=json"];
-    let done = lab.run(&with(&job, &["--eta=always"])).expect(0).says("\r");
+    let done = lab.run(&with(&job, &["--eta=always", "--eta-interval=100ms"])).expect(0).says("\r");
     done.json();
     let done = lab.run(&with(&job, &["--eta=never", "--runtime=600ms"])).expect(0);
     assert_eq!(done.stderr, "");

@@ -142,7 +142,7 @@ impl Rig {
             ],
         );
         let names = [format!("{}p1", self.device), format!("{}p2", self.device)];
-        for _ in 0..200 {
+        for _ in 0..3000 {
             if names.iter().all(|name| Path::new(name).exists()) {
                 return names;
             }

@@ -11,8 +11,6 @@ mod machine;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use common::{BINARY, Done, Lab, MIB, Running, at, first, number};
 use libtest_mimic::{Arguments, Trial};
@@ -83,18 +81,11 @@ fn start(lab: &Lab, more: &[&str]) -> Running {
 
 /// The directories in /proc of the threads of that name, once there are some.
 fn tasks(running: &mut Running, name: &str) -> Vec<PathBuf> {
-    let all = PathBuf::from(format!("/proc/{}/task", running.id()));
-    let mut found = Vec::new();
-    running.wait_until(&format!("a thread called {name}"), || {
-        let Ok(entries) = fs::read_dir(&all) else { return false };
-        let named =
-            |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|text| text.trim() == name);
-        found = entries.flatten().map(|entry| entry.path()).filter(named).collect();
-        !found.is_empty()
-    });
-    // Its name comes before the rest.
-    thread::sleep(Duration::from_millis(300));
-    found
+    // Its name comes before the rest. When one does I/O, all have made what they need.
+    running.wait_for_worker(name);
+    let all = fs::read_dir(format!("/proc/{}/task", running.id())).expect("the program runs");
+    let named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|text| text.trim() == name);
+    all.flatten().map(|entry| entry.path()).filter(named).collect()
 }
 
 fn nice_of(task: &Path) -> i32 {

@@ -251,7 +251,7 @@ fn a_log_ends_with_a_whole_line_where_there_is_no_more_room() {
 fn the_bandwidth_of_all_jobs_together_is_logged() {
     let lab = Lab::new();
     let job =
-        ["--ioengine=null", "--size=1g", "--rw=randread", "--numjobs=2", "--time_based", "--runtime=600ms"];
+        ["--ioengine=null", "--size=1g", "--rw=randread", "--numjobs=2", "--time_based", "--runtime=1500ms"];
     let json = lab.json(&with(&job, &["--bandwidth-log", "--bwavgtime=100", "--group_reporting"]));
     let [read, write, trim] = ["read", "write", "trim"].map(|op| columns(&lab, &format!("agg-{op}_bw.log")));
     assert!(read.len() > 2 && read.len() == write.len() && read.len() == trim.len());

@@ -104,8 +104,10 @@ fn windows() -> Result<(), Failed> {
             lines.iter().map(|line| line[at]).collect::<std::collections::BTreeSet<_>>()
         };
         assert_eq!(directions(&here), directions(&there), "{name}");
-        // Two directions in ten windows, and what a busy machine leaves of them.
-        assert!((6..=24).contains(&here.len()), "{name}: {} lines", here.len());
+        // Two directions in ten windows, and what a busy machine leaves of them or adds at the end.
+        let last_ms = here.last().map_or(0, |line| line[0]);
+        let most = 2 * (last_ms as usize / 100 + 2);
+        assert!((4..=most).contains(&here.len()), "{name}: {} lines, {most} at most", here.len());
         if !is_histogram {
             assert!(here.iter().chain(&there).all(|line| line[3..] == [0, 0, 0]), "{name}");
         }

@@ -48,9 +48,12 @@ fn rounds(json: &Value) -> Vec<f64> {
     rounds.iter().map(|round| float(round, "/iops")).collect()
 }
 
-/// How far the farthest of `values` is from their mean, in percent of it.
+/// How far the farthest of `values` is from their mean, in percent of it; infinite where nothing was done.
 fn deviation_percent(values: &[f64]) -> f64 {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
+    if mean == 0.0 {
+        return f64::INFINITY;
+    }
     values.iter().map(|value| (value - mean).abs()).fold(0.0, f64::max) * 100.0 / mean
 }
 
@@ -92,13 +95,12 @@ fn what_a_steady_job_has_written_is_read_back() {
 #[test]
 fn one_that_is_never_steady_runs_to_its_end_and_says_so() {
     let lab = lab();
-    let never =
-        [&SOON[..], &["--ss=iops:0.0001", "--runtime=1500ms", "--output-format=normal,json"]].concat();
+    let never = [&SOON[..], &["--ss=iops:0.0001", "--runtime=4s", "--output-format=normal,json"]].concat();
     let done = lab.run(&[&["j.toml"], &never[..]].concat()).expect(0);
     let json: Value =
         serde_json::from_str(&done.stdout[done.stdout.find("\n{").expect("JSON")..]).expect("JSON");
     assert_eq!(first(&json, "/steadystate/attained"), 0);
-    assert!(first(&json, "/read/runtime") >= 1_450);
+    assert!(first(&json, "/read/runtime") >= 3_950);
     assert!(done.stdout.contains("steadystate: NOT ATTAINED: at last iops mean dev"), "{}", done.stdout);
     assert!(done.stdout.contains("job `j`: steady state was not attained"), "{}", done.stdout);
     assert!(done.stdout.contains("from mean"), "{}", done.stdout);
@@ -124,7 +126,8 @@ fn snia_judges_five_rounds_by_range_and_slope() {
         let highest = window.iter().copied().fold(f64::MIN, f64::max);
         let lowest = window.iter().copied().fold(f64::MAX, f64::min);
         let slope = (0..5).map(|x| (x as f64 - 2.0) * window[x]).sum::<f64>() / 10.0;
-        highest - lowest <= 0.2 * mean && 4.0 * slope.abs() <= 0.1 * mean
+        // Rounds in which a worker that has no processor does nothing are alike, and not steady.
+        mean > 0.0 && highest - lowest <= 0.2 * mean && 4.0 * slope.abs() <= 0.1 * mean
     };
     let verdicts: Vec<bool> = rounds(&json).windows(5).map(within).collect();
     let attained = first(&json, "/steadystate/attained") == 1;
@@ -211,11 +214,11 @@ fn what_one_did_alone_is_not_in_the_intervals_of_all() {
     let lab = Lab::new();
     let global = "[global]\nioengine = \"null\"\nsize = \"1g\"\nrw = \"randread\"\ntime_based = true\n\
                   rate_iops = 1000\ngroup_reporting = true\n";
-    let jobs = "[[job]]\nname = \"a\"\nruntime = \"3s\"\n[[job]]\nname = \"b\"\nruntime = \"2s\"\nstart_delay = \"1s\"\n";
+    let jobs = "[[job]]\nname = \"a\"\nruntime = \"5s\"\n[[job]]\nname = \"b\"\nruntime = \"2s\"\nstart_delay = \"3s\"\n";
     lab.file("j.toml", format!("{global}{jobs}"));
     let json = lab.json(&["j.toml"]);
-    // Late ones catch up, but not half as much again.
-    assert!(first(&json, "/read/iops_max") < 3000, "{}", at(&json, "/jobs/0/read"));
+    // It would be 8000 with what `a` did alone. Who was late catches up, but not so much.
+    assert!(first(&json, "/read/iops_max") < 7000, "{}", at(&json, "/jobs/0/read"));
 }
 
 #[test]

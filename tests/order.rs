@@ -121,19 +121,20 @@ fn whom_nobody_can_wait_for_is_told_with_line_and_nearest_name() {
     wrong(&job("b", "1s", "wait_for = \"x\"")).says("first job");
 }
 
-fn exits(what: &str) -> Value {
+/// `other` runs so long, if nobody ends it.
+fn exits(what: &str, other: &str) -> Value {
     let text = job("short", "100ms", &format!("exitall = true\nexit_what = \"{what}\""))
-        + &job("same", "20s", "")
-        + &job("late", "20s", "start_delay = \"10s\"")
-        + &job("other", "600ms", "new_group = true")
+        + &job("same", "60s", "")
+        + &job("late", "60s", "start_delay = \"40s\"")
+        + &job("other", other, "new_group = true")
         + &job("next", "50ms", "stonewall = true");
     run(&text)
 }
 
 #[test]
 fn exitall_ends_the_group_and_what_of_it_has_not_begun() {
-    let json = exits("group");
-    assert!(runtime(entries(&json, "same")[0]) < 15_000);
+    let json = exits("group", "600ms");
+    assert!(runtime(entries(&json, "same")[0]) < 30_000);
     assert!(!ran(&json, "late"));
     assert!(runtime(entries(&json, "other")[0]) >= 600, "{json:#}");
     assert!(ran(&json, "next"));
@@ -143,41 +144,41 @@ fn exitall_ends_the_group_and_what_of_it_has_not_begun() {
 
 #[test]
 fn exitall_up_to_the_stonewall_goes_on_behind_it() {
-    let json = exits("stonewall");
-    assert!(runtime(entries(&json, "same")[0]) < 15_000 && !ran(&json, "late"));
-    assert!(runtime(entries(&json, "other")[0]) < 600, "{json:#}");
+    let json = exits("stonewall", "60s");
+    assert!(runtime(entries(&json, "same")[0]) < 30_000 && !ran(&json, "late"));
+    assert!(runtime(entries(&json, "other")[0]) < 30_000, "{json:#}");
     assert!(ran(&json, "next"));
     assert!(notes(&json).contains("exitall ends same.0, late.0, other.0"), "{}", notes(&json));
 }
 
 #[test]
 fn exitall_of_all_is_the_end_of_the_run() {
-    let json = exits("all");
-    assert!(runtime(entries(&json, "other")[0]) < 600, "{json:#}");
+    let json = exits("all", "60s");
+    assert!(runtime(entries(&json, "other")[0]) < 30_000, "{json:#}");
     assert!(jobs(&json).iter().all(|job| job["jobname"] != "next"), "{json:#}");
     assert!(notes(&json).contains("and no later stage starts"), "{}", notes(&json));
 }
 
 #[test]
 fn on_error_only_a_failure_takes_others_along() {
-    let jobs = |rate: &str| {
+    let jobs = |rate: &str, runtime: &str, other: &str| {
         let faults = format!("sim_faults = {{ write_error = {rate} }}\nsim_fault_after = 100");
         let own = "ioengine = \"sim\"\nfilename = \"d\"\nsize = \"1m\"\nrw = \"randwrite\"";
-        job("f", "200ms", &format!("{own}\n{faults}\nexitall_on_error = true")) + &job("o", "1s", "")
+        job("f", runtime, &format!("{own}\n{faults}\nexitall_on_error = true")) + &job("o", other, "")
     };
-    let json = run_jobs(&jobs("1"), &[]).expect(4).json();
-    assert!(runtime(entries(&json, "o")[0]) < 1000, "{json:#}");
+    let json = run_jobs(&jobs("1", "60s", "60s"), &[]).expect(4).json();
+    assert!(runtime(entries(&json, "o")[0]) < 30_000, "{json:#}");
     assert!(notes(&json).contains("f.0 has failed: exitall_on_error ends o.0"), "{}", notes(&json));
-    let json = run(&jobs("0"));
+    let json = run(&jobs("0", "200ms", "1s"));
     assert!(runtime(entries(&json, "o")[0]) >= 1000, "{json:#}");
     assert_eq!(notes(&json), "[]");
 }
 
 #[test]
 fn a_missed_demand_takes_others_along_as_an_error_does() {
-    let text = job("m", "5s", "max_latency = \"1ns\"\nexitall_on_error = true") + &job("o", "5s", "");
+    let text = job("m", "60s", "max_latency = \"1ns\"\nexitall_on_error = true") + &job("o", "60s", "");
     let json = run_jobs(&text, &[]).expect(3).json();
-    assert!(runtime(entries(&json, "o")[0]) < 5000, "{json:#}");
+    assert!(runtime(entries(&json, "o")[0]) < 30_000, "{json:#}");
     assert!(notes(&json).contains("m.0 has failed: exitall_on_error ends o.0"), "{}", notes(&json));
 }
 
@@ -185,8 +186,8 @@ fn a_missed_demand_takes_others_along_as_an_error_does() {
 fn who_has_been_steady_takes_others_along_as_it_ends() {
     let steady = "ioengine = \"sim\"\nfilename = \"d\"\nsize = \"1m\"\nsim_latency = \"1ms\"\nss = \"iops:99%\"\n\
                   ss_dur = \"400ms\"\nss_interval = \"200ms\"\nexitall = true";
-    let json = run(&(job("s", "30s", steady) + &job("o", "30s", "")));
-    assert!(runtime(entries(&json, "o")[0]) < 30_000, "{json:#}");
+    let json = run(&(job("s", "60s", steady) + &job("o", "60s", "")));
+    assert!(runtime(entries(&json, "o")[0]) < 60_000, "{json:#}");
     assert!(notes(&json).contains("s.0 has ended: exitall ends o.0"), "{}", notes(&json));
 }
 
@@ -377,8 +378,10 @@ fn a_signal_while_a_target_is_opened_is_not_kept_waiting() {
     let lab = Lab::new();
     lab.marked("data", 1 << 20);
     with_lease(&lab, "data", || {
-        let running = lab.spawn(&["--filename=data", "--size=1m", "--rw=randread", "--ioengine=psync"]);
-        thread::sleep(Duration::from_millis(700));
+        let mut running = lab.spawn(&["--filename=data", "--size=1m", "--rw=randread", "--ioengine=psync"]);
+        // Before there is such a thread nobody may listen to signals.
+        running.wait_for_thread("opening");
+        thread::sleep(Duration::from_millis(200));
         running.signal(rustix::process::Signal::INT);
         running.end().expect(130).says("ended by a signal");
     });
@@ -391,7 +394,7 @@ fn making_the_status_file_tells_the_statistics_so_far_and_removes_it() {
         std::fs::create_dir(lab.path("aux")).expect("a directory");
         let mut command = lab.command(common::BINARY);
         command.env("TMPDIR", lab.path("."));
-        command.args(["--name=n", "--ioengine=null", "--size=1g", "--time_based", "--runtime=2500ms"]);
+        command.args(["--name=n", "--ioengine=null", "--size=1g", "--time_based", "--runtime=1h"]);
         command.args(["--rw=randread", "--output-format=json"]);
         if aux {
             command.arg("--aux-path=aux");
@@ -400,8 +403,9 @@ fn making_the_status_file_tells_the_statistics_so_far_and_removes_it() {
         running.wait_for_worker("n.0");
         let name = if aux { "aux/fio-dump-status" } else { "fio-dump-status" };
         lab.file(name, "");
-        let done = running.end().expect(0).says("IOPS");
-        assert!(!lab.path(name).exists(), "{name} is removed");
+        running.wait_until("the end of the file", || !lab.path(name).exists());
+        running.signal(rustix::process::Signal::INT);
+        let done = running.end().expect(130).says("IOPS");
         assert_eq!(done.stderr.matches("n: ").count().min(1), 1, "{}", done.stderr);
         // The report itself stays one document.
         assert!(number(&done.json(), "/jobs/0/read/total_ios") > 0);
@@ -410,7 +414,7 @@ fn making_the_status_file_tells_the_statistics_so_far_and_removes_it() {
 
 #[test]
 fn reports_so_far_are_one_document_a_line() {
-    let done = run_jobs(&job("a", "700ms", ""), &["--status-interval=200ms"]).expect(0);
+    let done = run_jobs(&job("a", "1500ms", ""), &["--status-interval=200ms"]).expect(0);
     let lines: Vec<Value> = done
         .stdout
         .lines()

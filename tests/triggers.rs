@@ -35,6 +35,15 @@ fn run(lab: &Lab, more: &[&str]) -> Done {
     lab.run(&[&["j.toml", "--output-format=json", "--ioengine=io_uring"], more].concat())
 }
 
+/// Cuts with every worker answering. One that a busy machine, or a slow flush, does not let answer in time is
+/// told as stuck, which is another claim.
+fn cut(lab: &Lab, more: &[&str]) -> Value {
+    let cuts = (0..20).map(|_| run(lab, more).expect(0).json());
+    let mut answered = cuts
+        .filter(|json| json.pointer("/fio-spdk/trigger/stuck") == Some(&Value::from(Vec::<Value>::new())));
+    answered.next().expect("twenty cuts, each with a worker that did not answer in time")
+}
+
 /// Judges by the snapshot; everything it promises must be there.
 fn judge(lab: &Lab, more: &[&str]) -> Value {
     let json = run(lab, &[&["--verify_state_load"], more].concat()).expect(0).json();
@@ -51,7 +60,7 @@ fn the_snapshot_is_on_disk_before_the_command_runs() {
     let lab = lab();
     // Whatever lies there when the command runs is what was promised, to the byte.
     let done =
-        run(&lab, &["--trigger-timeout=300ms", "--trigger=cp $FIO_SPDK_STATE copy; echo cut; echo why >&2"]);
+        run(&lab, &["--trigger-timeout=800ms", "--trigger=cp $FIO_SPDK_STATE copy; echo cut; echo why >&2"]);
     let json = done.expect(0).json();
     assert_eq!(lab.bytes("copy"), lab.bytes("j.state"));
     let trigger = at(&json, "/fio-spdk/trigger");
@@ -61,7 +70,7 @@ fn the_snapshot_is_on_disk_before_the_command_runs() {
     assert_eq!(at(trigger, "/snapshot"), "j.state");
     assert_eq!(number(trigger, "/snapshot_bytes"), lab.bytes("j.state").len() as u64);
     assert!(
-        number(trigger, "/at_ns") >= 300_000_000
+        number(trigger, "/at_ns") >= 800_000_000
             && number(trigger, "/stored_ns") > number(trigger, "/freeze_ns")
     );
     assert!(!lab.names().contains(&"j.state.new".to_owned()), "{:?}", lab.names());
@@ -127,7 +136,8 @@ fn a_moment_in_a_window_comes_from_the_seed() {
 #[test]
 fn the_load_goes_on_while_the_command_runs_if_asked() {
     let lab = lab();
-    let more = ["--trigger-timeout=200ms", "--trigger=sleep 0.3", "--trigger-mode=continue"];
+    // By a number of I/Os: after some time, a slow machine may have nothing to judge.
+    let more = ["--trigger-ios=2000", "--trigger=sleep 0.5", "--trigger-mode=continue"];
     let json = run(&lab, &more).expect(0).json();
     assert_eq!(at(&json, "/fio-spdk/trigger/mode"), "continue");
     // What was written meanwhile may stand, and need not.
@@ -161,8 +171,7 @@ fn without_a_snapshot_the_command_does_not_run_unless_told_to() {
 #[test]
 fn a_command_that_fails_is_told_and_is_an_error() {
     let lab = lab();
-    let json =
-        run(&lab, &["--trigger-timeout=100ms", "--trigger=echo no such outlet; exit 3"]).expect(4).json();
+    let json = run(&lab, &["--trigger-ios=1000", "--trigger=echo no such outlet; exit 3"]).expect(4).json();
     assert_eq!(at(&json, "/fio-spdk/trigger/command/success"), false);
     assert_eq!(at(&json, "/fio-spdk/trigger/command/output"), "no such outlet\n");
     // What was promised is known all the same.
@@ -217,7 +226,11 @@ fn a_full_or_missing_state_dir_is_found_before_anything_is_written() {
 #[test]
 fn kill_leaves_a_snapshot_at_most_a_checkpoint_old() {
     let mut judged = 0;
-    for round in 0..12_u64 {
+    for round in 0..60_u64 {
+        // On a slow machine most of them are killed before much is promised.
+        if round >= 12 && judged > 1000 {
+            break;
+        }
         let lab = lab();
         let engine = ["--ioengine=psync", "--ioengine=io_uring"][usize::try_from(round % 2).unwrap_or(0)];
         let mut running = lab.spawn(&["j.toml", "--state_checkpoint=5ms", engine]);
@@ -256,7 +269,7 @@ fn a_run_that_is_killed_without_a_checkpoint_promises_nothing() {
 #[test]
 fn a_run_that_goes_on_and_is_killed_still_promises_what_was_durable() {
     let lab = lab();
-    run(&lab, &["--trigger-timeout=300ms"]).expect(0);
+    cut(&lab, &["--trigger-ios=2000"]);
     let before = number(&judge(&lab, &[]), "/jobs/0/verify/promised");
     let mut running = lab.spawn(&["j.toml", "--verify_state_continue"]);
     running.wait_for_worker("j.0");
@@ -270,7 +283,7 @@ fn a_run_that_goes_on_and_is_killed_still_promises_what_was_durable() {
 #[test]
 fn a_workload_that_trims_excuses_no_damage() {
     let lab = lab();
-    let more = ["--trim_percentage=5", "--trigger-timeout=300ms", "--trigger-mode=continue"];
+    let more = ["--trim_percentage=5", "--trigger-ios=3000", "--trigger-mode=continue"];
     run(&lab, &more).expect(0);
     lab.file("data", vec![0x5a; 4 << 20]);
     let json = run(&lab, &[&more[..1], &["--verify_state_load"]].concat()).expect(1).json();
@@ -292,13 +305,8 @@ fn what_a_later_stage_writes_over_is_not_promised_any_more() {
 fn a_trigger_does_not_hide_what_failed_before() {
     let lab = lab();
     let faults = "--sim_faults={ write_error = 0.01 }";
-    let more = [
-        "--ioengine=sim",
-        faults,
-        "--continue_on_error=write",
-        "--trigger-timeout=300ms",
-        "--do_verify=false",
-    ];
+    let more =
+        ["--ioengine=sim", faults, "--continue_on_error=write", "--trigger-ios=2000", "--do_verify=false"];
     let json = run(&lab, &more).expect(4).json();
     assert!(number(&json, "/fio-spdk/trigger/errors_before") > 0);
 }
@@ -318,16 +326,20 @@ fn two_runs_do_not_share_a_snapshot() {
 #[test]
 fn a_command_that_leaves_somebody_behind_is_not_waited_for() {
     let lab = lab();
-    let begun = std::time::SystemTime::now();
-    let json = run(&lab, &["--trigger-timeout=100ms", "--trigger=sleep 30 & echo started"]).expect(0).json();
+    // Who is left behind ends when it is told to, by a file: nobody waits for that.
+    let left = "--trigger=(for i in $(seq 2000); do [ ! -e end ] || break; sleep 0.1; done; touch ended) & echo started";
+    let json = run(&lab, &["--trigger-timeout=100ms", left]).expect(0).json();
     assert_eq!(at(&json, "/fio-spdk/trigger/command/output"), "started\n");
-    assert!(begun.elapsed().is_ok_and(|took| took < Duration::from_secs(20)));
+    assert!(!lab.path("ended").exists());
+    lab.file("end", "");
+    assert!(common::in_time(|| lab.path("ended").exists()), "it goes on without the run");
 }
 
 #[test]
 fn damage_after_a_cut_is_found_by_the_snapshot() {
     let lab = lab();
-    run(&lab, &["--trigger-timeout=300ms"]).expect(0);
+    // Three times as many as there are blocks: each of them is promised.
+    run(&lab, &["--trigger-ios=3072"]).expect(0);
     let mut bytes = lab.bytes("data");
     bytes[8192..12288].fill(0);
     lab.file("data", bytes);
@@ -363,9 +375,14 @@ fn who_had_not_begun_when_it_fired_is_neither_stuck_nor_waited_for() {
         let lab = one_after_the_other(engine, "trigger = \"true\"\ntrigger_ios = 100\nstate_dir = \".\"");
         let json = lab.run(&["j.toml", "--output-format=json"]).expect(0).json();
         let trigger = at(&json, "/fio-spdk/trigger");
-        assert_eq!(at(trigger, "/stuck"), &Value::Array(Vec::new()), "{engine}: {trigger:#}");
+        // Of the other, a flush may take longer than a cut waits.
+        let stuck = at(trigger, "/stuck").as_array().expect("names");
+        assert!(!stuck.contains(&Value::from("b.0")), "{engine}: {trigger:#}");
         let notes = at(&json, "/fio-spdk/notes").to_string();
-        assert!(notes.contains("never started: b.0") && !notes.contains("device"), "{engine}: {notes}");
+        assert!(
+            notes.contains("never started: b.0") && notes.matches("b.0").count() == 1,
+            "{engine}: {notes}"
+        );
         if engine == "psync" {
             let json = lab.run(&["j.toml", "--output-format=json", "--verify_state_load"]).expect(0).json();
             let notes = at(&json, "/fio-spdk/notes").to_string();
@@ -386,9 +403,9 @@ fn whoever_is_done_first_all_that_the_snapshot_promises_is_judged() {
 
 #[test]
 fn the_wait_for_a_trigger_is_no_time_of_the_job() {
-    let lab = one_after_the_other("sim", "trigger = \"sleep 1\"\ntrigger_ios = 100\nstate_dir = \".\"");
+    let lab = one_after_the_other("sim", "trigger = \"sleep 3\"\ntrigger_ios = 100\nstate_dir = \".\"");
     let json = lab.run(&["j.toml", "--output-format=json"]).expect(0).json();
     let fired_ms = number(&json, "/fio-spdk/trigger/at_ns") / 1_000_000;
     let ran_ms = number(&json, "/jobs/0/write/runtime");
-    assert!(ran_ms < fired_ms + 800, "{ran_ms} ms, and it fired after {fired_ms} ms");
+    assert!(ran_ms < fired_ms + 2500, "{ran_ms} ms, and it fired after {fired_ms} ms");
 }

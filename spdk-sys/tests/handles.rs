@@ -71,12 +71,12 @@ fn a_controller_says_what_it_is() {
 fn admin_commands_end_with_a_value_a_status_or_an_errno() {
     let (controller, drive) = attach("trtype=PCIe traddr=0000:00:00.1");
     let get = |feature| AdminCommand { opcode: 0x0a, nsid: 0, cdw: [feature, 0, 0, 0, 0, 0] };
-    assert_eq!(controller.admin(&get(6), Direction::None, 1_000_000), Ok(1));
-    let status = controller.admin(&get(0xfe), Direction::None, 1_000_000);
+    assert_eq!(controller.admin(&get(6), Direction::None, 60_000_000), Ok(1));
+    let status = controller.admin(&get(0xfe), Direction::None, 60_000_000);
     assert_eq!(status, Err(AdminError::Status(2)), "an invalid field");
     let mut page = [0; 512];
     let health = AdminCommand { opcode: 0x02, nsid: u32::MAX, cdw: [0x02 | 127 << 16, 0, 0, 0, 0, 0] };
-    assert_eq!(controller.admin(&health, Direction::From(&mut page), 1_000_000), Ok(0));
+    assert_eq!(controller.admin(&health, Direction::From(&mut page), 60_000_000), Ok(0));
     assert_eq!(u16::from_le_bytes([page[1], page[2]]), 300);
     drive.set(Knob::AdminSilent, 1);
     assert_eq!(controller.admin(&get(6), Direction::None, 1000), Err(AdminError::Errno(110)));

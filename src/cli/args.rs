@@ -484,7 +484,6 @@ mod tests {
             ("--showcmd", "--print-job"),
             ("--warnings-fatal", "leave it out"),
             ("--alloc-size=16", "no pool"),
-            ("--trigger-remote=x", "--trigger"),
         ] {
             let Err(error) = parsed(&["a.toml", argument]) else { panic!("{argument} is accepted") };
             assert!(error.to_string().contains(what), "{error}");

@@ -12,9 +12,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// No run of a test takes this long; one that does has hung.
-const LIMIT: Duration = Duration::from_secs(40);
+/// No run of a test takes this long, on no machine; one that does has hung.
+const LIMIT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(5);
+/// How much of a processor a worker has had that does I/O for sure, and how long one is waited for that
+/// takes less: one that pauses, or whose device is slow.
+const BUSY: Duration = Duration::from_millis(20);
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fio-spdk");
 pub const KIB: u64 = 1 << 10;
@@ -119,17 +123,52 @@ impl Running {
         rustix::process::kill_process(id, signal).expect("the program is there");
     }
 
-    /// Waits until a worker's thread is there: signals are listened to then, and I/O begins.
+    /// Waits until a worker is at work: signals are listened to long before, and I/O has been done. Where
+    /// the processors have others to serve, its thread is there some time before it does anything.
     pub fn wait_for_worker(&mut self, worker: &str) -> &mut Running {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        self.wait_until("the worker's thread", || {
-            let Ok(entries) = fs::read_dir(&tasks) else { return false };
-            entries.flatten().any(|task| {
-                fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == worker)
-            })
-        });
+        let task = self.wait_for_thread(worker);
+        for _ in 0..BUSY_LIMIT.as_millis() / TICK.as_millis() {
+            // A thread that is not there any more has done what it had to do.
+            if processor_time(&task).is_none_or(|time| time >= BUSY) {
+                break;
+            }
+            thread::sleep(TICK);
+        }
         thread::sleep(Duration::from_millis(100));
         self
+    }
+
+    /// Waits until there is a thread of this name, and gives its directory in /proc.
+    pub fn wait_for_thread(&mut self, name: &str) -> PathBuf {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut found = None;
+        self.wait_until(&format!("a thread called {name}"), || {
+            let is_it =
+                |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|text| text.trim() == name);
+            let Ok(entries) = fs::read_dir(&tasks) else { return false };
+            found = entries.flatten().map(|entry| entry.path()).find(is_it);
+            found.is_some()
+        });
+        found.expect("it was waited for")
+    }
+
+    /// Waits until a thread of it waits for its device and for nothing else, for so long that it hangs. Not
+    /// every kernel shows that: some seconds at most.
+    pub fn wait_until_it_hangs(&mut self) {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let waits = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('D'))
+        };
+        let mut looks = 0;
+        for _ in 0..1000 {
+            let hangs = fs::read_dir(&tasks).is_ok_and(|tasks| tasks.flatten().any(waits));
+            looks = if hangs { looks + 1 } else { 0 };
+            if looks == 40 {
+                break;
+            }
+            thread::sleep(TICK);
+        }
     }
 
     /// Waits until the program has made a file.
@@ -137,12 +176,9 @@ impl Running {
         self.wait_until("a file", || path.exists());
     }
 
-    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
-        for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
-            if holds() {
-                return;
-            }
-            thread::sleep(TICK);
+    pub fn wait_until(&mut self, what: &str, holds: impl FnMut() -> bool) {
+        if in_time(holds) {
+            return;
         }
         let _ = self.child.kill();
         panic!("{}: waited too long for {what}", self.what);
@@ -170,6 +206,26 @@ impl Running {
         let _ = self.child.kill();
         panic!("{}: does not end", self.what);
     }
+}
+
+/// Waits until something holds: whether it did before it was waited for too long.
+pub fn in_time(mut holds: impl FnMut() -> bool) -> bool {
+    (0..LIMIT.as_millis() / TICK.as_millis()).any(|_| {
+        let held = holds();
+        if !held {
+            thread::sleep(TICK);
+        }
+        held
+    })
+}
+
+/// How long a thread, told by its directory in /proc, has had a processor.
+fn processor_time(task: &Path) -> Option<Duration> {
+    let stat = fs::read_to_string(task.join("stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 1000 / second))
 }
 
 fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {

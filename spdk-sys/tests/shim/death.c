@@ -57,7 +57,7 @@ a_silent_controller_is_given_up_by_close_and_free(void)
 			bench_all_once(&bench);
 		}
 		bench_close(&bench);
-		CHECK(seconds() - began < 30);
+		CHECK(seconds() - began < 120);
 		CHECK_EQ(fake_get(bench.drive, FAKE_SHUTDOWNS), 0);
 	}
 }
@@ -122,7 +122,7 @@ an_answer_after_the_timeout_finds_no_freed_memory(void)
 	}
 	fake_set(bench.drive, FAKE_ADMIN_SILENT, 0);
 	CHECK_EQ(fs_ctrlr_poll(bench.ctrlr), 0);
-	CHECK_EQ(get_queues(&bench, 1000000, &cdw0, &status), 0);
+	CHECK_EQ(get_queues(&bench, 60000000, &cdw0, &status), 0);
 	CHECK_EQ(cdw0, 3 | 3 << 16);
 	CHECK_EQ(status, 0);
 	/* Answers that come when the controller goes. */
@@ -137,7 +137,8 @@ static void
 a_timeout_is_told_once_a_command_and_can_abort(void)
 {
 	struct bench bench = { .options.depth = 8 };
-	struct fs_ctrlr_options options = { .command_timeout_us = 2000, .timeout_action = FS_TIMEOUT_ABORT };
+	/* Long, or a thread that is put aside finds the others late as well. */
+	struct fs_ctrlr_options options = { .command_timeout_us = 500000, .timeout_action = FS_TIMEOUT_ABORT };
 	struct fs_ctrlr_health health;
 
 	bench_open_with(&bench, "trtype:PCIe traddr:0000:00:03.1", &options);
@@ -145,7 +146,7 @@ a_timeout_is_told_once_a_command_and_can_abort(void)
 	bench_fill(&bench);
 	bench_await(&bench, 7);
 	CHECK_EQ(fs_queue_in_flight(bench.queue), 1);
-	usleep(5000);
+	usleep(600000);
 	for (uint32_t polls = 0; polls < 5; polls++) {
 		CHECK_EQ(fs_queue_poll(bench.queue, 0), 0);
 	}

@@ -151,6 +151,8 @@ pub(super) struct Link {
     /// The run goes on without a client: a lost connection is looked for again.
     pub comes_back: bool,
     pub progress_interval_ns: u64,
+    /// Its report can have so many jobs.
+    pub most_jobs: usize,
     pub line: Arc<Line>,
     pub evidence: Arc<Evidence>,
     pub events: Sender<Told>,
@@ -381,7 +383,7 @@ impl Link {
             What::Progress(progress) => {
                 self.line.numbers(|newest| newest.progress = Some(live::progress_from(&progress)));
             }
-            What::SoFar(so_far) => match report::decode(&so_far) {
+            What::SoFar(so_far) => match report::decode_at_most(&so_far, self.most_jobs) {
                 Ok(so_far) => self.line.numbers(|newest| newest.so_far = Some(so_far)),
                 Err(why) => {
                     self.tell(Event::Note(format!("its statistics so far cannot be read: {why}"))).await;
@@ -417,7 +419,8 @@ impl Link {
     }
 
     fn ended(&self, ended: &bench::Ended) -> Event {
-        let decoded = ended.report.as_ref().map(report::decode).transpose();
+        let decode = |report| report::decode_at_most(report, self.most_jobs);
+        let decoded = ended.report.as_ref().map(decode).transpose();
         let failure = ended.failure.as_ref().map(|failure| {
             let kind = match failure.kind() {
                 bench::FailureKind::BadJob | bench::FailureKind::NotAllowed => FailureKind::BadJob,

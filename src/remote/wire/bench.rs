@@ -1523,7 +1523,7 @@ pub mod bench_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::remote::wire::bounds::BoundedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/fiospdk.v1.Bench/Drive");
             let mut req = request.into_streaming_request();
             req.extensions_mut().insert(GrpcMethod::new("fiospdk.v1.Bench", "Drive"));
@@ -1542,7 +1542,7 @@ pub mod bench_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::remote::wire::bounds::BoundedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/fiospdk.v1.Bench/Status");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fiospdk.v1.Bench", "Status"));
@@ -1561,7 +1561,7 @@ pub mod bench_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::remote::wire::bounds::BoundedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/fiospdk.v1.Bench/Stop");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fiospdk.v1.Bench", "Stop"));
@@ -1715,7 +1715,7 @@ pub mod bench_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DriveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::remote::wire::bounds::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1758,7 +1758,7 @@ pub mod bench_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::remote::wire::bounds::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1801,7 +1801,7 @@ pub mod bench_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StopSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::remote::wire::bounds::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -20,9 +20,11 @@ use crate::report::{CpuUse, MachineReport, ReactorReport, Report, TargetReport};
 /// All counters of a report together: so nothing that is added up later overflows.
 const MOST_IN_ALL: u128 = 1 << 60;
 /// Lines of a report, as there are workers at most.
-const MOST_JOBS: usize = 4096;
-/// A histogram takes memory even where nothing is in it.
-const MOST_HISTOGRAMS: usize = 16 * MOST_JOBS;
+pub const MOST_JOBS: usize = 4096;
+/// A histogram takes 30 KB of memory even where nothing is in it: so many there are of a job, and so many
+/// more of priorities and the like.
+const HISTOGRAMS_OF_JOB: usize = 16;
+const MORE_HISTOGRAMS: usize = 4096;
 /// Reactors, targets, disks, notes: each.
 const MOST_ENTRIES: usize = 1 << 16;
 /// Notes that are added here.
@@ -51,8 +53,18 @@ pub fn encode(report: &Report) -> bench::Report {
 /// # Errors
 /// What is wrong with it, to be put behind "the report of ... is damaged: ".
 pub fn decode(report: &bench::Report) -> Result<Report, String> {
-    let mut reader = Reader::default();
-    few("jobs", report.jobs.len(), MOST_JOBS)?;
+    decode_at_most(report, MOST_JOBS)
+}
+
+/// Like [`decode`], for who knows how many jobs there can be: more would be made up to take memory.
+///
+/// # Errors
+/// See [`decode`].
+pub fn decode_at_most(report: &bench::Report, most_jobs: usize) -> Result<Report, String> {
+    let most_jobs = most_jobs.min(MOST_JOBS);
+    let histograms_left = HISTOGRAMS_OF_JOB * most_jobs + MORE_HISTOGRAMS;
+    let mut reader = Reader { counted: 0, histograms_left, notes: Vec::new() };
+    few("jobs", report.jobs.len(), most_jobs)?;
     few("reactors", report.reactors.len(), MOST_ENTRIES)?;
     few("targets", report.targets.len(), MOST_ENTRIES)?;
     few("notes", report.notes.len(), MOST_ENTRIES)?;
@@ -79,10 +91,9 @@ pub fn decode(report: &bench::Report) -> Result<Report, String> {
 }
 
 /// What is counted while a report is read, and what the reader of it should know.
-#[derive(Default)]
 struct Reader {
     counted: u128,
-    histograms: usize,
+    histograms_left: usize,
     notes: Vec<String>,
 }
 
