@@ -200,8 +200,8 @@ fn a_fleet_gets_its_certificates_by_the_commands_of_the_page() {
     }
     std::os::unix::fs::symlink(BINARY, bin.join("fio-spdk")).unwrap();
     let mut command = Command::new("bash");
+    let script = format!("PATH='{}':$PATH\n{script}", bin.display());
     command.args(["-euc", &script]).current_dir(lab.path(""));
-    command.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
     Running::of(command).end().expect(0);
     for bench in ["dut1", "dut2", "dut3"] {
         let there = lab.path("on").join(bench);
