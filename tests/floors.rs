@@ -219,6 +219,22 @@ fn module_of(path: &str) -> Option<String> {
 }
 
 #[test]
+fn the_table_of_floors_that_people_read_is_this_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let table = text.split("\n## ").find(|part| part.starts_with("Floors\n")).unwrap();
+    let rows = table.lines().filter_map(|line| {
+        let mut cells = line.split('|').skip(1).map(str::trim);
+        let floor: u8 = cells.next()?.parse().ok()?;
+        Some((cells.next()?.split('`').nth(1)?.to_owned(), floor))
+    });
+    let told: BTreeSet<(String, u8)> = rows.collect();
+    let known: BTreeSet<(String, u8)> =
+        FLOORS.iter().map(|&(module, floor)| (module.to_owned(), floor)).collect();
+    assert_eq!(told, known);
+}
+
+#[test]
 fn imports_point_down_and_siblings_do_not_meet() {
     let mut wrong = String::new();
     let mut seen = 0;

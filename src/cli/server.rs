@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use crate::cli::{EXIT_IO, EXIT_OK, EXIT_USAGE, output};
 use crate::remote::address::Address;
@@ -33,6 +33,13 @@ pub enum What {
         /// An authority that is there.
         ca: Option<PathBuf>,
     },
+    /// Make a certificate for one more client.
+    InitClient {
+        /// What it is called.
+        name: String,
+        /// The authority, if not the one beside this server's certificate.
+        ca: Option<PathBuf>,
+    },
 }
 
 /// The subcommand.
@@ -54,6 +61,7 @@ pub fn command() -> Command {
                 .conflicts_with("init"),
         )
         .args(super::remote::args::status_arguments())
+        .group(ArgGroup::new("asked").args(["init", "status"]))
         .arg(
             Arg::new("config")
                 .long("config")
@@ -76,6 +84,7 @@ pub fn command() -> Command {
                 .value_name("NAME")
                 .action(ArgAction::Append)
                 .requires("init")
+                .conflicts_with("client")
                 .help("With --init: one more name or address that clients call this server by; several are possible"),
         )
         .arg(
@@ -90,13 +99,12 @@ pub fn command() -> Command {
 
 /// What was typed.
 pub fn request(matches: &ArgMatches) -> Request {
-    let what = if matches.get_flag("init") {
-        What::Init {
-            names: matches.get_many::<String>("name").into_iter().flatten().cloned().collect(),
-            ca: matches.get_one::<PathBuf>("ca").cloned(),
-        }
-    } else {
-        What::Serve
+    let ca = matches.get_one::<PathBuf>("ca").cloned();
+    let names = || matches.get_many::<String>("name").into_iter().flatten().cloned().collect();
+    let what = match (matches.get_flag("init"), matches.get_one::<String>("client")) {
+        (true, Some(name)) => What::InitClient { name: name.clone(), ca },
+        (true, None) => What::Init { names: names(), ca },
+        (false, _) => What::Serve,
     };
     Request {
         what,
@@ -107,8 +115,10 @@ pub fn request(matches: &ArgMatches) -> Request {
 
 /// Does it; gives the exit code.
 pub fn run(request: &Request) -> u8 {
-    if let What::Init { names, ca } = &request.what {
-        return init(request, names, ca.as_ref());
+    match &request.what {
+        What::Init { names, ca } => return init(made(request, names, ca.as_ref())),
+        What::InitClient { name, ca } => return init(made_for_client(request, name, ca.as_ref())),
+        What::Serve => {}
     }
     let mut settings = match Settings::load(request.config.as_deref()) {
         Ok(settings) => settings,
@@ -124,8 +134,8 @@ pub fn run(request: &Request) -> u8 {
 }
 
 /// `--init`.
-fn init(request: &Request, names: &[String], ca: Option<&PathBuf>) -> u8 {
-    match made(request, names, ca) {
+fn init(made: Result<String, String>) -> u8 {
+    match made {
         Ok(text) => output::print(&text),
         Err(why) => {
             eprintln!("error: {why}");
@@ -135,16 +145,31 @@ fn init(request: &Request, names: &[String], ca: Option<&PathBuf>) -> u8 {
 }
 
 fn made(request: &Request, names: &[String], ca: Option<&PathBuf>) -> Result<String, String> {
-    let file = request.config.clone().unwrap_or_else(Settings::usual_file);
-    // A file that is there says where certificates are.
-    let settings = match file.exists() {
-        true => Settings::load(Some(&file))?,
-        false => {
-            Settings::new(std::path::absolute(&file).map_err(|why| format!("{}: {why}", file.display()))?)
-        }
+    keys::init(&keys::Wanted { settings: settings_of(request)?, names: names.to_vec(), ca: whole(ca)? })
+}
+
+fn made_for_client(request: &Request, name: &str, ca: Option<&PathBuf>) -> Result<String, String> {
+    let authority = match whole(ca)? {
+        Some(ca) => ca,
+        None => settings_of(request)?.tls,
     };
-    let ca = ca.map(std::path::absolute).transpose().map_err(|why| format!("--ca: {why}"))?;
-    keys::init(&keys::Wanted { settings, names: names.to_vec(), ca })
+    keys::init_client(name, &authority)
+}
+
+/// What is there, or will be: a file that is there says where certificates are.
+fn settings_of(request: &Request) -> Result<Settings, String> {
+    let file = request.config.clone().unwrap_or_else(Settings::usual_file);
+    match file.exists() {
+        true => Settings::load(Some(&file)),
+        false => {
+            let file = std::path::absolute(&file).map_err(|why| format!("{}: {why}", file.display()))?;
+            Ok(Settings::new(file))
+        }
+    }
+}
+
+fn whole(ca: Option<&PathBuf>) -> Result<Option<PathBuf>, String> {
+    ca.map(std::path::absolute).transpose().map_err(|why| format!("--ca: {why}"))
 }
 
 /// Serves until it is told to end.
@@ -181,9 +206,16 @@ mod tests {
         let init = typed(&["--init", "--name=dut1.lab", "--name=10.0.0.5", "--ca=/ca"]).unwrap();
         let names = vec!["dut1.lab".to_owned(), "10.0.0.5".to_owned()];
         assert_eq!(init.what, What::Init { names, ca: Some("/ca".into()) });
-        for wrong in
-            [&["--name=x"][..], &["--init", "--status"], &["--listen=a b"], &["--init", "--listen=x"]]
-        {
+        let one = typed(&["--init", "--client=anna"]).unwrap();
+        assert_eq!(one.what, What::InitClient { name: "anna".to_owned(), ca: None });
+        for wrong in [
+            &["--name=x"][..],
+            &["--init", "--status"],
+            &["--listen=a b"],
+            &["--init", "--listen=x"],
+            &["--client=anna"],
+            &["--init", "--client=anna", "--name=x"],
+        ] {
             assert!(typed(wrong).is_err(), "{wrong:?}");
         }
         assert!(typed(&["--listen=a:b:c"]).unwrap_err().to_string().contains("too many colons"));

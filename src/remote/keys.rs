@@ -19,10 +19,10 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::settings::{SYSTEM_DIRECTORY, config_directory};
+use super::settings::{SYSTEM_DIRECTORY, config_directory, own_directory};
 use crate::base::host::printable;
 
-pub use make::{Wanted, init};
+pub use make::{Wanted, init, init_client};
 
 /// Who signs.
 pub const CA: &str = "ca.pem";
@@ -101,8 +101,8 @@ fn mismatch(directory: &Path, certificate: &str, key: &str, why: &rustls::Error)
     format!("{directory}/{certificate} and {directory}/{key} do not serve together: {why}")
 }
 
-/// Where a client's certificate for that host is: `told`, or the directory of configuration, or
-/// `/etc/fio-spdk`; in each of them, in a directory of the host's name if there is one.
+/// Where a client's certificate for that host is: `told`, or the directory of configuration,
+/// `/etc/fio-spdk` or `~/.config/fio-spdk`; in each of them, in a directory of the host's name if there is one.
 ///
 /// # Errors
 /// Where the files should be, and how to get them.
@@ -110,8 +110,11 @@ pub fn find(host: &str, told: Option<&Path>) -> Result<PathBuf, String> {
     let places = match told {
         Some(told) => vec![told.to_owned()],
         None => {
+            // Root, too, copies them to where `server --init` says.
             let mut places = vec![config_directory(), PathBuf::from(SYSTEM_DIRECTORY)];
-            places.dedup();
+            places.extend(own_directory());
+            let mut seen = std::collections::HashSet::new();
+            places.retain(|place| seen.insert(place.clone()));
             places
         }
     };

@@ -62,22 +62,29 @@ pub fn config_directory() -> PathBuf {
     place(SYSTEM_DIRECTORY, "XDG_CONFIG_HOME", ".config")
 }
 
+/// The directory of a user's own configuration, for root too: clients' certificates are copied there.
+#[must_use]
+pub fn own_directory() -> Option<PathBuf> {
+    in_home("XDG_CONFIG_HOME", ".config")
+}
+
 /// Where a server keeps its runs unless told.
 fn data_directory() -> PathBuf {
     place("/var/lib/fio-spdk", "XDG_DATA_HOME", ".local/share")
 }
 
 /// The place of root, or the one where the user's desktop looks for such things.
-fn place(of_root: &str, variable: &str, in_home: &str) -> PathBuf {
+fn place(of_root: &str, variable: &str, in_home_at: &str) -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from(of_root);
     }
+    in_home(variable, in_home_at).unwrap_or_else(|| PathBuf::from(of_root))
+}
+
+fn in_home(variable: &str, otherwise: &str) -> Option<PathBuf> {
     let told = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(in_home));
-    match told.or_else(home) {
-        Some(base) => base.join("fio-spdk"),
-        None => PathBuf::from(of_root),
-    }
+    let home = || std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(otherwise));
+    told.or_else(home).map(|base| base.join("fio-spdk"))
 }
 
 /// An entry of the file.
@@ -324,9 +331,17 @@ impl Settings {
     }
 }
 
-/// The file as `server --init` writes it: every setting, explained, with what holds anyhow.
+/// The names of all settings.
 #[must_use]
-pub fn template(settings: &Settings) -> String {
+pub fn names() -> Vec<&'static str> {
+    ENTRIES.iter().map(|entry| entry.name).collect()
+}
+
+/// The file as `server --init` writes it: every setting, explained, with what holds anyhow. In one that
+/// may be copied to another machine the directories stand for the eye only.
+#[must_use]
+pub fn template(settings: &Settings, may_travel: bool) -> String {
+    let mark = if may_travel { "# " } else { "" };
     let quoted = |path: &Path| crate::job::value::quote(&path.to_string_lossy());
     format!(
         r#"# What the fio-spdk server of this machine does, and allows. Without the file, all is as it stands here.
@@ -336,11 +351,11 @@ pub fn template(settings: &Settings) -> String {
 listen = ["127.0.0.1:{PORT}"]
 
 # Where runs, their snapshots and locks are kept. Relative paths in jobs mean this directory, and files
-# that jobs name must lie in it.
-directory = {directory}
+# that jobs name must lie in it. For root it is /var/lib/fio-spdk unless told.
+{mark}directory = {directory}
 
-# Where ca.pem, server.pem and server.key are.
-tls = {tls}
+# Where ca.pem, server.pem and server.key are. Beside this file unless told.
+{mark}tls = {tls}
 
 # The devices that jobs may write and read; * and ? stand for any characters. None may be used unless listed.
 # devices = ["/dev/nvme1n1", "/dev/disk/by-id/nvme-Lab_*"]
@@ -420,11 +435,17 @@ mod tests {
     #[test]
     fn the_file_that_is_made_says_what_holds_anyhow_and_names_every_setting() {
         let settings = Settings::new("/x/server.toml".into());
-        let text = template(&settings);
-        assert_eq!(parse(&text), Ok(settings));
-        for entry in ENTRIES {
-            assert!(text.contains(&format!("\n{} = ", entry.name)), "{}", entry.name);
+        for may_travel in [false, true] {
+            let text = template(&settings, may_travel);
+            assert_eq!(parse(&text), Ok(settings.clone()));
+            for entry in ENTRIES {
+                let [told, explained] = ["", "# "].map(|mark| format!("\n{mark}{} = ", entry.name));
+                assert!(text.contains(&told) || text.contains(&explained), "{}", entry.name);
+            }
         }
+        // It may be made on another machine than the server's.
+        let moved = Settings::new("/etc/other/server.toml".into());
+        assert_eq!(Settings::parse(moved.file.clone(), template(&settings, true)), Ok(moved));
     }
 
     #[test]
@@ -477,7 +498,7 @@ mod tests {
             at in 0_usize..2000,
             put in "[\\[\\]\"'=#\n{}.,a-z0-9_]{0,4}",
         ) {
-            let whole = template(&Settings::new("/x/server.toml".into()));
+            let whole = template(&Settings::new("/x/server.toml".into()), false);
             let mut changed: Vec<char> = whole.chars().collect();
             changed.truncate(cut.max(1));
             let at = at.min(changed.len());

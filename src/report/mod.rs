@@ -3,6 +3,7 @@
 mod blocks;
 mod data;
 pub mod device;
+pub mod exit;
 mod figures;
 pub mod fleet;
 pub mod iolog;

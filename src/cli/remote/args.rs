@@ -151,11 +151,13 @@ pub fn commands() -> [Command; 2] {
 
 /// What `fio-spdk server --status` takes besides.
 pub fn status_arguments() -> impl Iterator<Item = Arg> {
-    let client =
-        Arg::new("client").long("client").value_name("ADDRESS").help("Of this server, not of the local one");
+    let client = Arg::new("client").long("client").value_name("ADDRESS|NAME").requires("asked").help(
+        "With --status: of this server, not of the local one. With --init: make a certificate for one more \
+         client, which logs and --status call NAME",
+    );
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
-    let own = [client, json].into_iter().chain(reach_arguments());
-    own.map(|argument| argument.requires("status"))
+    let own = [json].into_iter().chain(reach_arguments());
+    std::iter::once(client).chain(own.map(|argument| argument.requires("status")))
 }
 
 /// Reads a subcommand.

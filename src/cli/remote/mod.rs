@@ -108,8 +108,20 @@ pub fn serve(request: &Request) -> u8 {
 fn local(config: Option<&Path>) -> Result<Address, String> {
     let settings = Settings::load(config)?;
     let socket = settings.listen.iter().find(|address| address.path().is_some());
-    let nearest = socket.or(settings.listen.first()).cloned();
+    let nearest = socket.or(settings.listen.first()).map(of_this_machine);
     nearest.ok_or_else(|| "server.toml names no address to listen on: name the server by --client".to_owned())
+}
+
+/// Who listens everywhere is asked where its certificate has a name.
+fn of_this_machine(address: &Address) -> Address {
+    let any = |host: &str| host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified());
+    match address {
+        Address::Tcp { host, port } if any(host) => {
+            let host = if host.contains(':') { "::1" } else { "127.0.0.1" };
+            Address::Tcp { host: host.to_owned(), port: *port }
+        }
+        other => other.clone(),
+    }
 }
 
 /// Reads and checks all job files, before anybody is asked for anything. What is wrong has been said.

@@ -283,3 +283,14 @@ fn violations_of_all_servers_are_in_one_file_with_the_server_that_found_them() {
         execute(&ordered(&invocation), &invocation, &Requests::default(), &|_, _, _| panic!("too late"));
     assert_eq!(code, EXIT_USAGE);
 }
+
+#[test]
+fn a_server_that_listens_everywhere_is_asked_where_its_certificate_has_a_name() {
+    let asked = |listen: &str| of_this_machine(&Address::parse(listen).unwrap()).to_string();
+    assert_eq!(asked("0.0.0.0"), "127.0.0.1");
+    assert_eq!(asked("[::]:9000"), "[::1]:9000");
+    assert_eq!(
+        (asked("dut1:9000"), asked("unix:/run/x")),
+        ("dut1:9000".to_owned(), "unix:/run/x".to_owned())
+    );
+}

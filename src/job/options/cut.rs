@@ -73,7 +73,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             },
             show: |job| job.state.dir.as_ref().map(|path| quote(&path.to_string_lossy())),
         },
-        "Where snapshots lie. Never on the device under test.",
+        "Where snapshots lie. Never on the device under test. With `--client`, a directory on the client.",
     ),
     entry(
         SNAPSHOTS,
@@ -99,7 +99,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             },
             show: |job| job.trigger.command.as_deref().map(quote),
         },
-        "What a trigger runs, when the snapshot is on stable storage: the command that cuts the power.",
+        "What a trigger runs, when the snapshot is on stable storage: the command that cuts the power. With \
+         `--client` it runs on the client.",
     ),
     entry(
         SNAPSHOTS,

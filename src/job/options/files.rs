@@ -411,7 +411,10 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          `serialize_overlap`",
     ),
     ("nonvectored", "io_uring is always given plain reads and writes, never vectors: leave it out"),
-    ("unique_filename", "there are no clients whose names files could begin with: leave it out"),
+    (
+        "unique_filename",
+        "a server's runs have one directory, and a file is used by one run at a time: leave it out, and name files apart",
+    ),
     (
         "unlink_each_loop",
         "files stay open from the first loop to the last: use `unlink`, and several jobs with `stonewall` instead \

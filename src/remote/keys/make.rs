@@ -3,6 +3,8 @@
 //! Everything is made in memory. Each file is written whole under another name, then linked to its own,
 //! which fails if that is taken; the server's certificate comes last, and no server starts without.
 
+mod client;
+
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -18,6 +20,8 @@ use rcgen::{
 use super::names::{self, quoted};
 use super::{CA, CA_KEY, CLIENT, CLIENT_KEY, SERVER, SERVER_KEY};
 use crate::remote::settings::{self, Settings};
+
+pub use client::init_client;
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -89,7 +93,9 @@ pub fn init(wanted: &Wanted) -> Result<String, String> {
     let has_settings = file.exists();
     if !has_settings && let Some(parent) = file.parent() {
         prepare(parent)?;
-        let made = put(parent, settings::FILE, &settings::template(&wanted.settings), 0o644);
+        // With an authority of elsewhere, this may be made where the authority is, for another machine.
+        let text = settings::template(&wanted.settings, wanted.ca.is_some());
+        let made = put(parent, settings::FILE, &text, 0o644);
         made.map_err(|why| format!("{}: {why}", file.display()))?;
     }
     pieces.push(Piece::shown(SERVER, server.pem()));
@@ -271,7 +277,6 @@ fn told(wanted: &Wanted, names: &[String], has_settings: bool) -> String {
     let directory = quoted(&wanted.settings.tls);
     let file = quoted(&wanted.settings.file);
     let host = &names[0];
-    let user = if rustix::process::geteuid().is_root() { "root@" } else { "" };
     let is_new = wanted.ca.is_none();
     let mut text = format!("Made in {directory}:\n");
     if is_new {
@@ -286,34 +291,58 @@ fn told(wanted: &Wanted, names: &[String], has_settings: bool) -> String {
         false => writeln!(text, "{file} says what the server does and allows: nothing yet."),
     };
     if is_new {
-        let copy = format!("scp '{user}{host}:{directory}/{{{CA},{CLIENT},{CLIENT_KEY}}}'");
+        let own = "~/.config/fio-spdk";
+        let copy = |to: &str| copies(host, &wanted.settings.tls, &[CA, CLIENT, CLIENT_KEY], to);
         let _ = write!(
             text,
-            "\nOn the client's machine:\n  mkdir -p -m 700 ~/.config/fio-spdk\n  {copy} ~/.config/fio-spdk/\n\
-             or, if it knows servers of other authorities too:\n  mkdir -p -m 700 ~/.config/fio-spdk/{host}\n  \
-             {copy} ~/.config/fio-spdk/{host}/\n\
-             \nThe authority's key is not needed here any more. It signs for more servers, so that one client's \
-             certificate serves\nall of them (there: fio-spdk server --init --ca=DIRECTORY); keep it where nobody \
-             else comes to:\n  scp {user}{host}:{directory}/{CA_KEY} SAFE-PLACE/ && ssh {user}{host} rm \
-             {directory}/{CA_KEY}\n"
+            "\nOn the client's machine:\n  mkdir -p -m 700 {own}\n  {}\n\
+             or, if it knows servers of other authorities too:\n  mkdir -p -m 700 {own}/{host}\n  {}\n\
+             \nA client more, with a name of its own: fio-spdk server --init --client=NAME{}\n\
+             The authority's key signs for more servers, too, so that one client's certificate serves all of them\n\
+             (there: fio-spdk server --init --ca=DIRECTORY). No server needs it to run; keep it where nobody else \
+             comes to:\n  {} && ssh {}{host} rm {directory}/{CA_KEY}\n",
+            copy(&format!("{own}/")),
+            copy(&format!("{own}/{host}/")),
+            config_argument(wanted),
+            copies(host, &wanted.settings.tls, &[CA, CA_KEY], "SAFE-PLACE/"),
+            user(),
         );
     } else {
         let ca = wanted.ca.as_deref().map(quoted).unwrap_or_default();
         let _ =
             write!(text, "\nClients whose certificate the authority in {ca} has signed need nothing new.\n");
         if wanted.ca.as_deref() != Some(wanted.settings.tls.as_path()) {
-            let _ =
-                writeln!(text, "The authority's key is not needed here: rm {ca}/{CA_KEY}, if it is a copy.");
+            let _ = writeln!(
+                text,
+                "No server needs the authority's key: if {ca}/{CA_KEY} is a copy on it, remove it."
+            );
         }
     }
     let _ = write!(
         text,
         "\nNext:\n  {file}: where it listens, which devices and commands it allows\n  fio-spdk server{}\n  \
          fio-spdk JOB.toml --client={host}     (on the client's machine)\n",
-        match wanted.settings.file == settings::config_directory().join(settings::FILE) {
-            true => String::new(),
-            false => format!(" --config={file}"),
-        }
+        config_argument(wanted)
     );
     text
+}
+
+/// What belongs behind `fio-spdk server` for these settings to be read.
+fn config_argument(wanted: &Wanted) -> String {
+    match wanted.settings.file == settings::config_directory().join(settings::FILE) {
+        true => String::new(),
+        false => format!(" --config={}", quoted(&wanted.settings.file)),
+    }
+}
+
+/// As whom a client's machine comes here.
+fn user() -> &'static str {
+    if rustix::process::geteuid().is_root() { "root@" } else { "" }
+}
+
+/// The command that copies files from here. Each is named in full: whether braces mean anything on the
+/// other side depends on scp's age.
+fn copies(host: &str, directory: &Path, files: &[&str], to: &str) -> String {
+    let from = |file: &&str| format!("{}{host}:{}", user(), quoted(&directory.join(file)));
+    format!("scp {} {to}", files.iter().map(from).collect::<Vec<_>>().join(" "))
 }

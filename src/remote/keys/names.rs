@@ -17,12 +17,11 @@ pub fn host() -> String {
     }
 }
 
-/// Every name and address of this machine that a client may use: its name, what `/etc/hosts` calls it,
-/// localhost, its addresses, and `more`.
+/// Every name and address of this machine that a client may use: `more`, its name, what `/etc/hosts` calls
+/// it, localhost, its addresses. What the user calls it comes first.
 pub fn all(more: &[String]) -> Result<Vec<String>, String> {
     let own = host();
-    let mut names = vec![own.clone()];
-    names.extend(full_names(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &own));
+    let mut names = Vec::new();
     for name in more {
         match Address::parse(name) {
             Ok(Address::Tcp { host, port: crate::remote::PORT }) => names.push(host),
@@ -30,6 +29,8 @@ pub fn all(more: &[String]) -> Result<Vec<String>, String> {
             Err(why) => return Err(format!("--name={name}: {why}")),
         }
     }
+    names.push(own.clone());
+    names.extend(full_names(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &own));
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     let six = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let four = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
@@ -100,6 +101,7 @@ mod tests {
                      00000000000000000000000000000001 01 80 10 80 lo\n";
         assert_eq!(addresses_of_six(table), ["fd00::5".parse::<IpAddr>().unwrap()]);
         let names = all(&["dut2.lab".to_owned(), "10.9.8.7".to_owned(), "fd00::9".to_owned()]).unwrap();
+        assert_eq!(names[0], "dut2.lab", "what the user calls it comes first");
         for name in ["dut2.lab", "10.9.8.7", "fd00::9", "localhost", "127.0.0.1", "::1"] {
             assert_eq!(names.iter().filter(|one| *one == name).count(), 1, "{name}: {names:?}");
         }

@@ -27,6 +27,9 @@ fn what_is_made_is_loaded_by_both_sides_and_secrets_are_the_owners_alone() {
         assert_eq!(mode(&place.join(key)), 0o600, "{key}");
     }
     Settings::load(Some(&place.join("server.toml"))).unwrap();
+    let copied = |file: &str| text.contains(&format!("{}", place.join(file).display()));
+    assert!([CA, CLIENT, CLIENT_KEY, CA_KEY].into_iter().all(copied), "{text}");
+    assert!(!text.contains('{'), "not every scp has braces: {text}");
     let left: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 7, "{left:?}");
     let name = name_of(&certificates(&place.join(CLIENT)).unwrap()[0]);
@@ -106,6 +109,36 @@ fn one_authority_serves_a_fleet_and_a_foreign_key_is_none_of_its() {
     fs::copy(first.join(CA_KEY), third.join(CA_KEY)).unwrap();
     let why = init(&Wanted { ca: Some(third), ..wanted(&folder.path().join("fourth")) }).unwrap_err();
     assert!(why.contains("is not the key of"), "{why}");
+}
+
+#[test]
+fn each_client_may_have_a_certificate_of_its_own_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("ca");
+    init(&wanted(&place)).unwrap();
+    let text = init_client("anna", &place).unwrap();
+    let own = place.join("clients/anna");
+    assert!(text.contains("scp ") && text.contains(&own.join(CLIENT_KEY).display().to_string()), "{text}");
+    client_config(&own).unwrap();
+    assert_eq!(name_of(&certificates(&own.join(CLIENT)).unwrap()[0]), "anna");
+    assert_eq!((mode(&own), mode(&own.join(CLIENT_KEY))), (0o700, 0o600));
+    assert!(!own.join(CA_KEY).exists() && fs::read_dir(&own).unwrap().count() == 3);
+    let before = fs::read(own.join(CLIENT)).unwrap();
+    let why = init_client("anna", &place).unwrap_err();
+    assert!(why.contains("nothing is overwritten") && why.contains("rm -f"), "{why}");
+    assert_eq!(fs::read(own.join(CLIENT)).unwrap(), before);
+    // As it says.
+    fs::remove_file(own.join(CLIENT)).unwrap();
+    fs::remove_file(own.join(CLIENT_KEY)).unwrap();
+    init_client("anna", &place).unwrap();
+    assert_ne!(fs::read(own.join(CLIENT)).unwrap(), before);
+    for wrong in ["", ".", "..", "../x", "a/b", "-x", "a b", "dut1:8765", &"x".repeat(65)] {
+        let why = init_client(wrong, &place).unwrap_err();
+        assert!(why.contains("a name for the client"), "{wrong}: {why}");
+    }
+    fs::remove_file(place.join(CA_KEY)).unwrap();
+    assert!(init_client("bert", &place).unwrap_err().contains("--ca=DIR"));
+    assert!(!place.join("clients/bert").exists());
 }
 
 #[test]

@@ -113,10 +113,10 @@ impl Play {
                     return;
                 }
             },
-            "end" => self.say(What::Ended(Ended { report: Some(Report::default()), failure: None })),
+            "end" => self.say(What::Ended(Ended { report: Some(Report::default()), ..Ended::default() })),
             "fail" => {
                 let failure = Some(Failure { kind: 1, message: rest.to_owned() });
-                self.say(What::Ended(Ended { report: None, failure }));
+                self.say(What::Ended(Ended { failure, ..Ended::default() }));
             }
             "sleep" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap())),
             "garbage" => {

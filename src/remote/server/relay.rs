@@ -91,7 +91,8 @@ pub fn broken_off(run: &Run, why: &str) -> Ended {
     let report = run.known().so_far();
     let rest = if report.is_some() { "; the report has what it had told by then" } else { "" };
     let kind = FailureKind::Environment.into();
-    Ended { report, failure: Some(Failure { kind, message: format!("the run broke off: {why}{rest}") }) }
+    let message = format!("the run broke off: {why}{rest}");
+    Ended { report, failure: Some(Failure { kind, message }), ..Ended::default() }
 }
 
 fn how(status: Option<io::Result<ExitStatus>>) -> String {

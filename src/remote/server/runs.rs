@@ -462,7 +462,8 @@ impl Runs {
     pub fn revive(&self, facts: Facts) -> Run {
         let ended = self.shelf.end(&facts.run).unwrap_or_else(|| {
             let message = format!("the run is {}", facts.state);
-            Ended { report: None, failure: Some(Failure { kind: FailureKind::Environment.into(), message }) }
+            let failure = Some(Failure { kind: FailureKind::Environment.into(), message });
+            Ended { failure, ..Ended::default() }
         });
         let accepted = Accepted { job_file: facts.job_file.clone(), ..Accepted::default() };
         let run = Run::new(facts, Known::default(), &self.host);

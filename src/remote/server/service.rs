@@ -54,7 +54,8 @@ fn caller(extensions: &Extensions, says: &str) -> String {
     match (name.is_empty(), own.is_empty() || own == name) {
         (true, _) => own,
         (false, true) => name,
-        (false, false) => format!("{own} ({name})"),
+        // What is proved stands first: a table may have no room for the rest.
+        (false, false) => format!("{name} ({own})"),
     }
 }
 

@@ -318,8 +318,8 @@ mod tests {
         shelf.make(&facts(&run)).unwrap();
         assert_eq!((shelf.end(&run), shelf.snapshot(&run)), (None, None));
         let failure = |message: &str| Ended {
-            report: None,
             failure: Some(crate::remote::wire::bench::Failure { kind: 1, message: message.to_owned() }),
+            ..Ended::default()
         };
         shelf.write_end(&run, &failure("first")).unwrap();
         shelf.write_end(&run, &failure("second")).unwrap();

@@ -23,16 +23,20 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::base::host::printable;
+use crate::remote::MOST_MESSAGE_BYTES;
 use crate::remote::wire::bench::{Ended, Failure, FailureKind, client_message, server_message};
 use crate::remote::wire::session::{Begin, ToSession, to_session};
 use crate::remote::wire::{live, report};
-use crate::report::Report;
+use crate::report::exit::{EXIT_IO, EXIT_UNSAFE, EXIT_USAGE, ended_code};
+use crate::report::{FORMATS, Report};
 use crate::run::{ErrorKind, Observer, Progress, Requests, RunError};
 
 use post::Post;
 
 /// Longer texts of errors are cut: a job file can have a thousand mistakes.
 const MOST_TEXT: usize = 64 << 10;
+/// What a message has around what counts.
+const AROUND_BYTES: usize = 1024;
 /// The name of the last message's file, where it could not be sent.
 const REPORT_FILE: &str = "report.pb";
 
@@ -73,10 +77,8 @@ fn converse(socket: &UnixStream, requests: &Requests) -> Result<(), String> {
 
     let directory = PathBuf::from(&begin.run_directory);
     let ended = catch_unwind(AssertUnwindSafe(|| run(begin, &post, requests)));
-    let ended = ended.unwrap_or_else(|panic| Ended {
-        report: None,
-        failure: Some(failure(FailureKind::Unknown, &our_bug(panic.as_ref()))),
-    });
+    let ended =
+        ended.unwrap_or_else(|panic| refused(failure(FailureKind::Unknown, &our_bug(panic.as_ref()))));
     // For who asks later.
     let copy = ended.encode_to_vec();
     if !post.finish(ended) {
@@ -103,7 +105,6 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
 
 /// Prepares and executes the run.
 fn run(begin: Begin, post: &Arc<Post>, requests: &Requests) -> Ended {
-    let refused = |failure| Ended { report: None, failure: Some(failure) };
     let prepared = match start::prepare(begin, post) {
         Ok(prepared) => prepared,
         Err(failure) => return refused(failure),
@@ -126,9 +127,41 @@ fn run(begin: Begin, post: &Arc<Post>, requests: &Requests) -> Ended {
     match done {
         Ok(crate::run::Ended { mut report, failure }) => {
             report.notes.extend(left.map(|why| format!("the run was ended: {why}")));
-            Ended { report: Some(report::encode(&report)), failure: failure.map(|error| of_run(&error)) }
+            whole(&report, failure.map(|error| of_run(&error)))
         }
         Err(error) => refused(prepared.gate.refusal().unwrap_or_else(|| of_run(&error))),
+    }
+}
+
+/// Nothing was measured.
+fn refused(failure: Failure) -> Ended {
+    let exit_code = Some(code_of(&failure).into());
+    Ended { failure: Some(failure), exit_code, ..Ended::default() }
+}
+
+/// All that was measured, also as JSON if there is room for it.
+fn whole(report: &Report, failure: Option<Failure>) -> Ended {
+    let code = ended_code(report, failure.as_ref().map(code_of));
+    let mut ended = Ended {
+        report: Some(report::encode(report)),
+        failure,
+        exit_code: Some(code.into()),
+        ..Ended::default()
+    };
+    let json = FORMATS.iter().find(|format| format.name == "json");
+    let json = json.map(|format| crate::report::render(format, report)).unwrap_or_default();
+    if ended.encoded_len() + json.len() + AROUND_BYTES <= MOST_MESSAGE_BYTES {
+        ended.report_json = json;
+    }
+    ended
+}
+
+/// The exit code of what the command line would not have run, or not to its end.
+fn code_of(failure: &Failure) -> u8 {
+    match failure.kind() {
+        FailureKind::BadJob | FailureKind::NotAllowed => EXIT_USAGE,
+        FailureKind::Unsafe => EXIT_UNSAFE,
+        FailureKind::Environment | FailureKind::Busy | FailureKind::Unknown => EXIT_IO,
     }
 }
 

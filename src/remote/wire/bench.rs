@@ -238,6 +238,13 @@ pub struct Ended {
     /// Why it could not start, or a later stage could not.
     #[prost(message, optional, tag = "2")]
     pub failure: ::core::option::Option<Failure>,
+    /// The report as --output-format=json prints it, for who wants no histograms. Empty where there is no
+    /// report, where it is not whole (the run broke off) or where the message would become too long.
+    #[prost(string, tag = "3")]
+    pub report_json: ::prost::alloc::string::String,
+    /// What the same command would have exited with on this machine.
+    #[prost(uint32, optional, tag = "4")]
+    pub exit_code: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failure {

@@ -65,7 +65,8 @@ fn what_a_server_refuses_has_its_kind() {
             script(move |mut talk: Talk| async move {
                 talk.hear().await;
                 let failure = bench::Failure { kind: kind.into(), message: "no,\nnever".to_owned() };
-                talk.say(What::Ended(bench::Ended { report: None, failure: Some(failure) })).await;
+                talk.say(What::Ended(bench::Ended { failure: Some(failure), ..bench::Ended::default() }))
+                    .await;
             }),
         );
         let outcomes = lab.drive(&["dut1"]);
