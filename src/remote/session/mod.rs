@@ -5,6 +5,7 @@
 //! waits for neither but where it must: for the client's word that a snapshot is safe. When the socket is
 //! lost the run ends in order, as nobody will ever ask for it again.
 
+mod fit;
 pub mod frames;
 mod locks;
 mod policy;
@@ -24,8 +25,8 @@ use prost::Message;
 
 use crate::base::host::printable;
 use crate::remote::wire::bench::{Ended, Failure, FailureKind, client_message, server_message};
+use crate::remote::wire::live;
 use crate::remote::wire::session::{Begin, ToSession, to_session};
-use crate::remote::wire::{live, report};
 use crate::report::Report;
 use crate::run::{ErrorKind, Observer, Progress, Requests, RunError};
 
@@ -126,7 +127,7 @@ fn run(begin: Begin, post: &Arc<Post>, requests: &Requests) -> Ended {
     match done {
         Ok(crate::run::Ended { mut report, failure }) => {
             report.notes.extend(left.map(|why| format!("the run was ended: {why}")));
-            Ended { report: Some(report::encode(&report)), failure: failure.map(|error| of_run(&error)) }
+            Ended { report: Some(fit::encode(&report)), failure: failure.map(|error| of_run(&error)) }
         }
         Err(error) => refused(prepared.gate.refusal().unwrap_or_else(|| of_run(&error))),
     }
@@ -154,7 +155,7 @@ impl Observer for Teller<'_> {
     }
 
     fn so_far(&mut self, report: &Report) {
-        self.0.so_far(report::encode(report));
+        self.0.so_far(fit::encode(report));
     }
 }
 
