@@ -120,7 +120,7 @@ fn exit_codes_and_sentences_are_those_of_a_run_here() {
         (&["--nonesuch=1"], 2, "nonesuch"),
         (&["--filename=missing/deep/data"], 4, "missing/deep"),
         (&["--max_latency=1ns"], 3, "max_latency"),
-        (&["--readonly"], 2, "readonly"),
+        (&["--readonly"], 6, "readonly"),
     ];
     for (more, code, says) in cases {
         let arguments = [&base[..], more].concat();

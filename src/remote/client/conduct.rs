@@ -196,7 +196,9 @@ impl Conductor<'_> {
             if let Some(every) = self.order.status_interval.filter(|_| is_due) {
                 next_status_ns = now_ns.saturating_add(ns(every));
             }
-            if is_due || self.requests.dump.swap(0, Ordering::AcqRel) != 0 {
+            // The end has a report of its own.
+            let is_over = self.servers.iter().all(Server::is_over);
+            if (is_due || self.requests.dump.swap(0, Ordering::AcqRel) != 0) && !is_over {
                 self.tell_so_far();
             }
         }
