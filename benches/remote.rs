@@ -71,12 +71,12 @@ impl Server {
         std::fs::write(folder.join("server.toml"), settings).expect("server.toml");
         let mut child = Command::new(OURS)
             .args(["server", &config])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
         // It says where it listens when it does.
-        let told = child.stdout.take().expect("a pipe");
+        let told = child.stderr.take().expect("a pipe");
         let mut lines = BufReader::new(told).lines();
         let line = lines.by_ref().map_while(Result::ok).find(|line| line.contains("listen"));
         assert!(line.is_some(), "the server does not listen");

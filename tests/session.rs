@@ -10,9 +10,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{BINARY, Lab};
+use fio_spdk::base::clock::Clock;
 use fio_spdk::remote::session::frames;
 use fio_spdk::remote::wire::bench::{
     ClientMessage, CommandReport, End, Ended, FailureKind, File, Fire, Snapshot, SnapshotCause, Start, State,
@@ -78,6 +79,7 @@ fn begin(lab: &Lab, job: &str) -> Begin {
             devices: Vec::new(),
             commands: vec!["echo cut > cut; cp $FIO_SPDK_STATE copy".to_owned()],
             lock_directory: text("locks"),
+            own: Vec::new(),
         }),
         answer_within_ns: 20_000_000_000,
     }
@@ -123,8 +125,9 @@ impl Session {
 
     /// The next message of a kind; what lies between is of no interest.
     fn until<T>(&mut self, mut wanted: impl FnMut(from_session::What) -> Option<T>) -> T {
-        let begun = Instant::now();
-        while begun.elapsed() < LIMIT {
+        let clock = Clock::get();
+        let until_ns = clock.now_ns() + LIMIT.as_nanos() as u64;
+        while clock.now_ns() < until_ns {
             let what = self.next().expect("the session is there");
             if let from_session::What::ToClients(message) = &what
                 && let Some(server_message::What::Ended(ended)) = &message.what

@@ -17,7 +17,8 @@ fn generated() -> Vec<(&'static str, String)> {
     let lab = tempfile::tempdir().unwrap();
     let proto = root().join("proto");
     let set = protox::compile(["fio_spdk.proto", "session.proto"], [&proto]).unwrap();
-    tonic_prost_build::configure().out_dir(lab.path()).bytes(".").protoc_arg("").compile_fds(set).unwrap();
+    let configured = tonic_prost_build::configure().out_dir(lab.path()).bytes(".").protoc_arg("");
+    configured.codec_path("crate::remote::wire::bounds::BoundedCodec").compile_fds(set).unwrap();
     let text = |name: &str| {
         let text = std::fs::read_to_string(lab.path().join(name)).unwrap();
         // The other package is a sibling here.

@@ -174,7 +174,11 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// The certificates of a file: one at least.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let (bytes, _) = read(path)?;
+    let (bytes, mode) = read(path)?;
+    if mode & 0o002 != 0 {
+        let path = names::quoted(path);
+        return Err(format!("anybody may write to {path}, and it says who is believed: chmod o-w {path}"));
+    }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),

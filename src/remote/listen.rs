@@ -9,6 +9,7 @@ mod log;
 mod refusal;
 mod unix;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -30,7 +31,7 @@ use super::keys;
 use super::settings::Settings;
 
 pub use connection::{Connection, PeerInfo};
-pub use log::{Log, log};
+pub use log::{Log, flush, log};
 use unix::UnixSocket;
 
 /// Who has not shown who he is by then, or has not begun to speak HTTP/2, goes.
@@ -39,6 +40,8 @@ pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// No TCP connection is given up on sooner.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
+/// A handshake that was told to make place has made it by then.
+const PLACE_WITHIN: Duration = Duration::from_millis(500);
 /// Where the kernel has no more descriptors, a moment may help.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
 
@@ -199,6 +202,7 @@ async fn accept_tcp(
     sender: mpsc::Sender<Connection>,
 ) {
     let mut handshakes = JoinSet::new();
+    let mut under_way = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -213,13 +217,15 @@ async fn accept_tcp(
         };
         let peer = shown(peer);
         let Some(permit) = gate.admit(&peer) else { continue };
-        let Ok(handshake) = gate.handshakes.clone().try_acquire_owned() else {
+        let Some(handshake) = gate.admit_handshake(&mut under_way).await else {
             gate.log.refused(&peer, "too many connections have not shown yet who they are");
             continue;
         };
+        let (gone, makes_place) = oneshot::channel();
+        under_way.push_back(gone);
         let (gate, acceptor, sender) = (gate.clone(), acceptor.clone(), sender.clone());
         handshakes.spawn(async move {
-            let connection = gate.shake_hands(stream, acceptor, peer, permit).await;
+            let connection = gate.shake_hands_unless(makes_place, stream, acceptor, peer, permit).await;
             drop(handshake);
             if let Some(connection) = connection {
                 let _ = sender.send(connection).await;
@@ -270,6 +276,39 @@ impl Gate {
             self.log.refused(peer, "there are as many connections as max_connections allows");
         }
         permit
+    }
+
+    /// A place for one more handshake. If there is none, the eldest one makes place: who takes all places
+    /// and says nothing would otherwise keep everybody out.
+    async fn admit_handshake(
+        &self,
+        under_way: &mut VecDeque<oneshot::Sender<()>>,
+    ) -> Option<OwnedSemaphorePermit> {
+        under_way.retain(|one| !one.is_closed());
+        if let Ok(permit) = self.handshakes.clone().try_acquire_owned() {
+            return Some(permit);
+        }
+        let eldest = under_way.pop_front()?;
+        let _ = eldest.send(());
+        timeout(PLACE_WITHIN, self.handshakes.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    async fn shake_hands_unless(
+        &self,
+        makes_place: oneshot::Receiver<()>,
+        stream: TcpStream,
+        acceptor: TlsAcceptor,
+        peer: String,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Connection> {
+        tokio::select! {
+            connection = self.shake_hands(stream, acceptor, peer.clone(), permit) => connection,
+            _ = makes_place => {
+                let text = "it had not shown yet who it is when others came, and there are many";
+                self.log.refused(&peer, text);
+                None
+            }
+        }
     }
 
     async fn pause(&self, place: &str, why: &io::Error) {

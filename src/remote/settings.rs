@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -254,7 +255,11 @@ impl Settings {
         };
         let name = file.display().to_string();
         let mut bytes = Vec::new();
-        let read = File::open(&file).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+        let read = File::open(&file).and_then(|file| {
+            let mode = file.metadata()?.mode();
+            file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+            Ok(mode)
+        });
         match read {
             Err(why) if why.kind() == std::io::ErrorKind::NotFound && path.is_none() => {
                 return Ok(Settings::new(file));
@@ -264,6 +269,11 @@ impl Settings {
             }
             Ok(_) if bytes.len() as u64 > MOST_BYTES => {
                 return Err(format!("{name} is larger than 1 MiB: is it a {FILE}?"));
+            }
+            Ok(mode) if mode & 0o002 != 0 => {
+                return Err(format!(
+                    "anybody may write to {name}, and it says what the server allows: chmod o-w {name}"
+                ));
             }
             Ok(_) => {}
         }
@@ -455,6 +465,8 @@ mod tests {
         assert_eq!((settings.max_runs, settings.tls.as_path()), (2, folder.path()));
         std::fs::write(&file, [0xff, 0xfe]).unwrap();
         assert!(Settings::load(Some(&file)).unwrap_err().contains("no text"));
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o646)).unwrap();
+        assert!(Settings::load(Some(&file)).unwrap_err().contains("anybody may write"));
     }
 
     proptest! {

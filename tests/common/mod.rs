@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub mod remote;
+pub mod servers;
 
 use std::fs;
 use std::io::Read;

@@ -1,274 +1,238 @@
-//! Servers on this machine, and clients that drive them: over sockets, or over TCP with certificates.
+//! Servers and clients in a laboratory: each server has a directory, each client another, where its job file
+//! and the states of its runs are.
 
-use std::fs::{self, File};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{BINARY, Done, Lab, Running, at};
+use crate::common::{BINARY, Done, Lab, Running, number};
 
-const LIMIT: Duration = Duration::from_secs(40);
-const TICK: Duration = Duration::from_millis(10);
+/// Waited for what takes no time on an idle machine.
+const PATIENCE: u32 = 6000;
+const TICK: Duration = Duration::from_millis(5);
 
-/// Writes and promises for longer than any test takes.
-pub const LONG: &str = r#"
-[global]
-rw = "randwrite"
-bs = "4k"
-size = "2m"
-iodepth = 8
-time_based = true
-runtime = "60s"
-fsync = 50
-verify = "crc32c"
-[[job]]
-name = "j"
-filename = "data"
-"#;
-
-/// A laboratory with servers, which end with it.
-pub struct Bench {
-    pub lab: Lab,
-    servers: Vec<Server>,
-}
-
-struct Server {
-    address: String,
-    program: Option<Child>,
-}
-
-impl Bench {
-    /// So many servers, each on a socket of its own.
-    pub fn new(servers: usize) -> Bench {
-        Bench::with(servers, "")
-    }
-
-    /// The same, with more lines of `server.toml`.
-    pub fn with(servers: usize, settings: &str) -> Bench {
-        let mut bench = Bench { lab: Lab::new(), servers: Vec::new() };
-        bench.lab.file("j.toml", LONG);
-        for at in 0..servers {
-            bench.add(settings);
-            bench.start(at);
-        }
-        bench
-    }
-
-    /// One more server, which does not run yet.
-    pub fn add(&mut self, settings: &str) {
-        let at = self.servers.len();
-        let (directory, socket) = (self.lab.path(&format!("dut{at}")), self.lab.path(&format!("s{at}")));
-        fs::create_dir(&directory).expect("a directory");
-        let listen = format!("unix:{}", socket.display());
-        let text = format!("directory = {directory:?}\nlisten = [{listen:?}]\n{settings}\n");
-        self.lab.file(&format!("server{at}.toml"), text);
-        self.servers.push(Server { address: format!("unix:s{at}"), program: None });
-    }
-
-    /// One server on TCP, with certificates that it has made in `keys`.
-    pub fn over_tcp() -> Bench {
-        let mut bench = Bench { lab: Lab::new(), servers: Vec::new() };
-        bench.lab.file("j.toml", LONG);
-        fs::create_dir(bench.lab.path("keys")).expect("a directory");
-        bench.lab.run(&["server", "--init", "--config=keys/server.toml"]).expect(0);
-        let directory = bench.lab.path("dut0");
-        fs::create_dir(&directory).expect("a directory");
-        let text = String::from_utf8(bench.lab.bytes("keys/server.toml")).expect("text");
-        let set = |line: &str| match line.split(' ').next() {
-            Some("listen") => "listen = [\"127.0.0.1:0\"]".to_owned(),
-            Some("directory") => format!("directory = {directory:?}"),
-            _ => line.to_owned(),
-        };
-        let text: Vec<String> = text.lines().map(set).collect();
-        bench.lab.file("server0.toml", text.join("\n"));
-        bench.servers.push(Server { address: String::new(), program: None });
-        bench.start(0);
-        bench
-    }
-
-    /// Starts a server, and waits until it listens.
-    pub fn start(&mut self, at: usize) {
-        let log = File::create(self.log_path(at)).expect("a log");
-        let mut command = self.lab.command(BINARY);
-        command.args(["server", &format!("--config=server{at}.toml")]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.servers[at].program = Some(command.spawn().expect("the server starts"));
-        for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
-            if let Some((_, listens)) = self.log(at).split_once("listens on ") {
-                let address = listens.lines().next().unwrap_or_default();
-                if !address.starts_with("unix:") {
-                    self.servers[at].address = address.to_owned();
-                } else if UnixStream::connect(self.lab.path(&format!("s{at}"))).is_err() {
-                    thread::sleep(TICK);
-                    continue;
-                }
-                return;
-            }
-            thread::sleep(TICK);
-        }
-        panic!("server {at} does not listen: {}", self.log(at));
-    }
-
-    fn log_path(&self, at: usize) -> PathBuf {
-        self.lab.path(&format!("server{at}.log"))
-    }
-
-    /// What a server has logged since it was started.
-    pub fn log(&self, at: usize) -> String {
-        fs::read_to_string(self.log_path(at)).unwrap_or_default()
-    }
-
-    /// Its address, as a client says it.
-    pub fn address(&self, at: usize) -> &str {
-        &self.servers[at].address
-    }
-
-    /// The process of a server.
-    pub fn process(&self, at: usize) -> u32 {
-        self.servers[at].program.as_ref().expect("it runs").id()
-    }
-
-    /// Ends a server by a signal, and waits until it has ended.
-    pub fn end(&mut self, at: usize, signal: Signal) {
-        let mut program = self.servers[at].program.take().expect("it runs");
-        send(program.id(), signal);
-        wait_until("the server's end", || program.try_wait().expect("it is ours").is_some());
-    }
-
-    /// The file of a server's directory.
-    pub fn file_of(&self, at: usize, name: &str) -> PathBuf {
-        self.lab.path(&format!("dut{at}")).join(name)
-    }
-
-    fn arguments(&self, more: &[&str]) -> Vec<String> {
-        let mut all: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
-        if self.servers.iter().any(|server| !server.address.starts_with("unix:")) {
-            all.push("--keys=keys".to_owned());
-        }
-        all
-    }
-
-    /// Starts a client, with arguments that name its servers.
-    pub fn begin(&self, arguments: &[&str]) -> Running {
-        let all = self.arguments(arguments);
-        self.lab.spawn(&all.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    /// Starts a client of all servers.
-    pub fn begin_all(&self, arguments: &[&str]) -> Running {
-        let clients: Vec<String> =
-            self.servers.iter().map(|server| format!("--client={}", server.address)).collect();
-        let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
-        self.begin(&[arguments, clients.as_slice()].concat())
-    }
-
-    /// Runs a client of all servers to its end.
-    pub fn run(&self, arguments: &[&str]) -> Done {
-        self.begin_all(arguments).end()
-    }
-
-    /// Runs jobs on all servers that must end well, and gives the JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
-        self.run(&[&["--output-format=json"], arguments].concat()).expect(0).json()
-    }
-
-    /// What a server says of its runs.
-    pub fn runs(&self, at: usize) -> Vec<Value> {
-        let client = format!("--client={}", self.servers[at].address);
-        let status = self.begin(&["server", "--status", "--json", &client]).end().expect(0).json();
-        super::at(&status, "/runs").as_array().expect("runs").clone()
-    }
-
-    /// Waits until something holds of a server's runs.
-    pub fn wait_for_runs(&self, at: usize, what: &str, holds: impl Fn(&[Value]) -> bool) {
-        let mut last = Vec::new();
-        for _ in 0..LIMIT.as_millis() / 100 {
-            last = self.runs(at);
-            if holds(&last) {
-                return;
-            }
-            thread::sleep(TICK * 5);
-        }
-        panic!("waited too long for {what}: {last:#?}; {}", self.log(at));
-    }
-
-    /// Waits until a run of a server writes; gives its id.
-    pub fn wait_for_writes(&self, at: usize) -> String {
-        let writes = |run: &Value| run.pointer("/progress/iops/write").and_then(Value::as_f64) > Some(0.0);
-        self.wait_for_runs(at, "writes", |runs| runs.first().is_some_and(writes));
-        super::at(&self.runs(at)[0], "/run").as_str().expect("an id").to_owned()
-    }
-
-    /// Waits until all runs of a server have ended.
-    pub fn wait_for_end(&self, at: usize) {
-        self.wait_for_runs(at, "the end", |runs| runs.iter().all(|run| run["running"] == false));
-    }
-
-    /// The process of a server's only run.
-    pub fn session(&self, at: usize) -> u32 {
-        let run = self.file_of(at, "runs").join(self.runs(at)[0]["run"].as_str().expect("an id"));
-        let facts = fs::read_to_string(run.join("run.toml")).expect("its facts");
-        let process = facts.lines().find_map(|line| line.strip_prefix("process = "));
-        process.and_then(|process| process.parse().ok()).expect("its process")
-    }
-
-    /// Where the client keeps the newest state of a server on a socket, for the jobs `j.toml`.
-    pub fn link(&self, at: usize) -> PathBuf {
-        self.lab.path(&format!("j.unix_._s{at}.state"))
-    }
-
-    /// Names of the files with states at the client, without the links to them.
-    pub fn states(&self) -> Vec<String> {
-        let is_file = |name: &String| self.lab.path(name).symlink_metadata().is_ok_and(|meta| meta.is_file());
-        self.lab.names().into_iter().filter(|name| name.ends_with(".state") && is_file(name)).collect()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for server in &mut self.servers {
-            let Some(mut program) = server.program.take() else { continue };
-            // Its runs end by themselves when it is gone.
-            let _ = program.kill();
-            let _ = program.wait();
-        }
-    }
-}
-
-/// Sends a signal to a process.
-pub fn send(process: u32, signal: Signal) {
-    let id = Pid::from_raw(i32::try_from(process).expect("a process id")).expect("a process id");
-    rustix::process::kill_process(id, signal).expect("the process is there");
-}
-
-/// Waits for something, not for ever.
+/// Waits until it holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
+    for _ in 0..PATIENCE {
         if holds() {
             return;
         }
         thread::sleep(TICK);
     }
-    panic!("waited too long for {what}");
+    panic!("waited too long: {what}");
 }
 
-/// All that was promised must be there, and something was.
-#[track_caller]
-pub fn all_checked(json: &Value, job: &str) {
-    let verify = at(json, &format!("{job}/verify"));
-    let (promised, checked) = (super::number(verify, "/promised"), super::number(verify, "/checked"));
-    assert!(promised > 0 && promised == checked, "{verify:#}");
+/// A program that does not outlive its test, however that ends.
+pub struct Process {
+    running: Option<Running>,
+    what: String,
 }
 
-/// A command of the shell, in the laboratory.
-pub fn shell(lab: &Lab, text: &str) -> Command {
-    let mut command = lab.command("sh");
-    command.args(["-c", text]);
+impl Process {
+    pub fn of(command: Command) -> Process {
+        let what = format!("{command:?}");
+        Process { running: Some(Running::of(command)), what }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.running.as_ref().expect("it runs").id()
+    }
+
+    pub fn signal(&mut self, signal: Signal) {
+        let running = self.running.as_mut().expect("it runs");
+        if !running.has_ended() {
+            running.signal(signal);
+        }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(Running::has_ended)
+    }
+
+    /// Its last words; it must end by itself.
+    pub fn end(mut self) -> Done {
+        self.running.take().unwrap_or_else(|| panic!("{} has ended", self.what)).end()
+    }
+
+    /// As a power cut would: nothing is asked.
+    pub fn kill(mut self) -> Done {
+        self.signal(Signal::KILL);
+        self.end()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            if !running.has_ended() {
+                running.signal(Signal::KILL);
+            }
+            let done = running.end();
+            if thread::panicking() {
+                println!("---- {}\n{}{}", self.what, done.stdout, done.stderr);
+            }
+        }
+    }
+}
+
+/// A directory of servers and clients.
+pub struct Bench {
+    pub lab: Lab,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let lab = Lab::new();
+        fs::create_dir(lab.path("client")).expect("a directory");
+        Bench { lab }
+    }
+
+    /// Certificates for one client and for servers of these names.
+    pub fn keys(&self, names: &[&str]) {
+        fs::create_dir(self.lab.path("keys")).expect("a directory");
+        let names: Vec<String> = names.iter().map(|name| format!("--name={name}")).collect();
+        let mut arguments = vec!["server", "--init", "--config=keys/server.toml"];
+        arguments.extend(names.iter().map(String::as_str));
+        self.lab.run(&arguments).expect(0);
+    }
+
+    /// What a server is to be; `more` are lines of its `server.toml`.
+    pub fn home(&self, name: &str, listen: &str, more: &str) -> Home {
+        let directory = self.lab.path(name);
+        fs::create_dir(&directory).expect("a directory");
+        let keys = self.lab.path("keys");
+        let config = self.lab.path(&format!("{name}.toml"));
+        let (shown, tls) = (directory.display(), keys.display());
+        let text = format!("listen = [\"{listen}\"]\ndirectory = \"{shown}\"\ntls = \"{tls}\"\n{more}\n");
+        fs::write(&config, text).expect("a file");
+        let socket = listen.strip_prefix("unix:").map(PathBuf::from);
+        Home { directory, config, socket }
+    }
+
+    /// A file of the client.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.lab.path("client").join(name)
+    }
+
+    pub fn file(&self, name: &str, contents: &str) {
+        fs::write(self.path(name), contents).expect("a file");
+    }
+
+    /// The client, where its files are; `command` is the program, wherever it is to run.
+    pub fn client(&self, mut command: Command, arguments: &[&str]) -> Process {
+        command.current_dir(self.lab.path("client")).args(arguments);
+        Process::of(command)
+    }
+
+    /// The states that the client has, but for links.
+    pub fn states(&self) -> Vec<PathBuf> {
+        files(&self.lab.path("client")).into_iter().filter(|path| has_end(path, "state")).collect()
+    }
+
+    /// What a snapshot says of itself, as JSON.
+    #[track_caller]
+    pub fn shown(&self, state: &Path) -> Value {
+        self.lab.run(&["state", "show", "--json", &state.to_string_lossy()]).expect(0).json()
+    }
+}
+
+fn has_end(path: &Path, end: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == end)
+}
+
+/// Files of a directory, and no links.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    entries.flatten().map(|entry| entry.path()).filter(is_file).collect()
+}
+
+/// The program, to run here.
+pub fn here() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", BINARY]);
     command
+}
+
+/// What a server has, running or not.
+pub struct Home {
+    /// Where its files and its runs are.
+    pub directory: PathBuf,
+    config: PathBuf,
+    socket: Option<PathBuf>,
+}
+
+impl Home {
+    /// Starts the server; `command` is the program.
+    pub fn serve(&self, mut command: Command) -> Process {
+        command.arg("server").arg(format!("--config={}", self.config.display())).current_dir("/");
+        Process::of(command)
+    }
+
+    /// Starts the server on this machine's socket, and waits until it answers.
+    pub fn serve_here(&self) -> Process {
+        let mut server = self.serve(here());
+        let socket = self.socket.as_ref().expect("a unix socket");
+        wait_until("the server listens", || {
+            assert!(!server.has_ended(), "the server has ended");
+            std::os::unix::net::UnixStream::connect(socket).is_ok()
+        });
+        server
+    }
+
+    /// What it says about its runs.
+    #[track_caller]
+    pub fn status(&self, mut command: Command, more: &[&str]) -> Value {
+        command
+            .args(["server", "--status", "--json"])
+            .args(more)
+            .arg(format!("--config={}", self.config.display()));
+        Process::of(command).end().expect(0).json()
+    }
+
+    /// The directories of its runs.
+    pub fn runs(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.directory.join("runs")) else { return Vec::new() };
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+
+    /// The processes that do its runs: they work in its directory.
+    pub fn sessions(&self) -> Vec<u32> {
+        let here = fs::canonicalize(&self.directory).expect("its directory");
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let works_here = |id: &u32| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|cwd| cwd == here);
+        let is_ours = |id: &u32| {
+            let arguments = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            arguments.split(|&byte| byte == 0).any(|argument| argument == b"session")
+        };
+        names.filter(|id| works_here(id) && is_ours(id)).collect()
+    }
+
+    /// Waits until no run goes on.
+    #[track_caller]
+    pub fn wait_for_quiet(&self) {
+        wait_until("a session ends", || self.sessions().is_empty());
+    }
+}
+
+/// Kills a process that may be gone.
+pub fn kill(id: u32) {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(id, Signal::KILL);
+}
+
+/// What a report says of its first job's blocks: how many were promised, checked, and in violation.
+#[track_caller]
+pub fn judged(report: &Value) -> (u64, u64, u64) {
+    let count = |name: &str| number(report, &format!("/jobs/0/verify/{name}"));
+    (count("promised"), count("checked"), count("violations"))
 }

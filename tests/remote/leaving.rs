@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::remote::{Bench, LONG, all_checked, send};
+use crate::common::servers::{Bench, LONG, all_checked, send};
 use crate::common::{at, number};
 
 /// A bench whose server takes clients for gone soon, with a job that goes on without one.

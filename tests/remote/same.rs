@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::remote::{Bench, LONG, all_checked};
+use crate::common::servers::{Bench, LONG, all_checked};
 use crate::common::{Done, Lab, at, jobs, number};
 
 /// A run of a moment, whose report has a bit of everything.

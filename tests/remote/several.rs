@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::common::remote::Bench;
+use crate::common::servers::Bench;
 use crate::common::{at, number};
 
 const FAST: &str = "[[job]]\nname = \"fast\"\nioengine = \"null\"\nrw = \"write\"\nsize = \"1g\"\nbs = \"4k\"\nnumber_ios = 5000\n";

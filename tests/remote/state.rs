@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::common::remote::{Bench, LONG, all_checked, send, wait_until};
+use crate::common::servers::{Bench, LONG, all_checked, send, wait_until};
 use crate::common::{at, number};
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::remote::{Bench, LONG, all_checked, send, wait_until};
+use crate::common::servers::{Bench, LONG, all_checked, send, wait_until};
 use crate::common::{at, number};
 
 fn judge(bench: &Bench, more: &[&str]) {

@@ -150,7 +150,8 @@ impl Server {
             return Some(Ok(report.clone()));
         }
         let so_far = self.line.numbers(|numbers| numbers.so_far.clone())?;
-        Some(report::decode(&so_far).map_err(|why| format!("its statistics so far cannot be read: {why}")))
+        let read = report::decode_at_most(&so_far, super::most_jobs(&self.work));
+        Some(read.map_err(|why| format!("its statistics so far cannot be read: {why}")))
     }
 }
 
@@ -306,6 +307,7 @@ impl Conductor<'_> {
                 server.report = report.map(|report| *report);
                 server.failure = server.failure.take().or(failure);
                 server.phase = Phase::Done;
+                self.name_failure(at);
             }
             Event::Broken(why) => {
                 server.phase = Phase::Broken;
@@ -318,6 +320,7 @@ impl Conductor<'_> {
             Event::Failed(failure) => {
                 server.failure = Some(failure);
                 server.phase = Phase::Done;
+                self.name_failure(at);
             }
             Event::Lost(why) => server.phase = Phase::Lost(why, self.clock.now_ns()),
             Event::Ran(_) => {}
@@ -395,7 +398,8 @@ impl Conductor<'_> {
     /// Servers that are gone, once what they had sent is stored.
     fn settle_lost(&mut self) {
         let now_ns = self.clock.now_ns();
-        for server in &mut self.servers {
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
             let Phase::Lost(why, since_ns) = &server.phase else { continue };
             let is_stored = server.fired.as_ref().is_none_or(|fired| fired.stored.is_some());
             let is_settled = is_stored && server.evidence.is_idle();
@@ -404,7 +408,21 @@ impl Conductor<'_> {
             }
             server.failure = server.failure.take().or(end::why_lost(server, why));
             server.phase = Phase::Done;
+            self.name_failure(at);
         }
+    }
+
+    /// A server that failed is named at once where others go on: their report may be hours away.
+    fn name_failure(&mut self, at: usize) {
+        let server = &self.servers[at];
+        let Some(failure) = &server.failure else { return };
+        if self.servers.iter().all(Server::is_over) {
+            return;
+        }
+        let address = server.address.to_string();
+        let bare = failure.message.strip_prefix(&address).unwrap_or(&failure.message);
+        let text = bare.trim_start_matches([':', ' ']).to_owned();
+        self.note(at, &text);
     }
 
     /// Ctrl-C and its like.

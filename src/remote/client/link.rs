@@ -156,6 +156,8 @@ pub(super) struct Link {
     /// The run goes on without a client: a lost connection is looked for again.
     pub comes_back: bool,
     pub progress_interval_ns: u64,
+    /// Its report can have so many jobs.
+    pub most_jobs: usize,
     pub line: Arc<Line>,
     pub evidence: Arc<Evidence>,
     pub events: Sender<Told>,
@@ -423,7 +425,8 @@ impl Link {
     }
 
     fn ended(&self, ended: &bench::Ended) -> Event {
-        let decoded = ended.report.as_ref().map(report::decode).transpose();
+        let decode = |report| report::decode_at_most(report, self.most_jobs);
+        let decoded = ended.report.as_ref().map(decode).transpose();
         let failure = ended.failure.as_ref().map(|failure| {
             let kind = match failure.kind() {
                 bench::FailureKind::BadJob | bench::FailureKind::NotAllowed => FailureKind::BadJob,

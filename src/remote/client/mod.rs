@@ -29,6 +29,7 @@ use crate::run::{Progress, Requests};
 use super::address::Address;
 use super::protocol;
 use super::wire::bench::{self, client_message::What};
+use super::wire::report;
 
 use conduct::{Conductor, Server};
 use evidence::{Evidence, Joiner, Place};
@@ -193,6 +194,7 @@ fn drive_with(order: &Order, requests: &Requests, watcher: &mut dyn Watcher, too
                 silence: order.silence,
                 comes_back: matches!(&target.work, Work::Run { jobs, .. } if detaches(jobs)),
                 progress_interval_ns: ns(order.progress_interval),
+                most_jobs: most_jobs(&target.work),
                 line: Arc::clone(&line),
                 evidence: Arc::clone(&evidence),
                 events: events.clone(),
@@ -257,6 +259,14 @@ impl Outcome {
 /// Whether the run of these jobs goes on without a client.
 fn detaches(jobs: &[JobSpec]) -> bool {
     jobs.first().is_some_and(|job| job.state.detach)
+}
+
+/// So many jobs a report of this can have.
+fn most_jobs(work: &Work) -> usize {
+    match work {
+        Work::Run { jobs, .. } => jobs.iter().map(|job| job.numjobs.max(1) as usize).sum(),
+        Work::Attach { .. } => report::MOST_JOBS,
+    }
 }
 
 /// What is said first.

@@ -1,8 +1,9 @@
 //! The server's log: standard error, a line an event.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -13,12 +14,78 @@ const BURST: u32 = 20;
 /// Longer lines are cut, in characters.
 const LONGEST: usize = 500;
 
+/// So many lines wait for a standard error that takes none; what comes then is counted.
+const MOST_WAITING: usize = 1024;
+
+/// What the thread that writes is told.
+enum Order {
+    Line(String),
+    /// To say when all before it is written.
+    Flush(SyncSender<()>),
+}
+
 /// Writes a line to the server's log, with the time before it. What the line says may come from others.
+/// It never waits: whoever reads standard error may be slow, or have stopped.
 pub fn log(text: &str) {
     let text = printable(&text.chars().take(LONGEST).collect::<String>());
-    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    let line = format!("{} {text}\n", humantime::format_rfc3339_seconds(SystemTime::now()));
+    match writer() {
+        Some(writer) => queue(writer, &LOST, line),
+        // Without a thread there is this one.
+        None => write(&line),
+    }
+}
+
+/// Waits until the log is written, but no longer than this.
+pub fn flush(within: Duration) {
+    let Some(writer) = writer() else { return };
+    let (done, is_done) = sync_channel(1);
+    if writer.try_send(Order::Flush(done)).is_ok() {
+        let _ = is_done.recv_timeout(within);
+    }
+}
+
+/// Lines for which there was no room, since the last one that had some.
+static LOST: Mutex<u64> = Mutex::new(0);
+
+fn queue(writer: &SyncSender<Order>, lost: &Mutex<u64>, line: String) {
+    let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+    if *lost > 0 {
+        let told = Order::Line(format!("{} lines are missing here: nobody read them in time\n", *lost));
+        match writer.try_send(told) {
+            Ok(()) => *lost = 0,
+            Err(_) => {
+                *lost += 1;
+                return;
+            }
+        }
+    }
+    if let Err(TrySendError::Full(_)) = writer.try_send(Order::Line(line)) {
+        *lost += 1;
+    }
+}
+
+/// The thread that writes; `None` if there can be none.
+fn writer() -> Option<&'static SyncSender<Order>> {
+    static WRITER: OnceLock<Option<SyncSender<Order>>> = OnceLock::new();
+    let start = || {
+        let (sender, orders) = sync_channel(MOST_WAITING);
+        let write_all = move || {
+            for order in orders {
+                match order {
+                    Order::Line(line) => write(&line),
+                    Order::Flush(done) => drop(done.send(())),
+                }
+            }
+        };
+        std::thread::Builder::new().name("log".to_owned()).spawn(write_all).ok().map(|_| sender)
+    };
+    WRITER.get_or_init(start).as_ref()
+}
+
+fn write(line: &str) {
     // Without a place to write to there is nobody to tell.
-    let _ = writeln!(std::io::stderr().lock(), "{time} {text}");
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// A log that a flood does not fill.
@@ -75,7 +142,25 @@ impl Log {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::time::Duration;
+
+    #[test]
+    fn lines_that_nobody_reads_are_counted_and_nobody_waits_for_them() {
+        let (writer, orders) = sync_channel(2);
+        let lost = Mutex::new(0);
+        for number in 0..5 {
+            queue(&writer, &lost, format!("{number}"));
+        }
+        let next = || match orders.try_recv() {
+            Ok(Order::Line(line)) => line,
+            _ => String::new(),
+        };
+        assert_eq!((next(), next(), next()), ("0".to_owned(), "1".to_owned(), String::new()));
+        queue(&writer, &lost, "5".to_owned());
+        assert_eq!(
+            (next(), next()),
+            ("3 lines are missing here: nobody read them in time\n".to_owned(), "5".to_owned())
+        );
+    }
 
     #[test]
     fn a_flood_is_counted_and_not_written() {

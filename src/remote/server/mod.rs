@@ -55,6 +55,7 @@ fn in_ns(time: Duration) -> u64 {
 /// If its directory cannot be used, another server uses it, or it cannot listen; in a sentence.
 pub fn serve(settings: Settings) -> Result<(), String> {
     let place = place::take(&settings.directory)?;
+    place::keep_apart(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(8)
@@ -63,8 +64,9 @@ pub fn serve(settings: Settings) -> Result<(), String> {
         .build()
         .map_err(|why| format!("the server's threads cannot be started: {why}"))?;
     let served = runtime.block_on(serve_within(settings));
-    // Files that are written are not waited for long.
+    // Files that are written are not waited for long, nor who reads the log.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    listen::flush(Duration::from_secs(1));
     drop(place);
     served
 }

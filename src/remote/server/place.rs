@@ -2,11 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
 use crate::base::host::printable;
+use crate::remote::address::Address;
+use crate::remote::settings::Settings;
 
 /// Held by the one server of a directory.
 const LOCK: &str = "server.lock";
@@ -46,6 +48,41 @@ pub fn take(directory: &Path) -> Result<File, String> {
         why => format!("{}: it cannot be locked: {why}", path.display()),
     })?;
     Ok(lock)
+}
+
+/// Refuses a directory in which jobs would have files by which the server is ruled: its settings, and keys.
+///
+/// # Errors
+/// Which of them lies in the server's directory.
+pub fn keep_apart(settings: &Settings) -> Result<(), String> {
+    let directory = &settings.directory;
+    let directory = fs::canonicalize(directory).map_err(|why| format!("{}: {why}", directory.display()))?;
+    let tls = std::path::absolute(&settings.tls).unwrap_or_else(|_| settings.tls.clone());
+    for (what, path) in [("server.toml", &settings.file), ("its keys", &tls)] {
+        // As it is called, as it is found, and where what it leads to lies.
+        let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+        let ways = [Some(path.clone()), folder, fs::canonicalize(path).ok()];
+        if ways.into_iter().flatten().any(|way| way.starts_with(&directory)) {
+            return Err(format!(
+                "{} lies in {}, where jobs have their files, and could change what the server allows ({what}): \
+                 give the server another `directory`",
+                printable(&path.to_string_lossy()),
+                printable(&directory.to_string_lossy())
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is the server's own and may lie in its directory, beside `runs` and `locks`.
+pub fn own(settings: &Settings) -> Vec<PathBuf> {
+    let mut own = vec![settings.directory.join(LOCK)];
+    for socket in settings.listen.iter().filter_map(Address::path) {
+        let mut lock = socket.as_os_str().to_owned();
+        lock.push(".lock");
+        own.extend([socket.to_owned(), PathBuf::from(lock)]);
+    }
+    own
 }
 
 /// Whether nobody but root and this user may change what is in it or put another in its place.
@@ -113,5 +150,33 @@ mod tests {
         mode(&directory.join("locks"), 0o777);
         assert!(take(&directory).is_err());
         assert!(take(Path::new("relative")).unwrap_err().contains("absolute"));
+    }
+
+    #[test]
+    fn what_rules_the_server_does_not_lie_where_jobs_have_their_files() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        for name in ["etc", "data/etc"] {
+            fs::create_dir_all(path(name)).unwrap();
+            fs::write(path(name).join("server.toml"), "").unwrap();
+        }
+        std::os::unix::fs::symlink(path("data/etc"), path("link")).unwrap();
+        let settings = |file: &str, tls: &str| Settings {
+            directory: path("data"),
+            tls: path(tls),
+            ..Settings::new(path(file))
+        };
+        assert_eq!(keep_apart(&settings("etc/server.toml", "etc")), Ok(()));
+        for (file, tls) in [
+            ("data/server.toml", "etc"),
+            ("data/etc/server.toml", "etc"),
+            ("link/server.toml", "etc"),
+            ("etc/server.toml", "data"),
+            ("etc/server.toml", "link"),
+            ("etc/server.toml", "data/etc"),
+        ] {
+            let why = keep_apart(&settings(file, tls)).unwrap_err();
+            assert!(why.contains("where jobs have their files"), "{file} {tls}: {why}");
+        }
     }
 }

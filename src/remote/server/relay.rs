@@ -222,8 +222,7 @@ mod tests {
 
     #[test]
     fn drivers_that_come_and_go_unseen_are_told_as_one_change() {
-        let mut outbox = Outbox::default();
-        outbox.driver_changes = 1;
+        let mut outbox = Outbox { driver_changes: 1, ..Outbox::default() };
         assert_eq!(told(&mut outbox), ["gone"]);
         outbox.driver_changes = 4;
         // There is another one than before: what was not answered has to be sent again.

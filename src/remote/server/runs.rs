@@ -18,6 +18,7 @@ use crate::remote::wire::report;
 use crate::remote::wire::session::{Begin, Policy, Underway};
 
 use super::known::Known;
+use super::place;
 use super::relay;
 use super::shelf::{Facts, Process, Shelf};
 use super::{in_ns, log};
@@ -357,6 +358,7 @@ impl Runs {
                 devices: settings.devices.clone(),
                 commands: settings.commands.clone(),
                 lock_directory: text(&settings.directory.join("locks")),
+                own: place::own(settings).iter().map(|path| text(path)).collect(),
             }),
             answer_within_ns: in_ns(settings.answer_within),
         }

@@ -279,7 +279,8 @@ async fn a_run_without_a_driver_is_taken_over_with_what_was_not_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_silent_has_vanished() {
-    let lab = Lab::new(|settings| settings.client_timeout = Duration::from_millis(300)).await;
+    // Long enough for a busy machine to accept the run first.
+    let lab = Lab::new(|settings| settings.client_timeout = Duration::from_secs(3)).await;
     let mut talk = lab.begin("accept\nuntil gone\nsnapshot 1\nend").await;
     talk.accepted().await;
     let status = loop {

@@ -109,7 +109,8 @@ impl Policy {
         let own = [run_directory.parent(), Some(Path::new(&told.lock_directory))];
         let own = own.into_iter().flatten().filter_map(|path| fs::canonicalize(path).ok());
         // One that holds all of it would leave nothing.
-        let own = own.filter(|path| !directory.starts_with(path)).collect();
+        let own = own.filter(|path| !directory.starts_with(path));
+        let own = own.chain(told.own.iter().filter_map(|path| where_it_is(Path::new(path)))).collect();
         Ok(Policy { directory, own, devices: told.devices.clone(), commands: told.commands.clone() })
     }
 
@@ -339,6 +340,13 @@ impl Policy {
         if self.own.iter().any(|own| real.starts_with(own)) {
             return Err(format!("`{option}`: {} is the server's own: choose another name", shown(path)));
         }
+        // The other name may be anywhere.
+        if fs::metadata(real).is_ok_and(|file| file.is_file() && file.nlink() > 1) {
+            return Err(format!(
+                "`{option}`: {} has another name, which may lie elsewhere (a hard link): copy it",
+                shown(path)
+            ));
+        }
         Ok(())
     }
 
@@ -359,6 +367,11 @@ impl Policy {
         let parent = path.parent().ok_or("there is nothing above it")?;
         Ok(self.real(parent)?.join(name))
     }
+}
+
+/// A path without links but perhaps its last part, which need not be there.
+fn where_it_is(path: &Path) -> Option<PathBuf> {
+    Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
 }
 
 /// The options that may name files in their texts.

@@ -30,6 +30,8 @@ const MOST_FINDINGS: usize = 1024;
 const SO_FAR_EVERY: Duration = Duration::from_secs(1);
 /// Progress is told no more often.
 const SHORTEST_PROGRESS: Duration = Duration::from_millis(100);
+/// Longer names of files and clients are cut.
+const LONGEST_NAME_CHARS: usize = 256;
 /// Targets that the server tells of.
 const MOST_TARGETS_TOLD: usize = 64;
 
@@ -66,8 +68,8 @@ pub fn prepare(begin: Begin, post: &Arc<Post>) -> Result<Prepared, Failure> {
         locks: PathBuf::from(&told.lock_directory),
         post: Arc::clone(post),
         run: own,
-        job_file: start.job_files.first().map_or_else(|| "fio-spdk".to_owned(), |file| file.name.clone()),
-        client: start.client.clone(),
+        job_file: start.job_files.first().map_or_else(|| "fio-spdk".to_owned(), |file| brief(&file.name)),
+        client: brief(&start.client),
         detach: jobs.iter().any(|job| job.state.detach),
         state: goes_back.then(|| run_directory.join(STATE_FILE)),
         held: Mutex::default(),
@@ -94,6 +96,11 @@ pub fn prepare(begin: Begin, post: &Arc<Post>) -> Result<Prepared, Failure> {
         verdicts: None,
     };
     Ok(Prepared { jobs, options, gate, findings: start.findings.then_some(findings) })
+}
+
+/// A name that the client chose, as it goes into messages and files.
+fn brief(name: &str) -> String {
+    name.chars().take(LONGEST_NAME_CHARS).collect()
 }
 
 fn environment(why: String) -> Failure {

@@ -1517,7 +1517,7 @@ pub mod bench_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::remote::wire::bounds::BoundedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/fiospdk.v1.Bench/Drive");
             let mut req = request.into_streaming_request();
             req.extensions_mut().insert(GrpcMethod::new("fiospdk.v1.Bench", "Drive"));
@@ -1536,7 +1536,7 @@ pub mod bench_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::remote::wire::bounds::BoundedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/fiospdk.v1.Bench/Status");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fiospdk.v1.Bench", "Status"));
@@ -1555,7 +1555,7 @@ pub mod bench_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::remote::wire::bounds::BoundedCodec::default();
             let path = http::uri::PathAndQuery::from_static("/fiospdk.v1.Bench/Stop");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fiospdk.v1.Bench", "Stop"));
@@ -1709,7 +1709,7 @@ pub mod bench_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DriveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::remote::wire::bounds::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1752,7 +1752,7 @@ pub mod bench_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::remote::wire::bounds::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1795,7 +1795,7 @@ pub mod bench_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StopSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::remote::wire::bounds::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

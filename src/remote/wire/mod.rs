@@ -7,5 +7,6 @@ pub mod bench;
 #[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
 pub mod session;
 
+pub mod bounds;
 pub mod live;
 pub mod report;

@@ -22,9 +22,11 @@ const MOST_IN_ALL: u128 = 1 << 60;
 /// All times of a report together: a month of hundreds of workers is more than 2^60 ns.
 const MOST_TIME_NS: u128 = 1 << 62;
 /// Lines of a report, as there are workers at most.
-const MOST_JOBS: usize = 4096;
-/// A histogram takes memory even where nothing is in it.
-const MOST_HISTOGRAMS: usize = 16 * MOST_JOBS;
+pub const MOST_JOBS: usize = 4096;
+/// A histogram takes 30 KB of memory even where nothing is in it: so many there are of a job, and so many
+/// more of priorities and the like.
+const HISTOGRAMS_OF_JOB: usize = 16;
+const MORE_HISTOGRAMS: usize = 4096;
 /// Reactors, targets, disks, notes: each.
 const MOST_ENTRIES: usize = 1 << 16;
 /// Notes that are added here.
@@ -53,8 +55,18 @@ pub fn encode(report: &Report) -> bench::Report {
 /// # Errors
 /// What is wrong with it, to be put behind "the report of ... is damaged: ".
 pub fn decode(report: &bench::Report) -> Result<Report, String> {
-    let mut reader = Reader::default();
-    few("jobs", report.jobs.len(), MOST_JOBS)?;
+    decode_at_most(report, MOST_JOBS)
+}
+
+/// Like [`decode`], for who knows how many jobs there can be: more would be made up to take memory.
+///
+/// # Errors
+/// See [`decode`].
+pub fn decode_at_most(report: &bench::Report, most_jobs: usize) -> Result<Report, String> {
+    let most_jobs = most_jobs.min(MOST_JOBS);
+    let histograms_left = HISTOGRAMS_OF_JOB * most_jobs + MORE_HISTOGRAMS;
+    let mut reader = Reader { counted: 0, timed_ns: 0, histograms_left, notes: Vec::new() };
+    few("jobs", report.jobs.len(), most_jobs)?;
     few("reactors", report.reactors.len(), MOST_ENTRIES)?;
     few("targets", report.targets.len(), MOST_ENTRIES)?;
     few("notes", report.notes.len(), MOST_ENTRIES)?;
@@ -81,11 +93,10 @@ pub fn decode(report: &bench::Report) -> Result<Report, String> {
 }
 
 /// What is counted while a report is read, and what the reader of it should know.
-#[derive(Default)]
 struct Reader {
     counted: u128,
     timed_ns: u128,
-    histograms: usize,
+    histograms_left: usize,
     notes: Vec<String>,
 }
 

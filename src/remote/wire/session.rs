@@ -53,6 +53,9 @@ pub struct Policy {
     /// Where the locks of devices are.
     #[prost(string, tag = "4")]
     pub lock_directory: ::prost::alloc::string::String,
+    /// Files besides that are the server's own, as its lock and its sockets: no job uses them.
+    #[prost(string, repeated, tag = "5")]
+    pub own: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DriverGone {}

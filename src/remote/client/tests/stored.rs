@@ -218,7 +218,7 @@ fn the_kernel_is_asked_to_store_before_the_server_is_told() {
         let thread = lines[at].split(' ').next().unwrap();
         let resumed = |line: &&str| line.starts_with(thread) && line.contains("resumed>");
         if lines[at].contains("<unfinished") {
-            at + lines[at..].iter().position(|line| resumed(&line)).unwrap()
+            at + lines[at..].iter().position(resumed).unwrap()
         } else {
             at
         }

@@ -17,6 +17,7 @@ fn lab(devices: &[&str], commands: &[&str]) -> Lab {
         devices: owned(devices),
         commands: owned(commands),
         lock_directory: folder.path().join("locks").display().to_string(),
+        own: vec![folder.path().join("jobs/server.lock").display().to_string()],
     };
     let policy = Policy::new(&told, &folder.path().join("jobs/runs/1")).unwrap();
     Lab { folder, policy }
@@ -49,6 +50,7 @@ fn every_option_that_takes_a_text_has_its_rule() {
         "sqthread_poll_cpu",
         "iova_mode",
         "filetype",
+        "sim_faults",
         "steadystate",
         "verify_async_cpus",
         "wrr_priority",
@@ -78,6 +80,15 @@ fn files_stay_below_the_directory_by_whatever_name() {
     let outside = lab.folder.path().join("outside");
     std::os::unix::fs::symlink(&outside, lab.folder.path().join("jobs/link")).unwrap();
     std::os::unix::fs::symlink("/nowhere", lab.folder.path().join("jobs/dangling")).unwrap();
+    fs::write(outside.join("secret"), "x").unwrap();
+    fs::hard_link(outside.join("secret"), lab.folder.path().join("jobs/hard")).unwrap();
+    for option in ["filename", "write_iolog", "read_iolog"] {
+        let jobs =
+            if option == "read_iolog" { "[[job]]\nioengine = \"psync\"" } else { "[[job]]\nsize = \"1m\"" };
+        let jobs = parse(&[("j".to_owned(), format!("{jobs}\n{option} = \"hard\""))], &[]).unwrap();
+        let why = lab.policy.check_jobs(&jobs, "").unwrap_err();
+        assert!(why.contains("a hard link"), "{why}");
+    }
     for fine in
         ["filename = \"data\"", "directory = \"sub\"", "write_bw_log = \"x\"", "filename = \"new/../data\""]
     {
@@ -85,9 +96,11 @@ fn files_stay_below_the_directory_by_whatever_name() {
         // A directory that is not there cannot be left again.
         assert_eq!(judged.is_ok(), !fine.contains(".."), "{fine}: {judged:?}");
     }
-    for path in ["../outside/x", "/etc/passwd", "link/x", "runs/1/run.state", "dangling", "../locks/x"] {
+    for path in
+        ["../outside/x", "/etc/passwd", "link/x", "runs/1/run.state", "server.lock", "dangling", "../locks/x"]
+    {
         for option in ["filename", "directory", "write_iolog", "write_bw_log", "opendir"] {
-            if (option, path) == ("write_bw_log", "dangling") {
+            if option == "write_bw_log" && ["dangling", "server.lock"].contains(&path) {
                 // Its files have more behind their names.
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Counts and histograms.
 
-use super::{MOST_HISTOGRAMS, Reader, few, small};
+use super::{Reader, few, small};
 use crate::base::ioprio::IoPriority;
 use crate::base::{Op, Status};
 use crate::remote::wire::bench;
@@ -119,8 +119,8 @@ fn histogram_to(histogram: &Histogram) -> Option<bench::Histogram> {
 }
 
 fn histogram_from(histogram: Option<&bench::Histogram>, reader: &mut Reader) -> Result<Histogram, String> {
-    reader.histograms += 1;
-    few("histograms", reader.histograms, MOST_HISTOGRAMS)?;
+    reader.histograms_left =
+        reader.histograms_left.checked_sub(1).ok_or("it has more histograms than its jobs can have")?;
     let Some(histogram) = histogram else { return Ok(Histogram::default()) };
     if histogram.buckets.len() != histogram.counts.len() {
         return Err("a histogram has another number of counts than of buckets".to_owned());

@@ -410,3 +410,11 @@ fn no_text_of_the_other_side_drives_the_terminal() {
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
     }
 }
+
+#[test]
+fn no_more_memory_is_taken_than_the_jobs_that_were_sent_can_need() {
+    let one = small_report();
+    assert!(decode_at_most(&one, one.jobs.len()).is_ok());
+    let why = decode_at_most(&one, one.jobs.len() - 1).unwrap_err();
+    assert!(why.contains("jobs"), "{why}");
+}
