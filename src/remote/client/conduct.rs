@@ -72,8 +72,8 @@ pub(super) struct Server {
     /// The command that it waits for, and whether it was told of it.
     pub wants: Option<String>,
     pub is_answered: bool,
-    /// It was asked to end.
-    pub is_ending: bool,
+    /// It is to be asked to end, by this signal, when it listens.
+    ends_unsaid: Option<i32>,
     pub failure: Option<Failure>,
     pub report: Option<Report>,
     /// Why its last snapshot could not be stored.
@@ -97,7 +97,7 @@ impl Server {
             is_asked_to_fire: false,
             wants: None,
             is_answered: false,
-            is_ending: false,
+            ends_unsaid: None,
             failure: None,
             report: None,
             trouble: None,
@@ -203,7 +203,9 @@ impl Conductor<'_> {
             if let Some(every) = self.order.status_interval.filter(|_| is_due) {
                 next_status_ns = now_ns.saturating_add(ns(every));
             }
-            if is_due || self.requests.dump.swap(0, Ordering::AcqRel) != 0 {
+            // The end has a report of its own.
+            let is_over = self.servers.iter().all(Server::is_over);
+            if (is_due || self.requests.dump.swap(0, Ordering::AcqRel) != 0) && !is_over {
                 self.tell_so_far();
             }
         }
@@ -260,7 +262,8 @@ impl Conductor<'_> {
     /// Those that are there start, when nobody else may come.
     fn start_together(&mut self) {
         let is_missing = self.servers.iter().any(|server| server.phase == Phase::Reaching);
-        if is_missing || *self.go.borrow() {
+        // Nothing starts that the user has ended while it waited.
+        if is_missing || *self.go.borrow() || self.ends_told > 0 {
             return;
         }
         for server in self.servers.iter_mut().filter(|server| server.phase == Phase::There) {
@@ -354,6 +357,9 @@ impl Conductor<'_> {
             (true, false) => Some("connected again".to_owned()),
             (false, false) => None,
         };
+        if let Some(signal) = server.ends_unsaid.take() {
+            server.line.say(What::End(bench::End { signal }));
+        }
         server.accepted = Some(accepted);
         // What was asked before may have been lost on the way.
         server.is_answered = false;
@@ -476,8 +482,10 @@ impl Conductor<'_> {
                 }
                 _ if server.is_detached() || !server.may_end() => self.leave(at),
                 _ => {
-                    server.is_ending = true;
-                    server.line.say(What::End(bench::End { signal }));
+                    // The conversation may be about to begin.
+                    if !server.line.say(What::End(bench::End { signal })) && server.phase == Phase::Asked {
+                        server.ends_unsaid = Some(signal);
+                    }
                 }
             }
         }

@@ -107,13 +107,16 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Sends, unless the server is gone. One that does not take what it is sent is cut off.
-    pub fn say(&self, what: client_message::What) {
+    /// Sends, unless the server is gone: whether it was there. One that does not take what it is sent is
+    /// cut off.
+    pub fn say(&self, what: client_message::What) -> bool {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let message = bench::ClientMessage { what: Some(what) };
-        if out.as_ref().is_some_and(|way| way.try_send(message).is_err()) {
+        let is_said = out.as_ref().is_some_and(|way| way.try_send(message).is_ok());
+        if !is_said {
             *out = None;
         }
+        is_said
     }
 
     /// Ends what this side says.

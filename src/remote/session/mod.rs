@@ -5,6 +5,7 @@
 //! waits for neither but where it must: for the client's word that a snapshot is safe. When the socket is
 //! lost the run ends in order, as nobody will ever ask for it again.
 
+mod fit;
 pub mod frames;
 mod locks;
 mod policy;
@@ -25,8 +26,8 @@ use prost::Message;
 use crate::base::host::printable;
 use crate::remote::MOST_MESSAGE_BYTES;
 use crate::remote::wire::bench::{Ended, Failure, FailureKind, client_message, server_message};
+use crate::remote::wire::live;
 use crate::remote::wire::session::{Begin, ToSession, to_session};
-use crate::remote::wire::{live, report};
 use crate::report::exit::{EXIT_IO, EXIT_UNSAFE, EXIT_USAGE, ended_code};
 use crate::report::{FORMATS, Report};
 use crate::run::{ErrorKind, Observer, Progress, Requests, RunError};
@@ -143,7 +144,7 @@ fn refused(failure: Failure) -> Ended {
 fn whole(report: &Report, failure: Option<Failure>) -> Ended {
     let code = ended_code(report, failure.as_ref().map(code_of));
     let mut ended = Ended {
-        report: Some(report::encode(report)),
+        report: Some(fit::encode(report)),
         failure,
         exit_code: Some(code.into()),
         ..Ended::default()
@@ -187,7 +188,7 @@ impl Observer for Teller<'_> {
     }
 
     fn so_far(&mut self, report: &Report) {
-        self.0.so_far(report::encode(report));
+        self.0.so_far(fit::encode(report));
     }
 }
 

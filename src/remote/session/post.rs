@@ -118,6 +118,10 @@ impl Post {
     /// Replaces the statistics so far that were not sent yet.
     pub fn so_far(&self, report: bench::Report) {
         let message = to_clients(What::SoFar(report));
+        // A client would take it for the message of a stranger, and leave.
+        if message.encoded_len() > MOST_MESSAGE_BYTES {
+            return;
+        }
         if let Ok(frame) = frames::encode(&message) {
             self.change(|places| places.so_far = Some(frame));
         }

@@ -398,7 +398,8 @@ pub struct TriggerReport {
     pub command: ::core::option::Option<CommandReport>,
 }
 /// What a run found, or has found so far. Numbers are raw: sums, counts and histograms, so that reports of
-/// several machines can be added. All counters of a report together stay below 2^60.
+/// several machines can be added. All counters of a report together stay below 2^60, all
+/// times below 2^62 ns.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {
     /// When the report was made, and when the run began, in milliseconds since 1970.

@@ -19,6 +19,8 @@ use crate::report::{CpuUse, MachineReport, ReactorReport, Report, TargetReport};
 
 /// All counters of a report together: so nothing that is added up later overflows.
 const MOST_IN_ALL: u128 = 1 << 60;
+/// All times of a report together: a month of hundreds of workers is more than 2^60 ns.
+const MOST_TIME_NS: u128 = 1 << 62;
 /// Lines of a report, as there are workers at most.
 pub const MOST_JOBS: usize = 4096;
 /// A histogram takes 30 KB of memory even where nothing is in it: so many there are of a job, and so many
@@ -63,7 +65,7 @@ pub fn decode(report: &bench::Report) -> Result<Report, String> {
 pub fn decode_at_most(report: &bench::Report, most_jobs: usize) -> Result<Report, String> {
     let most_jobs = most_jobs.min(MOST_JOBS);
     let histograms_left = HISTOGRAMS_OF_JOB * most_jobs + MORE_HISTOGRAMS;
-    let mut reader = Reader { counted: 0, histograms_left, notes: Vec::new() };
+    let mut reader = Reader { counted: 0, timed_ns: 0, histograms_left, notes: Vec::new() };
     few("jobs", report.jobs.len(), most_jobs)?;
     few("reactors", report.reactors.len(), MOST_ENTRIES)?;
     few("targets", report.targets.len(), MOST_ENTRIES)?;
@@ -93,6 +95,7 @@ pub fn decode_at_most(report: &bench::Report, most_jobs: usize) -> Result<Report
 /// What is counted while a report is read, and what the reader of it should know.
 struct Reader {
     counted: u128,
+    timed_ns: u128,
     histograms_left: usize,
     notes: Vec<String>,
 }
@@ -105,6 +108,15 @@ impl Reader {
             return Err("its counters together exceed 2^60".to_owned());
         }
         Ok(number)
+    }
+
+    /// A time that somebody took.
+    fn time(&mut self, ns: u64) -> Result<u64, String> {
+        self.timed_ns += u128::from(ns);
+        if self.timed_ns > MOST_TIME_NS {
+            return Err("its times together exceed 2^62 ns".to_owned());
+        }
+        Ok(ns)
     }
 
     /// Something that only a newer version knows.
@@ -148,13 +160,13 @@ fn cpu_to(cpu: &CpuUse) -> bench::CpuUse {
 fn cpu_from(cpu: Option<&bench::CpuUse>, reader: &mut Reader) -> Result<CpuUse, String> {
     let Some(cpu) = cpu else { return Ok(CpuUse::default()) };
     Ok(CpuUse {
-        user_ns: reader.count(cpu.user_ns)?,
-        system_ns: reader.count(cpu.system_ns)?,
-        elapsed_ns: reader.count(cpu.elapsed_ns)?,
+        user_ns: reader.time(cpu.user_ns)?,
+        system_ns: reader.time(cpu.system_ns)?,
+        elapsed_ns: reader.time(cpu.elapsed_ns)?,
         context_switches: reader.count(cpu.context_switches)?,
         major_faults: reader.count(cpu.major_faults)?,
         minor_faults: reader.count(cpu.minor_faults)?,
-        waiting_ns: reader.count(cpu.waiting_ns)?,
+        waiting_ns: reader.time(cpu.waiting_ns)?,
     })
 }
 

@@ -101,13 +101,13 @@ impl Together {
         let merged = &mut self.job;
         merged.workers = merged.workers.saturating_add(job.workers);
         let (mine, theirs) = (&mut merged.cpu, &job.cpu);
-        mine.user_ns += theirs.user_ns;
-        mine.system_ns += theirs.system_ns;
-        mine.elapsed_ns += theirs.elapsed_ns;
+        mine.user_ns = mine.user_ns.saturating_add(theirs.user_ns);
+        mine.system_ns = mine.system_ns.saturating_add(theirs.system_ns);
+        mine.elapsed_ns = mine.elapsed_ns.saturating_add(theirs.elapsed_ns);
         mine.context_switches += theirs.context_switches;
         mine.major_faults += theirs.major_faults;
         mine.minor_faults += theirs.minor_faults;
-        mine.waiting_ns += theirs.waiting_ns;
+        mine.waiting_ns = mine.waiting_ns.saturating_add(theirs.waiting_ns);
         if let (None, Some(error)) = (&merged.error, &job.error) {
             let message = format!("{}: {}", server.name, error.message);
             merged.error = Some(JobError { message, ..error.clone() });

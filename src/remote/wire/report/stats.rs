@@ -52,7 +52,7 @@ pub(super) fn from(stats: Option<&bench::WorkerStats>, reader: &mut Reader) -> R
     made.idle_turns = reader.count(stats.idle_turns)?;
     (made.start_ns, made.end_ns) = (stats.start_ns, stats.end_ns);
     // How long it took is added up.
-    reader.count(made.runtime_ns())?;
+    reader.time(made.runtime_ns())?;
     made.depth_found =
         stats.depth_found.map(|found| DepthFound { depth: found.depth, is_settled: found.is_settled });
     if let Some(all) = &stats.by_priority {

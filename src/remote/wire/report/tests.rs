@@ -310,7 +310,7 @@ fn what_contradicts_itself_is_damaged() {
         (|report| lat(report).counts[0] = u64::MAX, "the sum of a histogram"),
         (|report| lat(report).min_ns = 7, "smallest and largest"),
         (|report| stats(report).busy_turns = u64::MAX, "exceed 2^60"),
-        (|report| stats(report).end_ns = u64::MAX, "exceed 2^60"),
+        (|report| stats(report).end_ns = u64::MAX, "exceed 2^62"),
         (|report| stats(report).errors[0].status = None, "without its status"),
         (|report| stats(report).errors[0].status.as_mut().unwrap().errno = 0, "has the number 0"),
         (

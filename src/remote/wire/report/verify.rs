@@ -41,7 +41,7 @@ pub(super) fn from(tally: &bench::VerifyTally, reader: &mut Reader) -> Result<Ve
         transient: reader.count(tally.transient)?,
         oldest_loss_writes: reader.count(tally.oldest_loss_writes)?,
         read_bytes: reader.count(tally.read_bytes)?,
-        read_ns: reader.count(tally.read_ns)?,
+        read_ns: reader.time(tally.read_ns)?,
         ..VerifyTally::default()
     };
     for (why, blocks) in &tally.not_checked {
