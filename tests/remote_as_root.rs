@@ -2,6 +2,7 @@
 //! want. Where it cannot be had, a trial is ignored and says why.
 
 #![allow(clippy::print_stderr, reason = "says why trials are skipped")]
+#![allow(clippy::disallowed_methods, reason = "limits of the tests themselves")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot have what it needs has nothing to say")]
 
 mod common;

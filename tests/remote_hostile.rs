@@ -1,6 +1,7 @@
 //! The server among enemies: peers that speak no, half or evil HTTP/2, clients that ask for what they may
 //! not have, jobs that reach out of their directory. It refuses, says so, and serves on.
 
+#![allow(clippy::disallowed_methods, reason = "limits of the tests themselves")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot have what it needs has nothing to say")]
 
 mod common;

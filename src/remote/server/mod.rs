@@ -5,6 +5,7 @@
 //! ([`talk`]) takes what is new from what is known of a run ([`known`]), and what is known has a bound.
 //! What is to be kept of a run lies in its directory ([`shelf`]), where a server finds it that starts anew.
 
+mod calls;
 #[cfg(test)]
 mod fake;
 mod known;
@@ -24,12 +25,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::MOST_MESSAGE_BYTES;
 use super::address::Address;
 use super::listen::{self, Listeners, log};
 use super::settings::Settings;
-use super::wire::bench::bench_server::BenchServer;
 
+use calls::Calls;
 use runs::Runs;
 use service::Service;
 
@@ -41,8 +41,6 @@ const RUNS_END_WITHIN: Duration = Duration::from_secs(30);
 const RUNS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// Clients have so long to hear of it.
 const CLIENTS_LEAVE_WITHIN: Duration = Duration::from_secs(3);
-/// What a reply holds besides: names and numbers.
-const REPLY_BYTES: usize = 1 << 20;
 
 /// For a message.
 fn in_ns(time: Duration) -> u64 {
@@ -86,11 +84,8 @@ async fn serve_within(settings: Settings) -> Result<(), String> {
     tell(&settings, &addresses);
     let mut builder = listen::http(tonic::transport::Server::builder(), &settings);
     let service = Service::new(Arc::clone(&runs), settings, host);
-    let service = BenchServer::new(service)
-        .max_decoding_message_size(MOST_MESSAGE_BYTES)
-        .max_encoding_message_size(MOST_MESSAGE_BYTES + REPLY_BYTES);
     let (end, ends) = oneshot::channel::<()>();
-    let serving = builder.add_service(service).serve_with_incoming_shutdown(incoming, async {
+    let serving = builder.add_service(Calls::new(service)).serve_with_incoming_shutdown(incoming, async {
         let _ = ends.await;
     });
     let mut serving = tokio::spawn(serving);

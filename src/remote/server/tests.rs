@@ -10,20 +10,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status, Streaming};
 
+use super::calls::Calls;
 use super::runs::Runs;
 use super::service::Service;
-use super::{MOST_MESSAGE_BYTES, fake, place};
+use super::{fake, place};
 use crate::remote::listen::{self, Listeners};
-use crate::remote::protocol;
 use crate::remote::settings::Settings;
 use crate::remote::wire::bench::bench_client::BenchClient;
-use crate::remote::wire::bench::bench_server::BenchServer;
 use crate::remote::wire::bench::client_message::What as Say;
 use crate::remote::wire::bench::server_message::What;
 use crate::remote::wire::bench::{
     Alive, Attach, ClientMessage, CommandReport, Ended, File, Fire, ProtocolVersion, ServerMessage, Start,
     State, StatusReply, StatusRequest, StopReply, StopRequest, Stored, state,
 };
+use crate::remote::{MOST_MESSAGE_BYTES, protocol};
 
 /// Nothing here takes so long.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ impl Lab {
         let runs = Arc::new(Runs::open(settings.clone(), "dut".to_owned(), fake::PROGRAM).unwrap());
         let listeners = Listeners::bind(&settings).unwrap();
         let service = Service::new(runs, settings.clone(), "dut".to_owned());
-        let service = BenchServer::new(service).max_decoding_message_size(MOST_MESSAGE_BYTES);
+        let service = Calls::new(service);
         let serving = listen::http(tonic::transport::Server::builder(), &settings)
             .add_service(service)
             .serve_with_incoming(listeners.into_incoming().unwrap());
