@@ -1,7 +1,7 @@
 //! The client: drives runs on one or several servers, and keeps what they promise.
 //!
-//! The calling thread decides ([`conduct`], [`trigger`]); a runtime beside it speaks with the servers
-//! ([`link`]); a thread for each server stores what it promised ([`evidence`]), and only then says so.
+//! The calling thread decides (`conduct`, `trigger`); a runtime beside it speaks with the servers
+//! (`link`); a thread for each server stores what it promised (`evidence`), and only then says so.
 //! What a server sends never says what runs here nor where a file lies.
 
 pub mod ask;

@@ -2,8 +2,8 @@
 //!
 //! It listens, lets in who may come, starts a process for each run and passes on what is said: it reads
 //! no job and opens no device. Nothing that a client or a process does makes it wait or grow: a talk
-//! ([`talk`]) takes what is new from what is known of a run ([`known`]), and what is known has a bound.
-//! What is to be kept of a run lies in its directory ([`shelf`]), where a server finds it that starts anew.
+//! (`talk`) takes what is new from what is known of a run (`known`), and what is known has a bound.
+//! What is to be kept of a run lies in its directory (`shelf`), where a server finds it that starts anew.
 
 mod calls;
 #[cfg(test)]

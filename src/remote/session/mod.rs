@@ -1,7 +1,7 @@
 //! The process that does one run for a server: it reads jobs as the command line would, holds them against
 //! what server.toml allows, and runs them, while the client keeps what counts.
 //!
-//! File descriptor 0 is a socket to the server: one thread reads it, one writes it ([`post`]), and the run
+//! File descriptor 0 is a socket to the server: one thread reads it, one writes it (`post`), and the run
 //! waits for neither but where it must: for the client's word that a snapshot is safe. When the socket is
 //! lost the run ends in order, as nobody will ever ask for it again.
 
