@@ -182,7 +182,9 @@ fn fill_device() {
         std::fs::remove_file(lab.path("fs/data")).expect("the file that was filled");
         // What found no room need not stand anywhere.
         let json = lab.json(&[&job[..], &["--verify=crc32c", "--bs=64k", "--verify_interval=4k"]].concat());
-        assert!(first(&json, "/verify/checked") * 4 * KIB >= 3 * MIB, "{engine}");
+        // How much fits is tmpfs' affair: it counts by processor, and gives up early where several write.
+        let checked = first(&json, "/verify/checked") * 4 * KIB;
+        assert!(checked >= MIB, "{engine}: {checked} bytes");
     }
 }
 

@@ -406,7 +406,7 @@ fn what_makes_no_sense_here_says_why() {
     let lab = Lab::new();
     for (option, why) in [
         ("--lockfile=exclusive", "region of its own"),
-        ("--unique_filename=0", "no clients"),
+        ("--unique_filename=0", "one directory"),
         ("--unlink_each_loop=1", "stay open"),
         ("--write_barrier=2", "2.6.37"),
         ("--nonvectored=1", "plain reads and writes"),

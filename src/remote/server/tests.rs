@@ -219,7 +219,7 @@ async fn a_run_is_told_in_order_to_its_end() {
     assert_eq!(notes, ["heard state", "one", "heard stored 1", "heard command well", "two"]);
     assert_eq!(ended.failure, None);
     let client = lab.until("the end", |status| status.runs.len() == 1).await.runs.remove(0).client;
-    assert!(client.starts_with("lab ("), "{client}");
+    assert!(client.ends_with("(lab)"), "{client}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
