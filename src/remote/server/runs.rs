@@ -505,9 +505,12 @@ fn in_words(ended: &Ended) -> String {
         return shown(&failure.message);
     }
     let Some(Ok(report)) = ended.report.as_ref().map(report::decode) else { return "ended".to_owned() };
+    // The session's own word for it, where it was no person's signal.
+    let why = report.notes.iter().find_map(|note| note.strip_prefix("the run was ended"));
+    let why = why.map(shown).unwrap_or_default();
     let signal = report.ended_by_signal.map(|signal| match signal_hook::low_level::signal_name(signal) {
-        Some(name) => format!("ended by {name}"),
-        None => format!("ended by signal {signal}"),
+        Some(name) => format!("ended by {name}{why}"),
+        None => format!("ended by signal {signal}{why}"),
     });
     let violations = report.violations();
     let errors = report.jobs.iter().any(|job| job.error.is_some());
