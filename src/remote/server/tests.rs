@@ -20,8 +20,8 @@ use crate::remote::wire::bench::bench_client::BenchClient;
 use crate::remote::wire::bench::client_message::What as Say;
 use crate::remote::wire::bench::server_message::What;
 use crate::remote::wire::bench::{
-    Alive, Attach, ClientMessage, CommandReport, Ended, File, Fire, ProtocolVersion, ServerMessage, Start,
-    State, StatusReply, StatusRequest, StopReply, StopRequest, Stored, state,
+    Alive, Attach, ClientMessage, CommandReport, Ended, File, Fire, ProtocolVersion, RunStatus,
+    ServerMessage, Start, State, StatusReply, StatusRequest, StopReply, StopRequest, Stored, state,
 };
 use crate::remote::{MOST_MESSAGE_BYTES, protocol};
 
@@ -457,12 +457,16 @@ async fn a_server_that_starts_anew_knows_what_was_and_keeps_the_last_ones() {
     for _ in 0..3 {
         lab.begin("accept\nsnapshot 1\nend").await.ended().await;
     }
-    let before = lab.until("the end", |status| status.runs.len() == 3).await.runs;
+    // A client hears of the end before it is on the shelf.
+    let ended = |runs: &[RunStatus]| runs.len() == 3 && runs.iter().all(|run| run.ended_unix_ms > 0);
+    let before = lab.until("the end", |status| ended(&status.runs)).await.runs;
     let broken = lab.settings.directory.join("runs").join("a".repeat(32));
     let foreign = lab.settings.directory.join("runs/notes");
     lab.serving.abort();
     let _ = lab.serving.await;
-    // One that neither its server nor its process has ended, and what is nobody's run.
+    // One that neither its server nor its process has ended, and what is nobody's run. It is dated by its
+    // file, and files by the kernel's coarse clock.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     std::fs::create_dir(&broken).unwrap();
     std::fs::create_dir(&foreign).unwrap();
     let facts =
