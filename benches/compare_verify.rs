@@ -226,7 +226,7 @@ fn sealer() -> Sealer {
 
 /// Blocks in memory, judged.
 fn judge_memory() -> f64 {
-    let target = TargetIdentity { id: 1, lba_bytes: 512, atomic_bytes: 0 };
+    let target = TargetIdentity { id: 1, lba_bytes: 512, ..TargetIdentity::default() };
     let judge = Judge::new(sealer(), Box::new([target]), true);
     over_blocks(|block, offset| judge.is_write(block, Place { target: 0, offset }, 0, 0))
 }

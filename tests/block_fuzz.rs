@@ -49,7 +49,7 @@ fn flip_bits_of(method: Method, step: usize) {
     let facts = WriteFacts { io_offset: place.offset, io_len: 512, sequence: 3, ..WriteFacts::default() };
     let mut block = vec![0; 512];
     sealer.seal_block(&mut block, place.offset, 5, &facts);
-    let identity = TargetIdentity { id: 5, lba_bytes: 512, atomic_bytes: 0 };
+    let identity = TargetIdentity { id: 5, lba_bytes: 512, ..TargetIdentity::default() };
     let judge = Judge::new(sealer, [identity].into(), true);
     let op = fio_spdk::base::Op::Write;
     let written =

@@ -1,5 +1,6 @@
 //! Words that every other floor shares. Knows nothing of jobs, engines or reports.
 
+pub mod atomic;
 pub mod clock;
 pub mod cut;
 pub mod errno_set;

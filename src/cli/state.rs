@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::base::Op;
+use crate::base::atomic::AtomicWrites;
 use crate::base::host::printable;
 use crate::base::units::format_size;
 use crate::report::calendar;
@@ -82,12 +83,9 @@ fn target_text(target: &TargetState) -> String {
         Some(false) => "no volatile cache",
         None => "volatile cache unknown",
     };
-    let atomic = match target.atomic_bytes {
-        0 => String::new(),
-        bytes => format!(", atomic unit {}", format_size(u64::from(bytes))),
-    };
+    let atomic = target.atomic.describe();
     format!(
-        "{}{known}, {}, logical block {}{atomic}, {cache}, identity {:016x}",
+        "{}{known}, {}, logical block {}, {atomic}, {cache}, identity {:016x}",
         printable(&target.path),
         format_size(target.size_bytes),
         format_size(u64::from(target.lba_bytes)),
@@ -191,7 +189,7 @@ fn job_object(job: &JobState) -> Value {
             "known_as": target.known_as,
             "size_bytes": target.size_bytes,
             "lba_bytes": target.lba_bytes,
-            "atomic_bytes": target.atomic_bytes,
+            "atomic": atomic_object(&target.atomic),
             "volatile_cache": target.volatile_cache,
         })
     });
@@ -216,6 +214,20 @@ fn job_object(job: &JobState) -> Value {
         "writes_are_durable": job.writes_are_durable,
         "targets": targets.collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),
+    })
+}
+
+fn atomic_object(atomic: &AtomicWrites) -> Value {
+    json!({
+        "unit_bytes": atomic.unit_bytes,
+        "write_bytes": atomic.write_bytes,
+        "source": atomic.source.name(),
+        "limit": atomic.limit.name(),
+        "crossing_bytes": atomic.crossing_bytes,
+        "boundary_bytes": atomic.boundaries.every,
+        "boundary_first": atomic.boundaries.first,
+        "split_bytes": atomic.splits.every,
+        "split_first": atomic.splits.first,
     })
 }
 

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::base::Status;
+use crate::base::atomic::{AtomicLimit, AtomicWrites};
 use crate::base::host::{Sysfs, block, nvme_admin};
 use crate::base::nvme::DeviceFacts;
 
@@ -82,16 +83,15 @@ impl KernelFile {
         } else {
             1
         };
-        let (volatile_cache, atomic_write_bytes) =
-            if is_block_device { durability(path, options.direct) } else { (None, 0) };
+        let (volatile_cache, atomic) =
+            if is_block_device { durability(path, options.direct) } else { (None, AtomicWrites::default()) };
         let facts = TargetFacts {
             path: path.clone(),
             size_bytes,
             lba_bytes,
             is_block_device,
             volatile_cache,
-            atomic_bytes: 0,
-            atomic_write_bytes,
+            atomic,
             known: None,
         };
         prepare_commands(&file, path, options)?;
@@ -281,12 +281,14 @@ pub fn outcome(result: Result<usize, Errno>) -> (Status, u32) {
 /// Whether what a block device has acknowledged may be lost with the power, by its own cache or by
 /// that of the kernel; and how long a write may be that is written whole or not at all. An NVMe device
 /// is asked itself; of others, or where it does not answer, only the kernel's view of the cache counts.
-fn durability(path: &Path, direct: bool) -> (Option<bool>, u32) {
+fn durability(path: &Path, direct: bool) -> (Option<bool>, AtomicWrites) {
     if !direct {
-        return (Some(true), 0);
+        return (Some(true), AtomicWrites::default());
     }
     let sysfs = Sysfs::default();
-    let Some(device) = block::lookup(&sysfs, path).ok().flatten() else { return (None, 0) };
+    let Some(device) = block::lookup(&sysfs, path).ok().flatten() else {
+        return (None, AtomicWrites::default());
+    };
     let namespace = nvme_admin::Namespace::of(&sysfs, &device);
     let told = namespace.and_then(|namespace| nvme_admin::facts(&sysfs, &namespace).ok());
     let by_kernel = match device.write_cache.as_deref() {
@@ -295,6 +297,6 @@ fn durability(path: &Path, direct: bool) -> (Option<bool>, u32) {
         _ => None,
     };
     let volatile = told.as_ref().and_then(DeviceFacts::volatile_cache).or(by_kernel);
-    let atomic = told.map_or(0, |facts| device.kept_whole_bytes().min(facts.atomic_write_bytes()));
-    (volatile, u32::try_from(atomic).unwrap_or(u32::MAX))
+    let atomic = told.map(|facts| facts.atomic_writes()).unwrap_or_default();
+    (volatile, atomic.limited(device.kept_whole_bytes(), AtomicLimit::MaxSectors))
 }

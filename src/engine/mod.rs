@@ -24,6 +24,7 @@ pub mod spdk;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::atomic::AtomicWrites;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
 use crate::base::sim::SimOptions;
@@ -352,13 +353,8 @@ pub struct TargetFacts {
     pub is_block_device: bool,
     /// Whether it has a volatile write cache; `None` where that is not known.
     pub volatile_cache: Option<bool>,
-    /// What is written whole or not at all if the power goes, in bytes, whatever the length of the
-    /// write that it is a part of; 0 where that is not known.
-    pub atomic_bytes: u32,
-    /// Writes of at most this many bytes are written whole or not at all if the power goes (NVMe:
-    /// AWUPF, as long as nothing splits or joins them on the way); longer ones promise nothing. 0
-    /// where that is not known.
-    pub atomic_write_bytes: u32,
+    /// Which writes are stored whole or not at all if the power fails.
+    pub atomic: AtomicWrites,
     /// What it is known by, where its path does not lead to it: targets that the kernel does not know.
     pub known: Option<Known>,
 }

@@ -1,6 +1,7 @@
 //! Completes every I/O at once and moves no data: what remains is the tool's own cost.
 
 use crate::base::Status;
+use crate::base::atomic::AtomicWrites;
 
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
@@ -32,8 +33,7 @@ impl Engine for Null {
             lba_bytes: 1,
             is_block_device: false,
             volatile_cache: None,
-            atomic_bytes: 0,
-            atomic_write_bytes: 0,
+            atomic: AtomicWrites::default(),
             known: None,
         });
         Ok(Null { facts: facts.collect() })

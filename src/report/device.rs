@@ -93,6 +93,7 @@ pub fn namespace_object(namespace: &NamespaceFacts) -> Value {
         "atomic_write_blocks": namespace.atomic_blocks,
         "atomic_write_power_fail_blocks": namespace.atomic_power_fail_blocks,
         "atomic_boundary_blocks": namespace.atomic_boundary_blocks,
+        "atomic_boundary_offset_blocks": namespace.atomic_boundary_offset_blocks,
         "deallocated_reads_as": namespace.deallocated_reads_as,
         "io_boundary_blocks": namespace.io_boundary_blocks,
         "write_granularity_blocks": namespace.write_granularity_blocks,

@@ -76,6 +76,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::base::atomic::AtomicWrites;
     use crate::base::nvme::Smart;
     use crate::base::verify::RunId;
     use crate::engine::{EngineError, TargetFacts};
@@ -130,8 +131,7 @@ mod tests {
             lba_bytes: 512,
             is_block_device: false,
             volatile_cache: None,
-            atomic_bytes: 0,
-            atomic_write_bytes: 0,
+            atomic: AtomicWrites::default(),
             known: None,
         }
     }

@@ -208,7 +208,7 @@ pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
         known_as: known_as(fact),
         size_bytes: fact.size_bytes,
         lba_bytes: fact.lba_bytes,
-        atomic_bytes: super::verification::atomic_bytes_now(plan.largest_io(), fact),
+        atomic: fact.atomic,
         // What a file system has in its cache goes with the power, whatever the device does.
         volatile_cache: if plan.uses_files() && !fact.is_block_device {
             Some(true)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::base::atomic::AtomicWrites;
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::host::affinity;
 use crate::base::verify::{BadInterval, Method, RunId};
@@ -93,7 +94,8 @@ pub fn parts(
     let targets = facts.iter().enumerate().map(|(at, fact)| TargetIdentity {
         id: super::judged::identity_of(fact),
         lba_bytes: fact.lba_bytes,
-        atomic_bytes: atomic_bytes(plan, at, fact),
+        atomic: atomic_writes(plan, at, fact),
+        longest_write: plan.largest_io(),
     });
     let knows_run = (!spec.verify.only || plan.judged.is_some()) && spec.mix.modifies();
     let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
@@ -127,20 +129,12 @@ pub fn parts(
     }))
 }
 
-/// What the job's writes to a target can rely on to stand whole or not at all. What was written by an
-/// earlier run relied on what held then.
-fn atomic_bytes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> u32 {
-    let now = atomic_bytes_now(plan.largest_io(), fact);
+/// Which writes of the job to a target are stored whole. What an earlier run wrote could rely on what
+/// held then, and the device may since have become another one.
+fn atomic_writes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> AtomicWrites {
     let earlier = plan.judged.as_ref().or(plan.resumed.as_ref());
-    let then = earlier.and_then(|job| job.targets.get(target)).map(|target| target.atomic_bytes);
-    then.map_or(now, |then| then.min(now))
-}
-
-/// The same for what is written now: what the target says of any write, or of writes as short as
-/// the job's.
-pub fn atomic_bytes_now(largest_io: u32, fact: &TargetFacts) -> u32 {
-    let short = largest_io <= fact.atomic_write_bytes;
-    if short { fact.atomic_bytes.max(fact.atomic_write_bytes) } else { fact.atomic_bytes }
+    let then = earlier.and_then(|job| job.targets.get(target));
+    then.map_or(fact.atomic, |then| then.atomic.meet(&fact.atomic))
 }
 
 /// Blocks lie on a grid that the target's logical blocks divide.
@@ -266,27 +260,4 @@ impl Verdicts {
 pub fn new_run_id() -> RunId {
     let half = || u128::from(plan::fresh_seed());
     RunId(half() << 64 | half())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_longer_than_the_drive_keeps_whole_counts_on_one_block_only() {
-        let mut fact = TargetFacts {
-            path: PathBuf::new(),
-            size_bytes: 1 << 20,
-            lba_bytes: 4096,
-            is_block_device: true,
-            volatile_cache: None,
-            atomic_bytes: 0,
-            atomic_write_bytes: 32 << 10,
-            known: None,
-        };
-        assert_eq!(atomic_bytes_now(32 << 10, &fact), 32 << 10);
-        assert_eq!(atomic_bytes_now((32 << 10) + 1, &fact), 0);
-        fact.atomic_bytes = 8192;
-        assert_eq!(atomic_bytes_now(64 << 10, &fact), 8192);
-    }
 }

@@ -2,6 +2,7 @@
 //! in, one verdict out, in the order integrity, identity, age.
 
 use crate::base::Op;
+use crate::base::atomic::AtomicWrites;
 use crate::base::verify::{Finding, Method, RunId, Verdict};
 
 use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_BYTES, TAG_VERSION, Tag, VERSION};
@@ -129,8 +130,10 @@ pub struct TargetIdentity {
     pub id: u64,
     /// Logical block in bytes.
     pub lba_bytes: u32,
-    /// What is written whole or not at all, in bytes; 0 for one logical block.
-    pub atomic_bytes: u32,
+    /// Which writes are stored whole or not at all if the power fails.
+    pub atomic: AtomicWrites,
+    /// The longest write of the job in bytes.
+    pub longest_write: u32,
 }
 
 impl TargetIdentity {
@@ -138,8 +141,10 @@ impl TargetIdentity {
         (self.lba_bytes as usize).max(super::payload::SECTOR)
     }
 
+    /// What is whole inside one block, from its multiples on the target, in bytes.
     pub(super) fn atomic(&self) -> usize {
-        (self.atomic_bytes as usize).max(self.lba())
+        let lba = u32::try_from(self.lba()).unwrap_or(u32::MAX);
+        self.atomic.aligned_unit(lba, self.longest_write) as usize
     }
 }
 

@@ -6,6 +6,7 @@ mod codec;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use crate::base::atomic::AtomicWrites;
 use crate::base::verify::RunId;
 
 use super::promises::Promises;
@@ -94,8 +95,8 @@ pub struct TargetState {
     pub size_bytes: u64,
     /// Its logical block.
     pub lba_bytes: u32,
-    /// What it writes whole or not at all; 0 for one logical block.
-    pub atomic_bytes: u32,
+    /// Which writes it stored whole or not at all.
+    pub atomic: AtomicWrites,
     /// Whether it had a volatile write cache that was on; `None` if nobody knows.
     pub volatile_cache: Option<bool>,
 }

@@ -10,6 +10,7 @@ use super::judge::{Allowed, Candidate, Judge, Place, TargetIdentity};
 use super::payload::PatternFill;
 use super::promises::State;
 use crate::base::Op;
+use crate::base::atomic::AtomicWrites;
 use crate::base::verify::{Finding, Method, Pattern, RunId, Verdict};
 
 const RUN: RunId = RunId(0x0123_4567_89ab_cdef_1122_3344_5566_7788);
@@ -41,7 +42,12 @@ impl Bench {
     }
 
     fn judge(&self) -> Judge {
-        let identity = |id| TargetIdentity { id, lba_bytes: self.lba, atomic_bytes: self.atomic };
+        let identity = |id| TargetIdentity {
+            id,
+            lba_bytes: self.lba,
+            atomic: AtomicWrites::in_units(self.atomic),
+            longest_write: 0,
+        };
         Judge::new(self.sealer(), TARGETS.map(identity).into(), true).comparing(true, true, self.zeros)
     }
 

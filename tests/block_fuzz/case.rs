@@ -2,6 +2,7 @@
 //! from any bytes. The test draws them, `cargo fuzz run block` looks for them.
 
 use fio_spdk::base::Op;
+use fio_spdk::base::atomic::AtomicWrites;
 use fio_spdk::base::verify::{Method, Pattern, RunId, Verdict};
 use fio_spdk::verify::block::{BlockFormat, HEADER_BYTES, Header, Sealer, TAG_BYTES, Tag, WriteFacts};
 use fio_spdk::verify::judge::{Allowed, Candidate, Judge, Place, TargetIdentity};
@@ -74,7 +75,8 @@ impl Bench {
         let identity = TargetIdentity {
             id: TARGET,
             lba_bytes: choices.of(&[512, 4096]),
-            atomic_bytes: choices.of(&[0, 4096, 8192]),
+            atomic: AtomicWrites::in_units(choices.of(&[0, 4096, 8192])),
+            longest_write: 0,
         };
         let judge = Judge::new(sealer.clone(), [identity].into(), knows_run);
         let judge = judge.comparing(compares, compares, choices.flag());

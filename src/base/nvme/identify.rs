@@ -179,6 +179,8 @@ pub struct NamespaceFacts {
     /// NABSPF in logical blocks (already counted from 1): writes across such a boundary are not
     /// atomic; 0 for no boundaries.
     pub atomic_boundary_blocks: u32,
+    /// NABO: the first logical block behind the first such boundary.
+    pub atomic_boundary_offset_blocks: u32,
     /// NGUID; zeros: none.
     pub nguid: [u8; 16],
     /// EUI64; zeros: none.
@@ -214,6 +216,7 @@ impl NamespaceFacts {
             atomic_blocks: has(1).then(|| from_zero_based(u16_at(raw, 34))),
             atomic_power_fail_blocks: has(1).then(|| from_zero_based(u16_at(raw, 36))),
             atomic_boundary_blocks: if has(1) && boundary > 0 { from_zero_based(boundary) } else { 0 },
+            atomic_boundary_offset_blocks: if has(1) { u16_at(raw, 42).into() } else { 0 },
             nguid: bytes(raw, 104),
             eui64: bytes(raw, 120),
             deallocated_reads_as: byte(33) & 7,

@@ -4,6 +4,8 @@
 //! Figures and sections are those of the NVM Express Base Specification 2.0 and of the NVM Command
 //! Set Specification 1.0. Whatever a device answers, nothing here panics.
 
+use super::atomic::{AtomicSource, AtomicWrites, Boundaries};
+
 mod identify;
 mod smart;
 #[cfg(test)]
@@ -151,17 +153,37 @@ impl DeviceFacts {
 
     /// A write of at most this many bytes is on the medium whole or not at all when the power comes
     /// back: NAWUPF where the namespace defines it, else AWUPF (NVM Command Set 1.0, 2.1.4). Longer
-    /// writes are only promised to tear between logical blocks, as are those that cross an atomic
-    /// boundary: a namespace with boundaries promises one logical block here.
+    /// writes are only promised to tear between logical blocks. [`DeviceFacts::atomic_writes`] has the
+    /// boundaries too.
     #[must_use]
     pub fn atomic_write_bytes(&self) -> u64 {
-        let lba = u64::from(self.namespace.format().data_bytes);
-        if self.namespace.atomic_boundary_blocks > 0 {
-            return lba;
-        }
         let blocks =
             self.namespace.atomic_power_fail_blocks.unwrap_or(self.controller.atomic_power_fail_blocks);
-        u64::from(blocks) * lba
+        u64::from(blocks) * u64::from(self.namespace.format().data_bytes)
+    }
+
+    /// Which commands the device stores whole or not at all when the power fails, by their place on the
+    /// namespace. NAWUPF counts inside the boundaries that NABSPF and NABO make, AWUPF across them (NVM
+    /// Command Set 1.0, 2.1.4.4).
+    #[must_use]
+    pub fn atomic_writes(&self) -> AtomicWrites {
+        let (controller, namespace) = (&self.controller, &self.namespace);
+        let lba = u64::from(namespace.format().data_bytes);
+        let bytes = |blocks: u32| u32::try_from(u64::from(blocks) * lba).unwrap_or(u32::MAX);
+        let Some(blocks) = namespace.atomic_power_fail_blocks else {
+            return AtomicWrites::up_to(bytes(controller.atomic_power_fail_blocks), AtomicSource::Awupf);
+        };
+        let every = u64::from(namespace.atomic_boundary_blocks) * lba;
+        let first = u64::from(namespace.atomic_boundary_offset_blocks) * lba;
+        let write_bytes = bytes(blocks);
+        AtomicWrites {
+            boundaries: Boundaries::on_part(every, first, 0),
+            crossing_bytes: match every {
+                0 => 0,
+                _ => bytes(controller.atomic_power_fail_blocks).min(write_bytes),
+            },
+            ..AtomicWrites::up_to(write_bytes, AtomicSource::Nawupf)
+        }
     }
 }
 

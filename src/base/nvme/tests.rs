@@ -1,6 +1,7 @@
 //! Buffers made by hand, and any bytes at all.
 
 use super::*;
+use crate::base::atomic::{AtomicSource, AtomicWrites};
 use proptest::prelude::*;
 
 fn put(raw: &mut [u8], at: usize, bytes: &[u8]) {
@@ -144,14 +145,36 @@ fn the_index_of_a_format_has_six_bits_where_there_are_more_than_sixteen() {
 }
 
 #[test]
-fn the_namespaces_atomic_unit_goes_above_the_controllers_and_a_boundary_leaves_one_block() {
+fn the_namespaces_atomic_unit_overrides_the_controllers() {
     let made = Made { cache: Ok(1), log: Ok(health(1, 300)) };
     let mut facts = DeviceFacts::collect(&made, 1).unwrap();
     assert_eq!(facts.atomic_write_bytes(), 4 * 4096);
     facts.namespace.atomic_power_fail_blocks = None;
     assert_eq!(facts.atomic_write_bytes(), 8 * 4096);
+    assert_eq!(facts.atomic_writes(), AtomicWrites::up_to(8 * 4096, AtomicSource::Awupf));
     facts.namespace.atomic_boundary_blocks = 8;
-    assert_eq!(facts.atomic_write_bytes(), 4096);
+    assert_eq!(facts.atomic_writes().boundaries.every, 0, "boundaries belong to NAWUPF");
+}
+
+#[test]
+fn nawupf_counts_inside_the_boundaries_from_nabo_and_awupf_across_them() {
+    let mut raw = namespace();
+    put(&mut raw, 36, &15_u16.to_le_bytes());
+    put(&mut raw, 42, &3_u16.to_le_bytes());
+    put(&mut raw, 44, &31_u16.to_le_bytes());
+    let facts = DeviceFacts {
+        controller: ControllerFacts { atomic_power_fail_blocks: 2, ..ControllerFacts::default() },
+        namespace: NamespaceFacts::parse(1, &raw),
+        ..DeviceFacts::default()
+    };
+    let atomic = facts.atomic_writes();
+    let whole = |block: u64, blocks: u32| atomic.whole_write(block * 4096, blocks * 4096);
+    assert_eq!(whole(3, 16), Some(AtomicSource::Nawupf));
+    assert_eq!(whole(3, 17), None, "longer than NAWUPF");
+    assert_eq!(whole(19, 16), Some(AtomicSource::Nawupf), "up to the boundary at block 35");
+    assert_eq!(whole(20, 16), None, "across it");
+    assert_eq!(whole(34, 2), Some(AtomicSource::Awupf), "across it, and no longer than AWUPF");
+    assert_eq!(whole(2, 3), None, "the first boundary is at NABO");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::base::atomic::AtomicWrites;
 use crate::base::clock::Clock;
 use crate::base::{Op, Status, random};
 
@@ -140,8 +141,7 @@ impl Engine for Sim {
                 lba_bytes: options.sim.lba,
                 is_block_device: false,
                 volatile_cache: Some(options.sim.cache),
-                atomic_bytes: options.sim.atomic_bytes(),
-                atomic_write_bytes: 0,
+                atomic: AtomicWrites::in_units(options.sim.atomic_bytes()),
                 known: None,
             });
         }

@@ -177,8 +177,7 @@ impl Spdk {
             lba_bytes: geometry.lba_bytes,
             is_block_device: true,
             volatile_cache: device.volatile_cache(),
-            atomic_bytes: 0,
-            atomic_write_bytes: u32::try_from(device.atomic_write_bytes()).unwrap_or(u32::MAX),
+            atomic: device.atomic_writes(),
             known: Some(known(&held, &device)),
         });
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());

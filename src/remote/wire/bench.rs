@@ -1025,6 +1025,9 @@ pub struct NvmeNamespace {
     /// NPWG in logical blocks, counted from 1.
     #[prost(uint32, optional, tag = "16")]
     pub write_granularity_blocks: ::core::option::Option<u32>,
+    /// NABO: the block behind the first boundary of NABSPF.
+    #[prost(uint32, tag = "17")]
+    pub atomic_boundary_offset_blocks: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LbaFormat {

@@ -1,4 +1,4 @@
-//! A snapshot as bytes, version 1; `docs/formats.md` has the table.
+//! A snapshot as bytes, version 2, and how version 1 is read; `docs/formats.md` has the tables.
 //!
 //! A line for people, then the body, then a checksum over all before it. Numbers of the body are
 //! LEB128; lists of rising numbers are kept as the distances between them, so that hundreds of I/Os
@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::base::atomic::{AtomicLimit, AtomicSource, AtomicWrites, Boundaries};
 use crate::base::verify::{Method, RunId};
 
 use super::super::checksum;
@@ -15,7 +16,9 @@ use super::{Cause, JobState, RegionState, Snapshot, TargetState, WorkerState};
 /// How every snapshot begins; the version and a newline follow.
 const MAGIC: &str = "fio-spdk snapshot ";
 /// The version that is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
 /// Length of the checksum: CRC-64/NVME.
 const SUM: usize = 8;
 /// Why bytes are no snapshot.
@@ -36,7 +39,10 @@ impl fmt::Display for SnapshotError {
         match self {
             SnapshotError::NotASnapshot => out.write_str("it is no snapshot of fio-spdk"),
             SnapshotError::Version(version) => {
-                write!(out, "it is of version {version}, and this fio-spdk reads version {VERSION}")
+                write!(
+                    out,
+                    "it is of version {version}, and this fio-spdk reads versions {OLDEST} to {VERSION}"
+                )
             }
             SnapshotError::Damaged => out.write_str("it is damaged or cut short: its checksum is wrong"),
             SnapshotError::Senseless(why) => write!(out, "its contents make no sense: {why}"),
@@ -74,15 +80,17 @@ impl Snapshot {
         let end = rest.iter().take(16).position(|&byte| byte == b'\n').ok_or(SnapshotError::Damaged)?;
         let version = String::from_utf8_lossy(&rest[..end]).into_owned();
         let (covered, end) = bytes.split_last_chunk::<SUM>().ok_or(SnapshotError::Damaged)?;
-        if version != VERSION.to_string() {
+        let known = (OLDEST..=VERSION).find(|known| version == known.to_string());
+        let Some(known) = known else {
             return Err(SnapshotError::Version(version.escape_default().to_string()));
-        }
+        };
         if sum(covered) != *end {
             return Err(SnapshotError::Damaged);
         }
-        let mut reader = Reader(covered.get(MAGIC.len() + version.len() + 1..).unwrap_or_default());
+        let left = covered.get(MAGIC.len() + version.len() + 1..).unwrap_or_default();
+        let mut reader = Reader { left, version: known };
         let snapshot = reader.snapshot().map_err(SnapshotError::Senseless)?;
-        if reader.0.is_empty() {
+        if reader.left.is_empty() {
             Ok(snapshot)
         } else {
             Err(SnapshotError::Senseless("something follows the end"))
@@ -142,7 +150,7 @@ impl Writer {
             out.text(&target.known_as);
             out.number(target.size_bytes);
             out.number(u64::from(target.lba_bytes));
-            out.number(u64::from(target.atomic_bytes));
+            out.atomic(&target.atomic);
             out.number(target.volatile_cache.map_or(2, u64::from));
         });
         self.list(&job.workers, |out, worker| {
@@ -154,6 +162,18 @@ impl Writer {
             });
             out.promises(&worker.promises);
         });
+    }
+
+    fn atomic(&mut self, atomic: &AtomicWrites) {
+        self.number(u64::from(atomic.unit_bytes));
+        self.number(u64::from(atomic.write_bytes));
+        self.number(AtomicSource::ALL.iter().position(|one| *one == atomic.source).unwrap_or(0) as u64);
+        self.number(AtomicLimit::ALL.iter().position(|one| *one == atomic.limit).unwrap_or(0) as u64);
+        self.number(u64::from(atomic.crossing_bytes));
+        for boundaries in [atomic.boundaries, atomic.splits] {
+            self.number(boundaries.every);
+            self.number(boundaries.first);
+        }
     }
 
     fn promises(&mut self, promises: &Promises) {
@@ -175,12 +195,15 @@ impl Writer {
 
 type Read<T> = Result<T, &'static str>;
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    left: &'a [u8],
+    version: u32,
+}
 
 impl<'a> Reader<'a> {
     fn bytes(&mut self, len: usize) -> Read<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or("it ends in the middle")?;
-        self.0 = rest;
+        let (bytes, rest) = self.left.split_at_checked(len).ok_or("it ends in the middle")?;
+        self.left = rest;
         Ok(bytes)
     }
 
@@ -220,7 +243,7 @@ impl<'a> Reader<'a> {
     fn list<T>(&mut self, one: impl Fn(&mut Reader<'a>) -> Read<T>) -> Read<Vec<T>> {
         let count: usize = self.small()?;
         // Everything takes a byte at least.
-        if count > self.0.len() {
+        if count > self.left.len() {
             return Err("a list is longer than the snapshot");
         }
         (0..count).map(|_| one(self)).collect()
@@ -275,7 +298,7 @@ impl<'a> Reader<'a> {
             known_as: self.text()?,
             size_bytes: self.number()?,
             lba_bytes: self.small()?,
-            atomic_bytes: self.small()?,
+            atomic: self.atomic()?,
             volatile_cache: match self.number()? {
                 0 => Some(false),
                 1 => Some(true),
@@ -283,6 +306,33 @@ impl<'a> Reader<'a> {
                 _ => return Err("neither yes nor no nor unknown"),
             },
         })
+    }
+
+    fn atomic(&mut self) -> Read<AtomicWrites> {
+        if self.version == 1 {
+            // Every write of the job was at most this long, or the unit held for any length.
+            return Ok(AtomicWrites::in_units(self.small()?));
+        }
+        let (unit_bytes, write_bytes) = (self.small()?, self.small()?);
+        let source: usize = self.small()?;
+        let limit: usize = self.small()?;
+        Ok(AtomicWrites {
+            unit_bytes,
+            write_bytes,
+            source: *AtomicSource::ALL.get(source).ok_or("an atomic write that nothing promises")?,
+            limit: *AtomicLimit::ALL.get(limit).ok_or("an unknown limit of atomic writes")?,
+            crossing_bytes: self.small()?,
+            boundaries: self.boundaries()?,
+            splits: self.boundaries()?,
+        })
+    }
+
+    fn boundaries(&mut self) -> Read<Boundaries> {
+        let (every, first) = (self.number()?, self.number()?);
+        if first >= every.max(1) {
+            return Err("a boundary that is not one of its own");
+        }
+        Ok(Boundaries { every, first })
     }
 
     fn worker(&mut self) -> Read<WorkerState> {
@@ -335,6 +385,7 @@ mod tests {
     use super::*;
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn any_mutated() -> impl Strategy<Value = Mutated> {
         let numbers = || btree_set(0_u64..100_000, 0..40);
@@ -368,11 +419,22 @@ mod tests {
     }
 
     prop_compose! {
+        fn any_atomic()(
+            unit_bytes: u32, write_bytes: u32, crossing_bytes: u32,
+            source in select(&AtomicSource::ALL[..]), limit in select(&AtomicLimit::ALL[..]),
+            bounds: [(u64, u64); 2],
+        ) -> AtomicWrites {
+            let [boundaries, splits] = bounds.map(|(every, at)| Boundaries::on_part(every >> 1, at, 0));
+            AtomicWrites { unit_bytes, write_bytes, source, limit, boundaries, crossing_bytes, splits }
+        }
+    }
+
+    prop_compose! {
         fn any_target()(
             path in ".{0,20}", identity: u64, known_as in ".{0,9}", size_bytes: u64, lba_bytes: u32,
-            atomic_bytes: u32, volatile_cache: Option<bool>,
+            atomic in any_atomic(), volatile_cache: Option<bool>,
         ) -> TargetState {
-            TargetState { path, identity, known_as, size_bytes, lba_bytes, atomic_bytes, volatile_cache }
+            TargetState { path, identity, known_as, size_bytes, lba_bytes, atomic, volatile_cache }
         }
     }
 
@@ -460,13 +522,13 @@ mod tests {
     fn other_files_and_other_versions_are_told_apart() {
         assert_eq!(Snapshot::decode(b""), Err(SnapshotError::NotASnapshot));
         assert_eq!(Snapshot::decode(b"[[job]]\nbs = 4096\n"), Err(SnapshotError::NotASnapshot));
-        let later = Snapshot::decode(b"fio-spdk snapshot 2\nwhatever");
-        assert_eq!(later, Err(SnapshotError::Version("2".to_owned())));
-        assert!(later.unwrap_err().to_string().contains("reads version 1"));
+        let later = Snapshot::decode(b"fio-spdk snapshot 3\nwhatever");
+        assert_eq!(later, Err(SnapshotError::Version("3".to_owned())));
+        assert!(later.unwrap_err().to_string().contains("reads versions 1 to 2"));
     }
 
     /// What the golden file holds.
-    fn golden() -> Snapshot {
+    fn golden(atomic: AtomicWrites) -> Snapshot {
         let mut failed = Failures::default();
         failed.insert(17);
         failed.insert_run(40, 49);
@@ -488,7 +550,7 @@ mod tests {
             known_as: "Model S123".to_owned(),
             size_bytes: 1 << 40,
             lba_bytes: 4096,
-            atomic_bytes: 16384,
+            atomic,
             volatile_cache: Some(true),
         };
         let options = [("rw", "\"randwrite\""), ("bs", "\"4KiB\"")];
@@ -512,7 +574,20 @@ mod tests {
     #[test]
     fn version_1_stays_readable() {
         let stored = include_bytes!("version-1.state");
-        assert_eq!(Snapshot::decode(stored), Ok(golden()));
-        assert_eq!(golden().encode(), stored);
+        assert_eq!(Snapshot::decode(stored), Ok(golden(AtomicWrites::in_units(16384))));
+    }
+
+    #[test]
+    fn version_2_stays_readable() {
+        let stored = include_bytes!("version-2.state");
+        let atomic = AtomicWrites {
+            boundaries: Boundaries { every: 65536, first: 4096 },
+            crossing_bytes: 8192,
+            splits: Boundaries { every: 1 << 17, first: 512 },
+            limit: AtomicLimit::Mdts,
+            ..AtomicWrites::up_to(16384, AtomicSource::Nawupf)
+        };
+        assert_eq!(golden(atomic).encode(), stored);
+        assert_eq!(Snapshot::decode(stored), Ok(golden(atomic)));
     }
 }
