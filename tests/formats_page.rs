@@ -289,8 +289,8 @@ impl SnapshotReader<'_> {
                     }
                     format!("{numbers:?}")
                 }
-                "mutated" => {
-                    self.section("Snapshot: mutated");
+                "mutated" | "atomic" => {
+                    self.section(&format!("Snapshot: {kind}"));
                     continue;
                 }
                 list => {
@@ -308,9 +308,9 @@ impl SnapshotReader<'_> {
 
 #[test]
 fn a_snapshot_is_read_by_the_tables_of_the_page() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verify/snapshot/version-1.state");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verify/snapshot/version-2.state");
     let stored = std::fs::read(path).expect("the golden snapshot");
-    let body = stored.strip_prefix(b"fio-spdk snapshot 1\n").expect("the line");
+    let body = stored.strip_prefix(b"fio-spdk snapshot 2\n").expect("the line");
     let (body, sum) = body.split_at(body.len() - 8);
     let mut expected = [0; 8];
     checksum::digest(Method::Crc64Nvme, &stored[..stored.len() - 8], &mut expected);
@@ -324,6 +324,10 @@ fn a_snapshot_is_read_by_the_tables_of_the_page() {
         ("value", "\"randwrite\""),
         ("seed", "42"),
         ("path", "/dev/nvme0n1"),
+        ("write", "16384"),
+        ("source", "2"),
+        ("boundary_first", "4096"),
+        ("split_first", "512"),
         ("volatile_cache", "1"),
         ("issued", "1000"),
         ("in_flight", "[991, 998, 999]"),
