@@ -409,3 +409,77 @@ fn the_wait_for_a_trigger_is_no_time_of_the_job() {
     let ran_ms = number(&json, "/jobs/0/write/runtime");
     assert!(ran_ms < fired_ms + 2500, "{ran_ms} ms, and it fired after {fired_ms} ms");
 }
+
+/// A job that ends by itself, with a trigger that fires while it writes and would fire again whenever it runs.
+fn fires_again(more: &str) -> Lab {
+    let lab = Lab::new();
+    let job = "[[job]]\nname = \"a\"\nfilename = \"data\"\nrw = \"write\"\nbs = \"4k\"\nsize = \"1m\"\nloops = 50\n";
+    let trigger = "trigger_ios = 1000\ntrigger = \"echo POWER-OFF >> fired\"\n";
+    lab.file("j.toml", format!("{job}fsync = 64\nverify = \"crc32c\"\n{trigger}{more}"));
+    lab
+}
+
+#[test]
+fn no_trigger_fires_while_an_earlier_run_is_judged() {
+    let lab = fires_again("trigger_file = \"cut\"\n");
+    lab.run(&["j.toml"]).expect(0);
+    let fired = || String::from_utf8_lossy(&lab.bytes("fired")).lines().count();
+    assert_eq!(fired(), 1);
+    for engine in common::FILE_ENGINES {
+        lab.file("cut", "");
+        // With its reads alone it would come to `trigger_ios`, and the file is there.
+        let more = ["--trigger_ios=16", "--trigger_timeout=1us", "--output-format=json", engine];
+        let loaded = lab.run(&[&["j.toml", "--verify_state_load"], &more[..]].concat()).expect(0).json();
+        assert!(number(&loaded, "/jobs/0/verify/checked") > 0);
+        // All that the file says was not written: what is judged as if it was, is not what stands there.
+        let only = lab.run(&[&["j.toml", "--verify_only"], &more[..]].concat()).expect(1).json();
+        for json in [&loaded, &only] {
+            assert!(json.pointer("/fio-spdk/trigger").is_none_or(Value::is_null), "{json:#}");
+            let notes = at(json, "/fio-spdk/notes").to_string();
+            let inactive = "these options do nothing: trigger, trigger_file, trigger_timeout, trigger_ios";
+            assert_eq!(notes.matches(inactive).count(), 1, "{notes}");
+        }
+        assert_eq!((fired(), lab.path("cut").exists()), (1, true));
+    }
+}
+
+#[test]
+fn a_signal_fires_nothing_while_an_earlier_run_is_judged() {
+    let lab = fires_again("");
+    lab.run(&["j.toml"]).expect(0);
+    // It begins when there has been time for the signal, and is judged to its end whenever that comes.
+    let mut running =
+        lab.spawn(&["j.toml", "--verify_state_load", "--startdelay=500ms", "--output-format=json"]);
+    running.wait_for_thread("keeper");
+    running.signal(Signal::USR2);
+    let json = running.end().expect(0).json();
+    assert!(json.pointer("/fio-spdk/trigger").is_none_or(Value::is_null), "{json:#}");
+    assert!(number(&json, "/jobs/0/verify/checked") > 0);
+    assert_eq!(String::from_utf8_lossy(&lab.bytes("fired")).lines().count(), 1);
+}
+
+#[test]
+fn judging_runs_no_command_and_removes_no_file() {
+    let lab = Lab::new();
+    let job = "[[job]]\nname = \"a\"\nfilename = \"data\"\nrw = \"write\"\nbs = \"4k\"\nsize = \"1m\"\nverify = \"crc32c\"\n";
+    lab.file("write.toml", job);
+    lab.run(&["write.toml"]).expect(0);
+    let commands = "exec_prerun = \"rm -f data; touch ran\"\nexec_postrun = \"touch ran\"\n";
+    lab.file("j.toml", format!("{job}{commands}unlink = true\nverify_only = true\n"));
+    let json = lab.run(&["j.toml", "--output-format=json"]).expect(0).json();
+    assert_eq!(number(&json, "/jobs/0/verify/verdicts/ok"), 256);
+    assert!(lab.path("data").exists() && !lab.path("ran").exists(), "{:?}", lab.names());
+    let notes = at(&json, "/fio-spdk/notes").to_string();
+    assert!(notes.contains("these options do nothing: exec_prerun, exec_postrun, unlink"), "{notes}");
+}
+
+#[test]
+fn a_trigger_beside_a_job_that_judges_is_refused() {
+    let lab = Lab::new();
+    let jobs = "[global]\nrw = \"write\"\nbs = \"4k\"\nsize = \"1m\"\nverify = \"crc32c\"\ntrigger_ios = 10\n\
+                [[job]]\nname = \"old\"\nfilename = \"a\"\nverify_only = true\n\
+                [[job]]\nname = \"new\"\nfilename = \"b\"\nstonewall = true\n";
+    lab.file("j.toml", jobs);
+    lab.run(&["j.toml"]).expect(2).says("no trigger fires while one is judged").says("--section=old");
+    assert!(!lab.path("b").exists());
+}

@@ -50,9 +50,15 @@ pub fn check(plan: &JobPlan) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Whether the commands of a job run. One that judges changes nothing, and a command may: one that formats
+/// the device before the writing would destroy what is to be judged.
+fn runs(plan: &JobPlan) -> bool {
+    !plan.spec.create_only && !plan.only_judges()
+}
+
 /// Runs the command before a job.
 pub fn before(plan: &JobPlan, requests: &Requests, observer: &mut dyn Observer) -> Result<(), RunError> {
-    let Some(command) = plan.spec.host.prerun.as_ref().filter(|_| !plan.spec.create_only) else {
+    let Some(command) = plan.spec.host.prerun.as_ref().filter(|_| runs(plan)) else {
         return Ok(());
     };
     let path = output(plan, "prerun");
@@ -77,7 +83,7 @@ pub fn before(plan: &JobPlan, requests: &Requests, observer: &mut dyn Observer) 
 
 /// Runs the command after a job; what goes wrong becomes a note.
 pub fn after(plan: &JobPlan, has_fired: bool, outcome: &mut Outcome, requests: &Requests) {
-    let Some(command) = plan.spec.host.postrun.as_ref().filter(|_| !plan.spec.create_only) else { return };
+    let Some(command) = plan.spec.host.postrun.as_ref().filter(|_| runs(plan)) else { return };
     let name = &plan.spec.name;
     if has_fired || requests.abandon() {
         let why = if has_fired { "a trigger has fired" } else { "the user did not want to wait" };

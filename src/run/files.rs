@@ -149,7 +149,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Vec<String>, Run
     let mut made: HashSet<&Path> = HashSet::new();
     for plan in plans.iter().filter(|plan| plan.uses_files()) {
         let files = &plan.spec.files;
-        if files.unlink && options.readonly {
+        if unlinks(plan) && options.readonly {
             let name = &plan.spec.name;
             let message =
                 format!("job `{name}` would remove its files (unlink), and --readonly forbids that");
@@ -160,7 +160,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Vec<String>, Run
                 check_kind(plan, path, made.contains(path.as_path()))?;
             }
         }
-        if files.unlink {
+        if unlinks(plan) {
             let there = plan.targets.iter().filter_map(|path| Some((path, regular(path)?)));
             sentences.extend(there.map(|(path, metadata)| {
                 let size = format_size(metadata.len());
@@ -225,6 +225,11 @@ fn make_room(stage: &[JobPlan]) -> Result<(), RunError> {
             ),
         )),
     }
+}
+
+/// Whether the files of a job are removed at its end. What is judged stays.
+fn unlinks(plan: &JobPlan) -> bool {
+    plan.spec.files.unlink && !plan.only_judges()
 }
 
 /// Of a target that is a regular file, and no link to one.
@@ -301,7 +306,7 @@ impl Leftovers {
     /// Looks before the stage of `plans` makes its files.
     pub fn look(plans: &[JobPlan], outcome: &Outcome) -> Leftovers {
         let there = plans.iter().map(|plan| {
-            let paths = plan.targets.iter().filter(|_| plan.spec.files.unlink);
+            let paths = plan.targets.iter().filter(|_| unlinks(plan));
             paths.map(|path| fs::symlink_metadata(path).is_ok()).collect()
         });
         Leftovers { there: there.collect(), entries: outcome.entries.len() }
@@ -319,7 +324,7 @@ impl Leftovers {
             (_, true) => Some("are left, as workers still wait for them (unlink)"),
             _ => None,
         };
-        for (plan, there) in plans.iter().zip(self.there).filter(|(plan, _)| plan.spec.files.unlink) {
+        for (plan, there) in plans.iter().zip(self.there).filter(|(plan, _)| unlinks(plan)) {
             if let Some(why) = kept {
                 outcome.note(format!("job `{}`: its files {why}", plan.spec.name));
                 continue;

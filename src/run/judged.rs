@@ -94,6 +94,41 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
     Ok(Some(Earlier { run: snapshot.run, notes }))
 }
 
+/// What the jobs that judge leave undone of what they say, in a sentence; nothing if they say nothing of the
+/// kind.
+///
+/// # Errors
+/// If a job judges, another one writes, and a trigger is armed: it would cut the power of what is judged.
+pub fn inactive(plans: &[JobPlan]) -> Result<Option<String>, RunError> {
+    let judging: Vec<&JobPlan> = plans.iter().filter(|plan| plan.only_judges()).collect();
+    let Some(first) = judging.first() else { return Ok(None) };
+    let armed = plans.iter().find(|plan| plan.spec.trigger.is_armed());
+    if let (Some(writer), Some(_)) = (plans.iter().find(|plan| plan.modifies()), armed) {
+        let why = format!(
+            "it writes, job `{}` judges an earlier run, and no trigger fires while one is judged: judge in a run of \
+             its own (--section={}), or leave the trigger out",
+            first.spec.name, first.spec.name
+        );
+        return Err(RunError::bad_job(&writer.spec, why));
+    }
+    let any = |is_set: fn(&JobSpec) -> bool| judging.iter().any(|plan| is_set(&plan.spec));
+    let options = [
+        ("trigger", any(|spec| spec.trigger.command.is_some())),
+        ("trigger_remote", any(|spec| spec.trigger.remote.is_some())),
+        ("trigger_file", any(|spec| spec.trigger.file.is_some())),
+        ("trigger_timeout", any(|spec| spec.trigger.timeout_ns.is_some())),
+        ("trigger_ios", any(|spec| spec.trigger.ios.is_some())),
+        ("exec_prerun", any(|spec| spec.host.prerun.is_some())),
+        ("exec_postrun", any(|spec| spec.host.postrun.is_some())),
+        ("unlink", any(|spec| spec.files.unlink)),
+        ("volatile_write_cache", any(|spec| spec.spdk.volatile_write_cache.is_some())),
+    ];
+    let set: Vec<&str> = options.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+    Ok((!set.is_empty()).then(|| {
+        format!("judging changes nothing but its reports, so these options do nothing: {}", set.join(", "))
+    }))
+}
+
 /// When and why a snapshot was taken.
 fn describe(snapshot: &Snapshot) -> String {
     let age_s = unix_time_ns().saturating_sub(snapshot.taken_unix_ns) / SECOND_NS;

@@ -5,6 +5,8 @@
 //! stable storage, the command runs, the run ends. With a courier the storage that counts is the client's:
 //! what is stored here meanwhile is the server's own copy.
 
+mod tracked;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,18 +17,16 @@ use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::cut::{StateSpec, TriggerMode, TriggerSpec};
 use crate::base::random;
 use crate::base::verify::RunId;
-use crate::engine::TargetFacts;
-use crate::reactor::{Live, VerifyParts, WorkerState as Doing};
+use crate::reactor::{Live, WorkerState as Doing};
 use crate::report::{CommandReport, TriggerReport};
-use crate::verify::board::Board;
-use crate::verify::promises::Promises;
 use crate::verify::snapshot::{Cause, JobState, Snapshot, WorkerState};
-use crate::workload::{Region, WorkloadSpec};
 
 use super::own_copy::Place;
 use super::plan::{self, JobPlan};
 use super::state_file::{Overlap, StateFile};
-use super::{Courier, Requests, RunError, RunOptions, judged};
+use super::{Courier, Requests, RunError, RunOptions};
+
+pub use tracked::{StageState, Tracked};
 
 /// How long workers may take to answer a freeze; a turn takes microseconds. Who does not answer is
 /// stuck in its device, and is read as it stands.
@@ -41,75 +41,6 @@ const JOB_BYTES: u64 = 64 << 10;
 const TARGET_BYTES: usize = 256;
 /// Of what is wrong with the server's own copies.
 const MOST_NOTES: usize = 8;
-
-/// A worker whose promises are kept.
-pub struct Kept {
-    /// Which job of the stage.
-    pub job: usize,
-    /// Its name, for people.
-    pub name: String,
-    /// What a snapshot says of it, but for its promises.
-    pub state: WorkerState,
-    /// Its ledger.
-    pub board: Arc<Board>,
-    /// What it is doing.
-    pub live: Arc<Live>,
-}
-
-/// What a stage has that can be cut.
-#[derive(Default)]
-pub struct StageState {
-    /// The jobs that write and verify, without workers.
-    pub jobs: Vec<JobState>,
-    /// Their workers.
-    pub kept: Vec<Kept>,
-    /// All workers of the stage, verifying or not.
-    pub lives: Vec<Arc<Live>>,
-    /// Simulated drives, whose power a trigger cuts.
-    pub simulated: Vec<PathBuf>,
-    /// What is written over: identity of the target, first byte and length.
-    pub written: Vec<(u64, u64, u64)>,
-}
-
-impl StageState {
-    /// Adds one worker.
-    pub fn add(
-        &mut self,
-        plan: &JobPlan,
-        clone: u32,
-        facts: &[TargetFacts],
-        workload: &WorkloadSpec,
-        verify: Option<&VerifyParts>,
-        live: &Arc<Live>,
-    ) {
-        self.lives.push(Arc::clone(live));
-        if plan.spec.ioengine == "sim" && clone == 0 {
-            self.simulated.extend(plan.targets.iter().cloned());
-        }
-        if plan.modifies() {
-            let place = |region: &Region| {
-                let fact = &facts[usize::from(region.target)];
-                (judged::identity_of(fact), region.start, region.bytes)
-            };
-            self.written.extend(workload.regions.iter().map(place));
-        }
-        let Some(parts) = verify.filter(|_| plan.modifies()) else { return };
-        if clone == 0 {
-            self.jobs.push(judged::job_state(plan, facts));
-        }
-        self.kept.push(Kept {
-            job: self.jobs.len() - 1,
-            name: format!("{}.{clone}", plan.spec.name),
-            state: WorkerState {
-                number: parts.sealer.worker,
-                regions: judged::regions(&workload.regions),
-                promises: Promises::default(),
-            },
-            board: Arc::clone(parts.ledger.board()),
-            live: Arc::clone(live),
-        });
-    }
-}
 
 /// Snapshots and triggers of a run.
 pub struct Keeper {
@@ -127,6 +58,8 @@ pub struct Keeper {
     begun_ns: Option<u64>,
     /// When `trigger_timeout` fires, after the begin, and the seed that says so.
     due_ns: Option<u64>,
+    /// An earlier run is judged: no trigger fires, whatever asks for it.
+    judges: bool,
     /// The trigger that has fired.
     pub fired: Option<TriggerReport>,
     /// What could not be stored, the first time.
@@ -202,7 +135,8 @@ impl Keeper {
                 "snapshots and triggers are of the whole run: set their options in [global], for all jobs",
             ));
         }
-        let trigger = spec.trigger.clone();
+        let judges = plans.iter().any(|plan| plan.only_judges());
+        let trigger = if judges { TriggerSpec::default() } else { spec.trigger.clone() };
         let seed = trigger.seed.unwrap_or_else(plan::fresh_seed);
         let due_ns =
             trigger.timeout_ns.map(|(from, to)| from + random::below(random::at(seed, 0), to - from + 1));
@@ -218,6 +152,7 @@ impl Keeper {
             is_at_client: false,
             begun_ns: None,
             due_ns,
+            judges,
             fired: None,
             trouble: None,
             notes: Vec::new(),
@@ -335,7 +270,7 @@ impl Keeper {
         while !shared.stop.load(Ordering::Acquire) {
             let now_ns = self.clock.now_ns();
             if self.fired.is_none() {
-                if let Some(why) = self.fires(now_ns, stage) {
+                if let Some(why) = self.fires(now_ns, stage).filter(|why| self.may_fire(why)) {
                     shared.pulled.store(true, Ordering::Release);
                     self.fire(why, stage);
                     is_saved = true;
@@ -388,6 +323,14 @@ impl Keeper {
         self.past.extend(jobs);
     }
 
+    /// Whether a trigger may fire: not while evidence is looked at.
+    fn may_fire(&mut self, why: &str) -> bool {
+        if self.judges {
+            self.notes.push(format!("{why}: no trigger fires while an earlier run is judged"));
+        }
+        !self.judges
+    }
+
     /// Why a trigger fires now, if one does.
     fn fires(&self, now_ns: u64, stage: &StageState) -> Option<String> {
         let since_ns = now_ns.saturating_sub(self.begun_ns.unwrap_or(now_ns));
@@ -438,7 +381,7 @@ impl Keeper {
             }
         }
         let frozen_ns = self.clock.now_ns();
-        let late = |kept: &&Kept| self.trigger.mode == TriggerMode::Stop && is_late(kept);
+        let late = |kept: &&Tracked| self.trigger.mode == TriggerMode::Stop && is_late(kept);
         let stuck: Vec<String> = stage.kept.iter().filter(late).map(|kept| kept.name.clone()).collect();
         let mut report = TriggerReport {
             why,
@@ -590,7 +533,7 @@ struct NotStored {
 }
 
 /// Whether the ledger of `kept` may still change. Who waits for its start has none, and begins frozen.
-fn is_late(kept: &Kept) -> bool {
+fn is_late(kept: &Tracked) -> bool {
     !kept.board.is_frozen() && kept.live.state() != Doing::Waiting
 }
 

@@ -321,6 +321,7 @@ pub fn execute(
     }
     let judged = judged::go_back(&mut plans, options)?;
     let plans = plans;
+    let inactive = judged::inactive(&plans)?;
     files::make_directories(&plans, options)?;
     let losses = files::check(&plans, options)?;
     let consents = check_targets(&plans, options, requests)?;
@@ -339,7 +340,7 @@ pub fn execute(
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
     run.logs = logs;
-    of_logs.into_iter().chain(notes).for_each(|note| {
+    of_logs.into_iter().chain(inactive).chain(notes).for_each(|note| {
         run.note(note);
     });
     run.idle_since = options.idle_profile.map(|each| (CpuTimes::now(&Sysfs::default()), each));

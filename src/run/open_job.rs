@@ -284,7 +284,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         fixed_buffers: spec.io_uring.fixedbufs,
         registered_files: spec.io_uring.registerfiles,
         sim: spec.sim,
-        spdk: spec.spdk.clone(),
+        spdk: if plan.only_judges() { probing(&spec.spdk) } else { spec.spdk.clone() },
         commands: command_options(plan),
         trim_ranges: spec.commands.trim_ranges,
     };

@@ -75,6 +75,12 @@ impl JobPlan {
         self.spec.mix.modifies() && !self.spec.verify.only
     }
 
+    /// Whether the job judges what an earlier run left (`verify_only`, `verify_state_load`). It then changes
+    /// nothing: neither its targets nor anything else but its reports.
+    pub fn only_judges(&self) -> bool {
+        self.spec.verify.only
+    }
+
     /// Whether the job verifies.
     pub fn verifies(&self) -> bool {
         self.spec.verify.method.is_some()
@@ -444,7 +450,9 @@ pub fn worker_config(plan: &JobPlan, clone: u32, blocking: bool) -> WorkerConfig
         fsync: if spec.mix.issues(Op::Write) { spec.fsync } else { 0 },
         fdatasync: if spec.mix.issues(Op::Write) { spec.fdatasync } else { 0 },
         sync_range: spec.files.sync_range.map_or(0, |range| range.every),
-        end_fsync: (spec.end_fsync || spec.files.fsync_on_close) && spec.mix.issues(Op::Write),
+        end_fsync: (spec.end_fsync || spec.files.fsync_on_close)
+            && spec.mix.issues(Op::Write)
+            && !plan.only_judges(),
         first_target,
         targets,
         ramp_ns: spec.ramp_time_ns,

@@ -119,8 +119,16 @@ impl Server {
         self.phase == Phase::Running && self.accepted.as_ref().is_some_and(|accepted| accepted.drives)
     }
 
+    /// Whether all that it does is to judge an earlier run: no trigger fires there.
+    pub fn only_judges(&self) -> bool {
+        !self.jobs().is_empty() && self.jobs().iter().all(|job| job.verify.only)
+    }
+
     /// Whether its state will yet come, or is being stored.
     pub fn owes_state(&self) -> bool {
+        if self.only_judges() {
+            return false;
+        }
         let is_stored = self.fired.as_ref().is_some_and(|fired| fired.stored.is_some());
         match self.phase {
             // One that has not begun is fired when it does.

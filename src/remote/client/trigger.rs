@@ -87,9 +87,10 @@ pub(super) struct Triggers {
 }
 
 impl Triggers {
-    /// Those of the jobs of all servers.
+    /// Those of the jobs of all servers. Where an earlier run is judged, none fires.
     pub fn of<'a>(jobs: impl Iterator<Item = &'a JobSpec>) -> Triggers {
-        let mut files: Vec<PathBuf> = jobs.filter_map(|job| job.trigger.file.clone()).collect();
+        let writing = jobs.filter(|job| !job.verify.only);
+        let mut files: Vec<PathBuf> = writing.filter_map(|job| job.trigger.file.clone()).collect();
         files.sort();
         files.dedup();
         Triggers { files, ..Triggers::default() }
@@ -129,7 +130,7 @@ impl Conductor<'_> {
     /// Fires on all servers that have not.
     pub(super) fn fire(&mut self, why: &str) {
         let why = self.triggers.why.get_or_insert_with(|| why.to_owned());
-        for server in self.servers.iter_mut().filter(|server| server.is_driven()) {
+        for server in self.servers.iter_mut().filter(|server| server.is_driven() && !server.only_judges()) {
             if server.fired.is_none() && !std::mem::replace(&mut server.is_asked_to_fire, true) {
                 server.line.say(What::Fire(bench::Fire { why: why.clone() }));
             }

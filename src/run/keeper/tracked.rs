@@ -1,0 +1,83 @@
+//! The workers of a stage whose promises a snapshot stores.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::engine::TargetFacts;
+use crate::reactor::{Live, VerifyParts};
+use crate::verify::board::Board;
+use crate::verify::promises::Promises;
+use crate::verify::snapshot::{JobState, WorkerState};
+use crate::workload::{Region, WorkloadSpec};
+
+use super::super::judged;
+use super::super::plan::JobPlan;
+
+/// A worker whose promises are kept.
+pub struct Tracked {
+    /// Which job of the stage.
+    pub job: usize,
+    /// Its name, for people.
+    pub name: String,
+    /// What a snapshot says of it, but for its promises.
+    pub state: WorkerState,
+    /// Its ledger.
+    pub board: Arc<Board>,
+    /// What it is doing.
+    pub live: Arc<Live>,
+}
+
+/// What a stage has that can be cut.
+#[derive(Default)]
+pub struct StageState {
+    /// The jobs that write and verify, without workers.
+    pub jobs: Vec<JobState>,
+    /// Their workers.
+    pub kept: Vec<Tracked>,
+    /// All workers of the stage, verifying or not.
+    pub lives: Vec<Arc<Live>>,
+    /// Simulated drives, whose power a trigger cuts.
+    pub simulated: Vec<PathBuf>,
+    /// What is written over: identity of the target, first byte and length.
+    pub written: Vec<(u64, u64, u64)>,
+}
+
+impl StageState {
+    /// Adds one worker.
+    pub fn add(
+        &mut self,
+        plan: &JobPlan,
+        clone: u32,
+        facts: &[TargetFacts],
+        workload: &WorkloadSpec,
+        verify: Option<&VerifyParts>,
+        live: &Arc<Live>,
+    ) {
+        self.lives.push(Arc::clone(live));
+        if plan.spec.ioengine == "sim" && clone == 0 {
+            self.simulated.extend(plan.targets.iter().cloned());
+        }
+        if plan.modifies() {
+            let place = |region: &Region| {
+                let fact = &facts[usize::from(region.target)];
+                (judged::identity_of(fact), region.start, region.bytes)
+            };
+            self.written.extend(workload.regions.iter().map(place));
+        }
+        let Some(parts) = verify.filter(|_| plan.modifies()) else { return };
+        if clone == 0 {
+            self.jobs.push(judged::job_state(plan, facts));
+        }
+        self.kept.push(Tracked {
+            job: self.jobs.len() - 1,
+            name: format!("{}.{clone}", plan.spec.name),
+            state: WorkerState {
+                number: parts.sealer.worker,
+                regions: judged::regions(&workload.regions),
+                promises: Promises::default(),
+            },
+            board: Arc::clone(parts.ledger.board()),
+            live: Arc::clone(live),
+        });
+    }
+}
