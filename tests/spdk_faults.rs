@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fio_spdk::base::Op;
+use fio_spdk::base::atomic::AtomicSource;
 use fio_spdk::base::spdk::{SpdkOptions, TimeoutAction};
 use fio_spdk::engine::{
     Buffer, BufferArea, Completion, Engine, EngineOptions, Io, Queue, QueueConfig, Spdk, SpdkQueue, Target,
@@ -313,6 +314,29 @@ fn a_cache_that_was_switched_off_is_on_again_after_the_job() {
     let bench = Bench::new("trtype=PCIe traddr=0000:0a:01.0 ns=1", 1, SpdkOptions::default());
     assert_eq!(bench.engine.facts()[0].volatile_cache, Some(true));
     bench.finish(Vec::new());
+}
+
+#[test]
+fn a_write_that_spdk_splits_is_not_promised_whole() {
+    let atomic = |shape: &str| {
+        let id = format!(
+            "trtype=TCP adrfam=IPv4 traddr=127.0.0.1 trsvcid=4420 subnqn=nqn.2024-01.fake:atomic,{shape} ns=1"
+        );
+        let bench = Bench::new(&id, 1, SpdkOptions::default());
+        let atomic = bench.engine.facts()[0].atomic;
+        bench.finish(Vec::new());
+        atomic
+    };
+    assert_eq!(atomic("nawupf64").whole_write(512, 32 << 10), Some(AtomicSource::Nawupf));
+    assert_eq!(atomic("novwc").whole_write(512, 4096), Some(AtomicSource::Awupf));
+    // By MDTS, and by what the metadata of extended blocks take of it.
+    assert_eq!(atomic("nawupf64,xfer8192").whole_write(0, 8192), Some(AtomicSource::Nawupf));
+    assert_eq!(atomic("nawupf64,xfer8192").whole_write(0, 8704), None);
+    assert_eq!(atomic("nawupf64,xfer8192,md8,ext").whole_write(0, 8192), None);
+    // By the boundary that the namespace prefers.
+    assert_eq!(atomic("nawupf64,noiob32").whole_write(16384, 16384), Some(AtomicSource::Nawupf));
+    assert_eq!(atomic("nawupf64,noiob32").whole_write(8192, 16384), None);
+    assert_eq!(atomic("nawupf64,noiob48").whole_write(0, 4096), None);
 }
 
 struct Silent;

@@ -214,6 +214,12 @@ spdk_nvme_ns_get_sector_size(struct spdk_nvme_ns *ns)
 	return ns->ctrlr->drive->shape.lba_bytes;
 }
 
+uint32_t
+spdk_nvme_ns_get_optimal_io_boundary(struct spdk_nvme_ns *ns)
+{
+	return ns->ctrlr->drive->shape.stripe_blocks;
+}
+
 uint64_t
 spdk_nvme_ns_get_num_sectors(struct spdk_nvme_ns *ns)
 {

@@ -97,6 +97,12 @@ shape_word(struct shape *shape, uint64_t *bytes, const char *word)
 		shape->entries = number;
 	} else if (strncmp(word, "xfer", len) == 0 && len == 4) {
 		shape->max_transfer = number;
+	} else if (strncmp(word, "noiob", len) == 0 && len == 5) {
+		shape->stripe_blocks = number;
+	} else if (strncmp(word, "nawupf", len) == 0 && len == 6) {
+		shape->atomic_blocks = number;
+	} else if (strncmp(word, "dlfeat", len) == 0 && len == 6) {
+		shape->deallocated = number;
 	} else if (strncmp(word, "dmrl", len) == 0 && len == 4) {
 		shape->most_ranges = number;
 	} else if (strcmp(word, "ext") == 0) {
@@ -176,6 +182,12 @@ fill_identify(struct fake_drive *drive, uint32_t number)
 	put(ns, shape->blocks, 8);
 	put(ns + 8, shape->blocks, 8);
 	put(ns + 16, shape->blocks, 8);
+	ns[33] = (uint8_t)shape->deallocated;
+	if (shape->atomic_blocks > 0) {
+		ns[24] |= 2;
+		put(ns + 36, shape->atomic_blocks - 1, 2);
+	}
+	put(ns + 46, shape->stripe_blocks, 2);
 	ns[26] = shape->extended ? 0x10 : 0;
 	ns[27] = shape->metadata_bytes == 0 ? 0 : 3;
 	ns[28] = shape->pi_type == 0 ? 0 : 0x1f;

@@ -7,7 +7,8 @@
  *   lba4096 (bytes of data an LBA, 512 else), mb16 (size of a namespace, 64 else), ns2 (namespaces),
  *   md8 (metadata bytes an LBA), ext (behind each LBA's data), pi1 (type of protection information),
  *   pifirst (in the first bytes), queues4 (I/O queues), entries64 (of a queue), xfer131072 (largest
- *   transfer), novwc (no volatile cache), dmrl8 (ranges of a deallocate at most, and it says so).
+ *   transfer), novwc (no volatile cache), dmrl8 (ranges of a deallocate at most, and it says so),
+ *   nawupf32 (NAWUPF in blocks, from 1), noiob256 (NOIOB in blocks), dlfeat1 (DLFEAT).
  * A drive whose address has the word `missing` in it cannot be attached.
  *
  * Nothing happens but in the functions that poll, as in SPDK.

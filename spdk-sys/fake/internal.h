@@ -56,6 +56,9 @@ struct shape {
 	uint32_t queues;
 	uint32_t entries;
 	uint32_t max_transfer;
+	uint32_t stripe_blocks;
+	uint32_t atomic_blocks;
+	uint32_t deallocated;
 	bool volatile_cache;
 	/* Ranges of a deallocate at most; 0 where it does not say. */
 	uint32_t most_ranges;

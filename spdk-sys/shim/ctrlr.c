@@ -233,6 +233,7 @@ fs_ns_info(struct fs_ctrlr *ctrlr, uint32_t nsid, struct fs_ns_info *info)
 	info->lba_bytes = spdk_nvme_ns_get_sector_size(ns);
 	info->metadata_bytes = spdk_nvme_ns_get_md_size(ns);
 	info->pi_type = info->metadata_bytes == 0 ? 0 : identify[29] & 7;
+	info->stripe_blocks = spdk_nvme_ns_get_optimal_io_boundary(ns);
 	info->extended = info->metadata_bytes != 0 && spdk_nvme_ns_supports_extended_lba(ns);
 	info->pi_first = (identify[29] & 8) != 0;
 	return 0;

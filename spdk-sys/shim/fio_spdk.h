@@ -127,6 +127,9 @@ struct fs_ns_info {
 	uint32_t metadata_bytes;
 	/* Type of protection information, 0 to 3. */
 	uint32_t pi_type;
+	/* SPDK sends no command across multiples of so many blocks (NOIOB, or the stripes of Intel's first
+	 * drives); 0: it does. */
+	uint32_t stripe_blocks;
 	/* Metadata follows the data of each LBA, instead of lying in a buffer of its own. */
 	bool extended;
 	/* Protection information is in the first bytes of the metadata, not the last. */

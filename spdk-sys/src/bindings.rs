@@ -57,6 +57,7 @@ pub struct fs_ns_info {
     pub lba_bytes: u32,
     pub metadata_bytes: u32,
     pub pi_type: u32,
+    pub stripe_blocks: u32,
     pub extended: bool,
     pub pi_first: bool,
 }

@@ -15,6 +15,7 @@ mod environment;
 pub mod fake;
 mod queue;
 
+pub use bindings::fs_ns_info as NamespaceInfo;
 pub use controller::{AdminCommand, AdminError, Controller, Direction};
 pub use environment::{Environment, dma_alloc, dma_free, take_log, version, version_running};
 pub use queue::{Queue, SubmitError};

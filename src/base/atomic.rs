@@ -68,17 +68,20 @@ pub enum AtomicLimit {
     Mdts,
     /// What an earlier run, or this one, could rely on was less.
     OtherRun,
+    /// SPDK splits at places that are not multiples of one length (NOIOB is not a power of two).
+    Stripes,
 }
 
 impl AtomicLimit {
     /// All of them, in the order of the numbers that a snapshot stores.
-    pub const ALL: [AtomicLimit; 6] = [
+    pub const ALL: [AtomicLimit; 7] = [
         AtomicLimit::None,
         AtomicLimit::PageCache,
         AtomicLimit::Merges,
         AtomicLimit::MaxSectors,
         AtomicLimit::Mdts,
         AtomicLimit::OtherRun,
+        AtomicLimit::Stripes,
     ];
 
     /// The words in reports; `None` for no limit.
@@ -91,6 +94,7 @@ impl AtomicLimit {
             AtomicLimit::MaxSectors => Some("queue/max_sectors_kb"),
             AtomicLimit::Mdts => Some("MDTS"),
             AtomicLimit::OtherRun => Some("the limit of the other run"),
+            AtomicLimit::Stripes => Some("NOIOB is not a power of two"),
         }
     }
 }
@@ -228,7 +232,12 @@ impl AtomicWrites {
     /// The promise in words, with what makes it less than it could be.
     #[must_use]
     pub fn describe(&self) -> String {
-        let size = |bytes: u64| format_size(bytes);
+        // "16 KiB"
+        let size = |bytes: u64| {
+            let text = format_size(bytes);
+            let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+            format!("{} {}", &text[..unit], &text[unit..])
+        };
         let mut parts = Vec::new();
         if self.unit_bytes > 0 {
             parts.push(format!(
@@ -259,6 +268,37 @@ impl AtomicWrites {
             parts.push(format!("only logical blocks whole{why}"));
         }
         parts.join(", ")
+    }
+
+    /// The same of a part of the device that begins at `start`, a partition.
+    #[must_use]
+    pub fn on_part(self, start: u64) -> AtomicWrites {
+        let moved = |it: Boundaries| Boundaries::on_part(it.every, it.first, start);
+        AtomicWrites { boundaries: moved(self.boundaries), splits: moved(self.splits), ..self }
+    }
+
+    /// What is left where neighbouring writes may be merged into commands of up to `most_bytes`: a command
+    /// that is longer than what the device keeps whole may tear between the writes, and inside them.
+    #[must_use]
+    pub fn merged(self, most_bytes: u64) -> AtomicWrites {
+        let sure = if self.boundaries.every > 0 { self.crossing_bytes } else { self.write_bytes };
+        if most_bytes <= u64::from(sure) { self } else { self.limited(0, AtomicLimit::Merges) }
+    }
+
+    /// What is left over SPDK, which sends at most `command_bytes` as one command, and none across a
+    /// stripe of `stripe_blocks` logical blocks (NOIOB, or what Intel's first drives have); 0: none.
+    #[must_use]
+    pub fn over_spdk(self, command_bytes: u64, stripe_blocks: u32, lba_bytes: u32) -> AtomicWrites {
+        let left = self.limited(command_bytes, AtomicLimit::Mdts);
+        match stripe_blocks {
+            0 => left,
+            // SPDK masks the block's number with the stripe's length less one.
+            _ if !stripe_blocks.is_power_of_two() => left.limited(0, AtomicLimit::Stripes),
+            _ => {
+                let every = u64::from(stripe_blocks) * u64::from(lba_bytes);
+                AtomicWrites { splits: Boundaries { every, first: 0 }, ..left }
+            }
+        }
     }
 
     /// What both promise: a write was made under one of them, and its device is now under the other.
@@ -391,6 +431,50 @@ mod tests {
         assert_eq!((cut.write_bytes, cut.limit), (32 << 10, AtomicLimit::Mdts));
         assert_eq!(cut.whole_write(0, 64 << 10), None);
         assert_eq!(it.limited(0, AtomicLimit::Merges).whole(4096, 0, 16384, 5000).0, 4096..8192);
+    }
+
+    #[test]
+    fn merged_writes_are_whole_only_where_the_longest_command_is() {
+        let it = AtomicWrites::up_to(64 << 10, AtomicSource::Nawupf);
+        assert_eq!(it.merged(64 << 10), it);
+        let merged = it.merged(65 << 10);
+        assert_eq!((merged.whole_write(0, 8192), merged.limit), (None, AtomicLimit::Merges));
+        // A merged command may cross a boundary that its writes do not.
+        let boundaries = Boundaries { every: 64 << 10, first: 0 };
+        let bounded = AtomicWrites { boundaries, crossing_bytes: 8192, ..it };
+        assert_eq!(bounded.merged(64 << 10).whole_write(0, 8192), None);
+        assert_eq!(bounded.merged(8192), bounded);
+    }
+
+    #[test]
+    fn spdk_sends_no_more_than_a_command_and_nothing_across_a_stripe() {
+        let it = AtomicWrites::up_to(128 << 10, AtomicSource::Awupf);
+        assert_eq!(it.over_spdk(128 << 10, 0, 512), it);
+        let short = it.over_spdk(64 << 10, 0, 512);
+        assert_eq!((short.write_bytes, short.limit), (64 << 10, AtomicLimit::Mdts));
+        let striped = it.over_spdk(1 << 20, 256, 512);
+        assert_eq!(striped.whole_write(0, 128 << 10), Some(AtomicSource::Awupf));
+        assert_eq!(striped.whole_write(4096, 128 << 10), None, "two commands");
+        let odd = it.over_spdk(1 << 20, 250, 512);
+        assert_eq!((odd.whole_write(0, 4096), odd.limit), (None, AtomicLimit::Stripes));
+    }
+
+    #[test]
+    fn what_is_promised_is_said_with_its_source_and_its_limit() {
+        let it = AtomicWrites::up_to(16384, AtomicSource::Nawupf);
+        assert_eq!(it.describe(), "writes up to 16 KiB whole (NAWUPF)");
+        assert_eq!(
+            it.limited(0, AtomicLimit::Merges).describe(),
+            "only logical blocks whole (queue/nomerges is not 2)"
+        );
+        assert_eq!(AtomicWrites::in_units(8192).describe(), "aligned units of 8 KiB whole (sim_atomic_unit)");
+        let boundaries = Boundaries { every: 65536, first: 0 };
+        let bounded = AtomicWrites { boundaries, crossing_bytes: 4096, ..it }.over_spdk(8192, 32, 4096);
+        assert_eq!(
+            bounded.describe(),
+            "writes up to 8 KiB whole (NAWUPF inside boundaries of 64 KiB, across them 4 KiB (AWUPF); split every 128 \
+             KiB; limited: MDTS)"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::base::Status;
-use crate::base::atomic::{AtomicLimit, AtomicWrites};
+use crate::base::atomic::{AtomicSource, AtomicWrites};
 use crate::base::host::{Sysfs, block, nvme_admin};
 use crate::base::nvme::DeviceFacts;
 
@@ -85,6 +85,11 @@ impl KernelFile {
         };
         let (volatile_cache, atomic) =
             if is_block_device { durability(path, options.direct) } else { (None, AtomicWrites::default()) };
+        let atomic = match prepare_commands(&file, path, options)? {
+            // The kernel neither splits nor merges such a write.
+            Some(most) => AtomicWrites::up_to(most, AtomicSource::RwfAtomic),
+            None => atomic,
+        };
         let facts = TargetFacts {
             path: path.clone(),
             size_bytes,
@@ -94,7 +99,6 @@ impl KernelFile {
             atomic,
             known: None,
         };
-        prepare_commands(&file, path, options)?;
         let is_atomic = options.commands.atomic_bytes.is_some();
         Ok((KernelFile { file, is_block_device, is_atomic, range_flags: options.range_flags }, facts))
     }
@@ -192,35 +196,41 @@ const STATX_WRITE_ATOMIC: StatxFlags = StatxFlags::from_bits_retain(0x1_0000);
 /// F_SET_RW_HINT of linux/fcntl.h.
 const F_SET_RW_HINT: libc::c_int = 1036;
 
-/// Looks whether writes can be what the job asks for, and says to the file what it is told beside.
-fn prepare_commands(file: &File, path: &Path, options: &EngineOptions) -> Result<(), EngineError> {
+/// Looks whether writes can be what the job asks for, and says to the file what it is told beside. Gives
+/// back up to how many bytes a write with `RWF_ATOMIC` has, if the job's writes are such.
+fn prepare_commands(file: &File, path: &Path, options: &EngineOptions) -> Result<Option<u32>, EngineError> {
     let shown = path.display();
+    let mut atomic = None;
     if let Some(len) = options.commands.atomic_bytes {
-        check_atomic(file, len)
+        let most = check_atomic(atomic_limits(file), len)
             .map_err(|why| EngineError { message: format!("{shown}: {why}"), errno: Some(libc::EINVAL) })?;
+        atomic = Some(most);
     }
     if let Some(hint) = options.commands.write_hint.filter(|_| options.writes) {
         set_write_hint(file, hint)
             .map_err(|error| EngineError::os(&format!("{shown}: the kernel takes no write_hint"), error))?;
     }
-    Ok(())
+    Ok(atomic)
 }
 
-/// Whether writes of `len` bytes can be whole or not at all.
-fn check_atomic(file: &File, len: u32) -> Result<(), String> {
-    let limits = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, STATX_WRITE_ATOMIC)
-        .ok()
-        .filter(|stat| stat.stx_mask & STATX_WRITE_ATOMIC.bits() != 0 && stat.stx_atomic_write_unit_max > 0);
-    let Some(stat) = limits else {
+/// The shortest and the longest write that can be whole or not at all (`RWF_ATOMIC`), in bytes.
+fn atomic_limits(file: &File) -> Option<(u32, u32)> {
+    let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, STATX_WRITE_ATOMIC).ok()?;
+    let has = stat.stx_mask & STATX_WRITE_ATOMIC.bits() != 0 && stat.stx_atomic_write_unit_max > 0;
+    has.then_some((stat.stx_atomic_write_unit_min, stat.stx_atomic_write_unit_max))
+}
+
+/// Whether writes of `len` bytes are among those of `limits`; the longest of these.
+fn check_atomic(limits: Option<(u32, u32)>, len: u32) -> Result<u32, String> {
+    let Some((min, max)) = limits else {
         return Err(
             "writes cannot be atomic here: neither this kernel's file system nor the device says that they \
                     can (statx, Linux 6.11); leave `atomic` out"
                 .to_owned(),
         );
     };
-    let (min, max) = (stat.stx_atomic_write_unit_min, stat.stx_atomic_write_unit_max);
     if (min..=max).contains(&len) {
-        return Ok(());
+        return Ok(max);
     }
     Err(format!("atomic writes here have {min} to {max} bytes, not {len}: change bs"))
 }
@@ -297,6 +307,21 @@ fn durability(path: &Path, direct: bool) -> (Option<bool>, AtomicWrites) {
         _ => None,
     };
     let volatile = told.as_ref().and_then(DeviceFacts::volatile_cache).or(by_kernel);
-    let atomic = told.map(|facts| facts.atomic_writes()).unwrap_or_default();
-    (volatile, atomic.limited(device.kept_whole_bytes(), AtomicLimit::MaxSectors))
+    let atomic = told.map(|facts| device.atomic_writes(facts.atomic_writes())).unwrap_or_default();
+    (volatile, atomic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_atomic_write_has_a_length_that_statx_reports() {
+        assert_eq!(check_atomic(Some((4096, 16384)), 8192), Ok(16384));
+        assert!(
+            check_atomic(Some((4096, 16384)), 32768).unwrap_err().contains("4096 to 16384 bytes, not 32768")
+        );
+        assert!(check_atomic(Some((4096, 16384)), 512).is_err());
+        assert!(check_atomic(None, 4096).unwrap_err().contains("Linux 6.11"));
+    }
 }

@@ -237,13 +237,13 @@ pub fn regions(regions: &[Region]) -> Vec<RegionState> {
 
 /// A job, as a snapshot keeps it, without workers.
 pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
-    let target = |fact: &TargetFacts| TargetState {
+    let target = |(at, fact): (usize, &TargetFacts)| TargetState {
         path: fact.path.display().to_string(),
         identity: identity_of(fact),
         known_as: known_as(fact),
         size_bytes: fact.size_bytes,
         lba_bytes: fact.lba_bytes,
-        atomic: fact.atomic,
+        atomic: super::verification::atomic_writes(plan, at, fact),
         // What a file system has in its cache goes with the power, whatever the device does.
         volatile_cache: if plan.uses_files() && !fact.is_block_device {
             Some(true)
@@ -256,7 +256,7 @@ pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
         options: shaping(plan),
         seed: plan.seed,
         writes_are_durable: super::verification::writes_are_durable(&plan.spec),
-        targets: facts.iter().map(target).collect(),
+        targets: facts.iter().enumerate().map(target).collect(),
         workers: Vec::new(),
     }
 }

@@ -22,6 +22,7 @@ use crate::verify::judge::{Judge, TargetIdentity};
 use crate::verify::ledger::Ledger;
 use crate::verify::payload::PatternFill;
 use crate::verify::promises::Promises;
+use crate::verify::snapshot::JobState;
 use crate::workload::{Issued, Region, WorkloadSpec};
 
 use super::open_job::OpenJob;
@@ -129,12 +130,15 @@ pub fn parts(
     }))
 }
 
-/// Which writes of the job to a target are stored whole. What an earlier run wrote could rely on what
-/// held then, and the device may since have become another one.
-fn atomic_writes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> AtomicWrites {
-    let earlier = plan.judged.as_ref().or(plan.resumed.as_ref());
-    let then = earlier.and_then(|job| job.targets.get(target));
-    then.map_or(fact.atomic, |then| then.atomic.meet(&fact.atomic))
+/// Which of the writes to be judged a target stores whole: those of an earlier run by what held then, those
+/// of a run that goes on by what holds all along.
+pub fn atomic_writes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> AtomicWrites {
+    let atomic = |job: &JobState| job.targets.get(target).map(|then| then.atomic);
+    if let Some(then) = plan.judged.as_ref().and_then(atomic) {
+        return then;
+    }
+    let before = plan.resumed.as_ref().and_then(atomic);
+    before.map_or(fact.atomic, |before| before.meet(&fact.atomic))
 }
 
 /// Blocks lie on a grid that the target's logical blocks divide.

@@ -6,7 +6,14 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::base::atomic::{AtomicLimit, AtomicWrites, Boundaries};
+
 use super::{DeviceSummary, Sysfs, attribute, link_name, names, number};
+
+/// The smallest page of memory.
+const PAGE_BYTES: u64 = 4096;
+/// What the kernel puts into one request of O_DIRECT at most (BIO_MAX_VECS pages).
+const MOST_OF_A_BIO: u64 = 256 * PAGE_BYTES;
 
 /// `major:minor`: what a device is, whatever path leads to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,20 +117,40 @@ impl BlockDevice {
         }
     }
 
-    /// Up to how many bytes the kernel passes a write on as one command, neither split nor joined
-    /// with others: 0 unless its merging is off (`queue/nomerges` 2), and where there are boundaries
-    /// at which it splits (`queue/chunk_sectors`).
+    /// Which writes to this device or partition the disk stores whole, if it keeps the commands whole that
+    /// `disk` says (by their place on the disk): the kernel splits what is longer than
+    /// `queue/max_sectors_kb` or `queue/max_segments`, splits at multiples of `queue/chunk_sectors`, and
+    /// merges neighbours unless `queue/nomerges` is 2.
     #[must_use]
-    pub fn kept_whole_bytes(&self) -> u64 {
-        let disk = if self.disk.is_some() { self.dir.parent() } else { Some(self.dir.as_path()) };
-        let Some(queue) = disk.map(|disk| disk.join("queue")) else { return 0 };
+    pub fn atomic_writes(&self, disk: AtomicWrites) -> AtomicWrites {
+        let queue = self.queue();
         let get = |file: &str| number::<u64>(&queue.join(file));
-        if get("nomerges") != Some(2) || get("chunk_sectors") != Some(0) {
-            return 0;
-        }
-        let transfer = get("max_sectors_kb").unwrap_or(0).saturating_mul(1024);
-        // A segment may be no longer than the smallest page.
-        transfer.min(get("max_segments").unwrap_or(0).saturating_mul(4096))
+        let (Some(kilobytes), Some(segments)) = (get("max_sectors_kb"), get("max_segments")) else {
+            return disk.limited(0, AtomicLimit::MaxSectors);
+        };
+        // A segment may be as short as the smallest page.
+        let transfer = kilobytes.saturating_mul(1024).min(segments.saturating_mul(PAGE_BYTES));
+        // A write that does not begin at a physical block is split before its last one.
+        let unaligned = self.physical_block_bytes.saturating_sub(self.lba_bytes);
+        let command = transfer.saturating_sub(unaligned.into()).min(MOST_OF_A_BIO);
+        let merges = get("nomerges") != Some(2);
+        let chunk = get("chunk_sectors").unwrap_or(0).saturating_mul(512);
+        let kept = if merges { disk.merged(transfer) } else { disk };
+        let kept = kept.limited(command, AtomicLimit::MaxSectors);
+        let splits = Boundaries { every: chunk, first: 0 };
+        AtomicWrites { splits, ..kept }.on_part(self.start_bytes())
+    }
+
+    /// The directory of the queue of the disk.
+    fn queue(&self) -> PathBuf {
+        let disk = if self.disk.is_some() { self.dir.parent() } else { None };
+        disk.unwrap_or(&self.dir).join("queue")
+    }
+
+    /// Where a partition begins on its disk, in bytes; 0 for a disk.
+    fn start_bytes(&self) -> u64 {
+        let sectors = if self.disk.is_some() { number::<u64>(&self.dir.join("start")) } else { None };
+        sectors.unwrap_or(0).saturating_mul(512)
     }
 
     /// The file that a loop device (or the disk of this partition) shows, as the kernel names it.

@@ -10,6 +10,7 @@ use super::block::{self, BlockDevice, DeviceNumber};
 use super::claims::{Claims, parse_mountinfo, parse_swaps, unescape};
 use super::nvme_admin::Namespace;
 use super::{Sysfs, nvme};
+use crate::base::atomic::{AtomicLimit, AtomicSource, AtomicWrites};
 
 pub(super) struct Machine {
     root: tempfile::TempDir,
@@ -214,7 +215,9 @@ fn a_partition_is_asked_about_through_its_disk_and_what_is_no_namespace_is_not_a
 fn a_write_is_one_command_only_where_the_kernel_neither_merges_nor_splits() {
     let machine = nvme_machine("");
     let set = |file: &str, text: &str| machine.write(&format!("sys/block/nvme0n1/queue/{file}"), text);
-    let whole = |number: &str| machine.device(number).kept_whole_bytes();
+    let promised = AtomicWrites::up_to(1 << 20, AtomicSource::Nawupf);
+    let atomic = |number: &str| machine.device(number).atomic_writes(promised);
+    let whole = |number: &str| atomic(number).write_bytes;
     assert_eq!(whole("259:0"), 0, "nobody says");
     for (file, text) in
         [("nomerges", "2"), ("chunk_sectors", "0"), ("max_sectors_kb", "512"), ("max_segments", "127")]
@@ -223,12 +226,28 @@ fn a_write_is_one_command_only_where_the_kernel_neither_merges_nor_splits() {
     }
     assert_eq!((whole("259:0"), whole("259:1")), (508 << 10, 508 << 10));
     set("max_segments", "256");
-    assert_eq!(whole("259:0"), 512 << 10);
+    assert_eq!((whole("259:0"), atomic("259:0").limit), (512 << 10, AtomicLimit::MaxSectors));
     set("nomerges", "1");
-    assert_eq!(whole("259:0"), 0);
+    assert_eq!((whole("259:0"), atomic("259:0").limit), (512 << 10, AtomicLimit::MaxSectors));
+    set("max_sectors_kb", "1280");
+    set("max_segments", "512");
+    assert_eq!((whole("259:0"), atomic("259:0").limit), (0, AtomicLimit::Merges), "longer than NAWUPF");
     set("nomerges", "2");
+    assert_eq!(whole("259:0"), 1 << 20);
+    // At most what one command is, and not across what the kernel splits at.
+    set("max_sectors_kb", "64");
     set("chunk_sectors", "256");
-    assert_eq!(whole("259:0"), 0);
+    let kept = |number: &str, sector: u64, kib: u32| atomic(number).whole_write(sector * 512, kib << 10);
+    assert_eq!(kept("259:0", 0, 64), Some(AtomicSource::Nawupf));
+    assert_eq!(kept("259:0", 192, 64), None);
+    // The same sectors, seen from a partition that begins at sector 64.
+    machine.write("sys/block/nvme0n1/nvme0n1p1/start", "64");
+    assert_eq!(kept("259:1", 128, 32), Some(AtomicSource::Nawupf));
+    assert_eq!(kept("259:1", 128, 64), None);
+    // What does not begin at a physical block is split before its last one.
+    set("logical_block_size", "512");
+    set("physical_block_size", "4096");
+    assert_eq!(whole("259:0"), (64 << 10) - 3584);
 }
 
 #[test]

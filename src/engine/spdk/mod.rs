@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::base::Status;
+use crate::base::atomic::AtomicWrites;
 use crate::base::host::{self, Sysfs};
 use crate::base::nvme::{
     self, Admin, ControllerFacts, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE, NamespaceFacts,
@@ -177,7 +178,7 @@ impl Spdk {
             lba_bytes: geometry.lba_bytes,
             is_block_device: true,
             volatile_cache: device.volatile_cache(),
-            atomic: device.atomic_writes(),
+            atomic: atomic_writes(&device, &geometry, controller.info().max_transfer_bytes),
             known: Some(known(&held, &device)),
         });
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());
@@ -269,6 +270,15 @@ pub fn ask_controller(bdf: &str) -> Result<(ControllerFacts, Vec<NamespaceFacts>
         namespaces.push(NamespaceFacts::parse(nsid, &raw));
     }
     Ok((facts, namespaces))
+}
+
+/// Which writes reach the namespace as one command that it keeps whole: SPDK splits at what the controller
+/// and its transport take at once, blocks with the metadata that follows them, and at stripes.
+fn atomic_writes(device: &DeviceFacts, geometry: &spdk_sys::NamespaceInfo, most_bytes: u32) -> AtomicWrites {
+    let metadata = if geometry.extended { geometry.metadata_bytes } else { 0 };
+    let blocks = most_bytes / (geometry.lba_bytes + metadata);
+    let command_bytes = u64::from(blocks) * u64::from(geometry.lba_bytes);
+    device.atomic_writes().over_spdk(command_bytes, geometry.stripe_blocks, geometry.lba_bytes)
 }
 
 /// What the namespace is known by.

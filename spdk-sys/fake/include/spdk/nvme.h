@@ -105,6 +105,7 @@ int32_t spdk_nvme_qpair_process_completions(struct spdk_nvme_qpair *qpair, uint3
 const struct spdk_nvme_ns_data *spdk_nvme_ns_get_data(struct spdk_nvme_ns *ns);
 bool spdk_nvme_ns_is_active(struct spdk_nvme_ns *ns);
 uint32_t spdk_nvme_ns_get_sector_size(struct spdk_nvme_ns *ns);
+uint32_t spdk_nvme_ns_get_optimal_io_boundary(struct spdk_nvme_ns *ns);
 uint64_t spdk_nvme_ns_get_num_sectors(struct spdk_nvme_ns *ns);
 uint32_t spdk_nvme_ns_get_md_size(struct spdk_nvme_ns *ns);
 bool spdk_nvme_ns_supports_extended_lba(struct spdk_nvme_ns *ns);
