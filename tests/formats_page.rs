@@ -11,7 +11,7 @@ use fio_spdk::verify::block::{
     WriteFacts,
 };
 use fio_spdk::verify::checksum;
-use fio_spdk::verify::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, Writer};
+use fio_spdk::verify::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, TAIL_BYTES, Writer};
 
 /// Bytes that stand nowhere by chance: no field is longer.
 const MARKER: u64 = 0xa1a2_a3a4_a5a6_a7a8;
@@ -132,11 +132,10 @@ fn fields_of_the_stamp_stand_where_the_page_says() {
     let writer = Writer { run: 0x0102_0304, worker: 0x0506, sequence: 0x0708_090a_0b0c_0d0e };
     let offset = 0x1112_1314_1516_1718 & !511;
     let mut block = vec![0; 2 * SECTOR];
-    Payload::default().fill(&mut block, writer, offset - SECTOR as u64);
+    Payload::default().fill(&mut block, writer, offset - SECTOR as u64, 0);
     let stamp = &block[SECTOR..SECTOR + STAMP_BYTES];
-    assert_eq!(Stamp::read(stamp), Some(Stamp { writer, offset }));
-    let who = u64::from(writer.run) << 16 ^ u64::from(writer.worker);
-    let check = random::at(writer.sequence ^ 0x5741_4d50_0000_0000, who ^ offset.rotate_left(20));
+    assert_eq!(Stamp::read(stamp), Some(Stamp { writer, offset, index: Some(1) }));
+    let check = check_of_the_page(writer, offset, 1);
     for (name, place) in fields("Stamp", STAMP_BYTES) {
         let value = match name.as_str() {
             "check" => check,
@@ -144,11 +143,28 @@ fn fields_of_the_stamp_stand_where_the_page_says() {
             "offset" => offset,
             "run" => u64::from(writer.run),
             "worker" => u64::from(writer.worker),
-            "zero" => 0,
+            "index" => 1,
             other => panic!("a stamp has no field {other}"),
         };
         assert_eq!(stamp[place.clone()], value.to_le_bytes()[..place.len()], "{name} is not at {place:?}");
     }
+    for (index, sector) in block.chunks(SECTOR).enumerate() {
+        let tail = &sector[SECTOR - TAIL_BYTES..];
+        let at = offset - SECTOR as u64 + (index * SECTOR) as u64;
+        for (name, place) in fields("Tail", TAIL_BYTES) {
+            let value = match name.as_str() {
+                "sequence" => writer.sequence,
+                "check" => check_of_the_page(writer, at, index as u64) ^ 0x7461_696c_7461_696c,
+                other => panic!("a tail has no field {other}"),
+            };
+            assert_eq!(tail[place.clone()], value.to_le_bytes(), "{name} is not at {place:?}");
+        }
+    }
+}
+
+fn check_of_the_page(writer: Writer, offset: u64, index: u64) -> u64 {
+    let who = u64::from(writer.run) << 16 ^ u64::from(writer.worker) ^ index << 48;
+    random::at(writer.sequence ^ 0x5741_4d50_5632_0000, who ^ offset.rotate_left(20))
 }
 
 #[test]
@@ -191,10 +207,12 @@ fn the_payload_is_made_as_the_page_says() {
     let offset = 8 << 20;
     let wanted = payload_of_the_page(150_000, writer, offset);
     let mut block = vec![0; wanted.len()];
-    Payload::default().fill(&mut block, writer, offset);
+    Payload::default().fill(&mut block, writer, offset, 100);
     for (number, (found, wanted)) in block.chunks(SECTOR).zip(wanted.chunks(SECTOR)).enumerate() {
         let skip = if number == 0 || found.len() < STAMP_BYTES { 0 } else { STAMP_BYTES };
-        assert_eq!(found[skip..], wanted[skip..], "sector {number}");
+        let own = if number == 0 { 100 } else { STAMP_BYTES };
+        let end = found.len() - if found.len() >= own + TAIL_BYTES { TAIL_BYTES } else { 0 };
+        assert_eq!(found[skip..end], wanted[skip..end], "sector {number}");
     }
 }
 
@@ -213,7 +231,7 @@ fn a_sealed_block_is_header_digest_tag_and_payload_in_that_order() {
         let tag = Tag::read(&block[digest.end..]).expect("a tag");
         assert_eq!((tag.run, tag.target, tag.io_len), (sealer.run, 1234, 8192));
         let payload = payload_of_the_page(4096, Writer { run: 77, worker: 9, sequence: 5 }, 8192);
-        let rest = digest.end + TAG_BYTES..SECTOR;
+        let rest = digest.end + TAG_BYTES..SECTOR - TAIL_BYTES;
         assert_eq!(block[rest.clone()], payload[rest], "{name}");
         assert_eq!(Header::read(&block).map(|header| header.seed), Some(sealer.seed(5)));
     }

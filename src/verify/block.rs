@@ -17,8 +17,9 @@ pub const VERSION: u8 = 0x81;
 pub const TAG_BYTES: usize = crate::base::verify::TAG_BYTES as usize;
 /// How a tag begins.
 pub const TAG_MAGIC: [u8; 8] = *b"fio-spdk";
-/// Version of the tag and of the payload.
-pub const TAG_VERSION: u16 = 1;
+/// Version of the tag and of the payload. Version 1 had no tails in its payload, and no numbers of
+/// sectors in its stamps; its tags are the same.
+pub const TAG_VERSION: u16 = 2;
 /// Longest header and digest together.
 pub const MAX_FRONT: usize = HEADER_BYTES + 128;
 
@@ -40,6 +41,13 @@ impl BlockFormat {
     #[must_use]
     pub fn front_bytes(&self) -> usize {
         if self.method.has_header() { HEADER_BYTES + self.method.digest_bytes() } else { 0 }
+    }
+
+    /// Length of what the payload is not seen behind: header, digest and tag.
+    #[inline]
+    #[must_use]
+    pub fn head_bytes(&self) -> usize {
+        self.front_bytes() + if self.has_tag() { TAG_BYTES } else { 0 }
     }
 
     /// Whether blocks have a tag.
@@ -191,6 +199,13 @@ pub struct Tag {
 }
 
 impl Tag {
+    /// Whether this program can read the payload behind it.
+    #[inline]
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        (1..=TAG_VERSION).contains(&self.version)
+    }
+
     /// The tag that begins `bytes`; `None` if none of ours does.
     #[inline]
     #[must_use]
@@ -257,14 +272,17 @@ pub struct Sealer {
     pub run: RunId,
     /// The worker's number, from 1.
     pub worker: u16,
-    payload: Payload,
+    /// Which version of the tag and of the payload it makes: [`TAG_VERSION`], or an older one to compare
+    /// with.
+    pub version: u16,
+    pub(super) payload: Payload,
 }
 
 impl Sealer {
     /// Makes blocks of the given format.
     #[must_use]
     pub fn new(format: BlockFormat, run: RunId, worker: u16) -> Sealer {
-        Sealer { format, run, worker, payload: Payload::default() }
+        Sealer { format, run, worker, version: TAG_VERSION, payload: Payload::default() }
     }
 
     /// The writer of the worker's k-th write.
@@ -288,7 +306,7 @@ impl Sealer {
     #[inline]
     #[must_use]
     pub fn has_made(&self, block: &[u8], header: &Header, tag: &Tag) -> bool {
-        if self.format.method != Method::Crc32c {
+        if self.format.method != Method::Crc32c || tag.version != TAG_VERSION {
             return false;
         }
         #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
@@ -322,7 +340,11 @@ impl Sealer {
             }
             None => {
                 let seed = writer.seed();
-                self.payload.fill_seeded(block, writer, seed, offset);
+                if self.version == TAG_VERSION {
+                    self.payload.fill_seeded(block, writer, seed, offset, self.format.head_bytes());
+                } else {
+                    self.payload.fill_of_version_1(block, writer, offset);
+                }
                 seed
             }
         };
@@ -334,11 +356,13 @@ impl Sealer {
             && let Some(tag) = block[front..].first_chunk_mut()
         {
             let WriteFacts { io_offset, io_len, pass, flush_epoch, .. } = *facts;
-            Tag { version: TAG_VERSION, run: self.run, target, pass, flush_epoch, io_offset, io_len }
+            Tag { version: self.version, run: self.run, target, pass, flush_epoch, io_offset, io_len }
                 .write(tag);
         }
         let quick = match self.format.method {
-            Method::Crc32c if self.format.has_tag() => self.payload.crc32c(block, seed, offset),
+            Method::Crc32c if self.format.has_tag() && self.version == TAG_VERSION => {
+                self.payload.crc32c(block, seed, offset)
+            }
             _ => None,
         };
         let (head, covered) = block.split_at_mut(front);

@@ -12,21 +12,25 @@ use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, WriteFacts};
 use super::diagnose::{Intact, finding};
 use super::judge::{Allowed, Judge, Place};
 use super::owner::{Owner, Part, blank, describe_kinds, describe_owner};
-use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp};
+use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, TAIL_BYTES};
 
 /// Bits that may differ for a difference to be called flipped bits.
 const MOST_FLIPPED_BITS: u32 = 12;
 /// Lines of detail about single LBAs.
 const MOST_DETAILS: usize = 16;
-/// Shortest stretch of a write's bytes that is no accident.
-const TELLING_BYTES: usize = 24;
-/// As short as that where a header begins, and where a stamp does.
-const TELLING_HEADER: usize = 16;
-const TELLING_STAMP: usize = 8;
+/// How many of the bytes that only one write has (see [`Payload::telling_bytes`]) a stretch must have in
+/// it to be of that write: 40 bits that agree are not chance.
+const TELLING: usize = 5;
+/// Shortest stretch of a pattern that is not chance.
+const TELLING_PATTERN: usize = 24;
 /// Bytes in which a short beginning differs from the rest's write, if it is of another.
 const TELLING_DIFFERENCE: usize = 3;
-/// Shortest stretch of the pool that is none.
+/// Shortest stretch of the pool that is not chance.
 const TELLING_POOL: usize = 8;
+/// Length of the stretch that is looked for where a block may be shifted.
+const NEEDLE_BYTES: usize = 24;
+/// The seed of a header, which only one write has.
+const SEED: Range<usize> = 8..16;
 /// Candidates with which a block is compared, unless it names others.
 const MOST_COMPARED: usize = 32;
 /// Writes named in a block with which it is compared.
@@ -49,13 +53,16 @@ pub(super) struct Damage<'a> {
     place: Place,
     allowed: &'a Allowed,
     suspects: Vec<Suspect>,
+    /// Where on the medium the bytes are that only one write has.
+    telling: Vec<u8>,
 }
 
 impl<'a> Damage<'a> {
     pub(super) fn of(judge: &'a Judge, block: &'a [u8], place: Place, allowed: &'a Allowed) -> Damage<'a> {
         let mut medium = block.to_vec();
         judge.format().swap_front(&mut medium);
-        let mut damage = Damage { judge, block, medium, place, allowed, suspects: Vec::new() };
+        let telling = telling(judge, block.len());
+        let mut damage = Damage { judge, block, medium, place, allowed, suspects: Vec::new(), telling };
         damage.suspects = damage
             .named()
             .into_iter()
@@ -103,6 +110,13 @@ impl<'a> Damage<'a> {
                 add(stamp.writer.sequence);
             }
         }
+        let of = sealer.writer(0);
+        for at in (0..self.block.len()).step_by(SECTOR) {
+            let sector = &self.block[at..self.block.len().min(at + SECTOR)];
+            if let Some(sequence) = Stamp::sequence_of_tail(sector, of, self.place.offset, at) {
+                add(sequence);
+            }
+        }
         named
     }
 
@@ -122,6 +136,7 @@ impl<'a> Damage<'a> {
         {
             sealer.run = tag.run;
             sealer.worker = Header::read(self.block).unwrap_or_default().worker;
+            sealer.version = if tag.is_known() { tag.version } else { sealer.version };
         }
         sealer
     }
@@ -172,7 +187,7 @@ impl<'a> Damage<'a> {
                     (at, format!("write {}", candidates[at].sequence))
                 }
                 Some(at) => (at, "zeros".to_owned()),
-                None if before && !self.has_traces(unit) => {
+                None if before && !self.has_traces(&unit) && !self.names_this_run(&unit) => {
                     (candidates.len(), "what stood there before".to_owned())
                 }
                 None => return None,
@@ -194,36 +209,55 @@ impl<'a> Damage<'a> {
         Some((verdict, if kinds.len() > 1 { format!("parts of several: {parts}") } else { parts }))
     }
 
-    /// How many bytes at the start of a sector are no accident: to the end of what is unique to a
-    /// write there, the seed of a header or the check of a stamp.
-    fn telling(&self, piece: &Range<usize>) -> usize {
-        let format = self.judge.format();
-        let is_sector = self.place.offset.is_multiple_of(SECTOR as u64);
-        match piece.start {
-            _ if format.pattern.is_some() || format.header_at > 0 || !is_sector => TELLING_BYTES,
-            0 => TELLING_HEADER,
-            _ => TELLING_STAMP,
-        }
+    /// How many of the bytes that only one write has are at the start of `piece` the same in `other`: their
+    /// number, and the length of what is the same.
+    fn same_from_start(&self, piece: &Range<usize>, other: &[u8]) -> (usize, usize) {
+        let (own, other) = (&self.medium[piece.clone()], &other[piece.clone()]);
+        let len = own.iter().zip(other).take_while(|(a, b)| a == b).count();
+        (self.telling_in(piece.start..piece.start + len), len)
     }
 
-    /// Whether some of a unit comes from a write that was allowed there. Judged by what is unique to
-    /// one write: where headers or stamps stand. Other bytes of two writes are the same now and then.
-    fn has_traces(&self, unit: Range<usize>) -> bool {
-        let writes = || {
-            let is_allowed = |one: &&Suspect| {
-                self.allowed.candidates.iter().any(|c| c.op == Op::Write && c.sequence == one.sequence)
-            };
-            self.suspects.iter().filter(is_allowed)
+    /// The same for the end of `piece`.
+    fn same_to_end(&self, piece: &Range<usize>, other: &[u8]) -> (usize, usize) {
+        let (own, other) = (&self.medium[piece.clone()], &other[piece.clone()]);
+        let len = own.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+        (self.telling_in(piece.end - len..piece.end), len)
+    }
+
+    fn telling_in(&self, range: Range<usize>) -> usize {
+        self.telling[range].iter().filter(|&&telling| telling > 0).count()
+    }
+
+    /// Whether a stretch of this length, with so many bytes in it that only one write has, is of that write.
+    fn is_telling(&self, (telling, len): (usize, usize)) -> bool {
+        telling >= TELLING || self.judge.format().pattern.is_some() && len >= TELLING_PATTERN
+    }
+
+    /// Whether a unit begins or ends as a write does that was allowed there.
+    fn has_traces(&self, unit: &Range<usize>) -> bool {
+        let is_allowed = |one: &&Suspect| {
+            self.allowed.candidates.iter().any(|c| c.op == Op::Write && c.sequence == one.sequence)
         };
+        let writes: Vec<&Suspect> = self.suspects.iter().filter(is_allowed).collect();
         self.pieces(SECTOR).into_iter().filter(|piece| unit.contains(&piece.start)).any(|piece| {
-            let sector = &self.medium[piece.clone()];
-            let named = self.stranger(&piece).is_some();
-            writes().any(|one| {
-                let theirs = &one.bytes[piece.clone()];
-                same_from_start(sector, theirs) >= self.telling(&piece)
-                    || !named && same_to_end(sector, theirs) >= TELLING_BYTES
+            writes.iter().any(|one| {
+                self.is_telling(self.same_from_start(&piece, &one.bytes))
+                    || self.is_telling(self.same_to_end(&piece, &one.bytes))
             })
         })
+    }
+
+    /// Whether a sector of a unit is, by its stamp, of this very run and worker, and of no write that may
+    /// stand: it cannot have been there before the run.
+    fn names_this_run(&self, unit: &Range<usize>) -> bool {
+        let pieces = self.pieces(SECTOR).into_iter().filter(|piece| unit.contains(&piece.start));
+        self.judge.knows_run
+            && self.judge.format().has_tag()
+            && pieces.filter_map(|piece| self.stranger(&piece)).any(|stamp| self.is_own(stamp))
+    }
+
+    fn is_own(&self, stamp: Stamp) -> bool {
+        stamp.writer == self.judge.sealer.writer(stamp.writer.sequence)
     }
 
     /// What is wrong with a block that may not stand.
@@ -345,7 +379,7 @@ impl<'a> Damage<'a> {
         }
         sealer.worker = header.worker;
         let writer = sealer.writer(header.sequence);
-        (header.seed == writer.seed()).then_some(Stamp { writer, offset: header.offset })
+        (header.seed == writer.seed()).then_some(Stamp::of(writer, header.offset, 0))
     }
 
     /// Whose a sector is.
@@ -375,19 +409,20 @@ impl<'a> Damage<'a> {
         stamp.offset == self.place.offset.wrapping_add(piece.start as u64)
     }
 
-    /// A sector that begins as one write and ends as something else that may have been written.
+    /// A sector that begins as one write and ends as something else that may have been written, or the
+    /// other way round.
     fn split(&self, piece: &Range<usize>) -> Option<Owner> {
         let sector = &self.medium[piece.clone()];
-        let longest = |same: fn(&[u8], &[u8]) -> usize, least: usize| {
-            let all = self.suspects.iter().map(|one| (same(sector, &one.bytes[piece.clone()]), one.sequence));
-            all.max().filter(|(len, _)| *len >= least)
+        let longest = |same: &dyn Fn(&Suspect) -> (usize, usize)| {
+            let all = self.suspects.iter().map(|one| (same(one), one.sequence));
+            all.filter(|(same, _)| self.is_telling(*same)).max_by_key(|((_, len), _)| *len)
         };
-        let head = longest(same_from_start, self.telling(piece));
-        let tail = longest(same_to_end, TELLING_BYTES);
-        if let Some((len, first)) = head {
+        let head = longest(&|one| self.same_from_start(piece, &one.bytes));
+        let tail = longest(&|one| self.same_to_end(piece, &one.bytes));
+        if let Some(((_, len), first)) = head {
             // What digest and tag were is not known of the one write, nor of the other.
             let format = self.judge.format();
-            let head_ends = if format.has_tag() { format.front_bytes() + TAG_BYTES } else { 0 };
+            let head_ends = if format.has_tag() { format.head_bytes() } else { 0 };
             let from = match piece.start {
                 0 if len >= HEADER_BYTES && head_ends < sector.len() => len.max(head_ends),
                 _ => len,
@@ -395,21 +430,22 @@ impl<'a> Damage<'a> {
             let rest = &sector[from..];
             let ends =
                 |one: &&Suspect| one.sequence != first && one.bytes[piece.start + from..piece.end] == *rest;
-            let then = if let Some(other) = self.suspects.iter().find(ends) {
-                Some(Part::Write(other.sequence))
+            let then = if let Some((_, other)) = tail.filter(|(_, last)| *last != first) {
+                Part::Write(other)
+            } else if let Some(other) = self.suspects.iter().find(ends) {
+                Part::Write(other.sequence)
             } else if let Some(blank) = blank(rest) {
-                Some(blank)
-            } else if tail.is_none_or(|(_, last)| last != first)
+                blank
+            } else if tail.is_none()
                 && (!self.allowed.has_floor || self.may_be_ours(piece.start + len..piece.end))
             {
-                Some(Part::Other)
+                Part::Other
             } else {
-                None
+                return None;
             };
-            let at = piece.start + len;
-            return then.map(|then| Owner::Split { first: Part::Write(first), then, at });
+            return Some(Owner::Split { first: Part::Write(first), then, at: piece.start + len });
         }
-        let (len, last) = tail?;
+        let ((_, len), last) = tail?;
         let at = piece.end - len;
         let before = &sector[..sector.len() - len];
         let here = self.stranger(piece).is_some_and(|stamp| self.is_here(stamp, piece));
@@ -444,18 +480,19 @@ impl<'a> Damage<'a> {
         }
         // Heads and stamps come from no pool.
         let sector = range.start / SECTOR * SECTOR;
-        let head = if sector == 0 { format.front_bytes() + TAG_BYTES } else { sector + STAMP_BYTES };
-        let from = range.start.max(head);
-        range.end >= from + TELLING_POOL
-            && range.end <= sector + SECTOR
-            && Payload::default().may_leave(&self.block[from..range.end], from)
+        let head = if sector == 0 { format.head_bytes() } else { sector + STAMP_BYTES };
+        let (from, end) = (range.start.max(head), range.end.min(sector + SECTOR - TAIL_BYTES));
+        range.end <= sector + SECTOR
+            && end >= from + TELLING_POOL
+            && Payload::default().may_leave(&self.block[from..end], from)
     }
 
     /// Whether all that stands here was written for this place, but in parts.
     fn is_torn(&self, owners: &[(Range<usize>, Owner)]) -> bool {
+        let may_be_old = !self.allowed.has_floor && !self.allowed.candidates.is_empty();
         let for_here = |(piece, owner): &(Range<usize>, Owner)| match owner {
-            Owner::Stranger(stamp) => self.is_here(*stamp, piece),
-            Owner::Unknown => !self.allowed.has_floor && !self.allowed.candidates.is_empty(),
+            Owner::Stranger(stamp) => self.is_here(*stamp, piece) || may_be_old && !self.is_own(*stamp),
+            Owner::Unknown => may_be_old,
             _ => true,
         };
         let is_split = |(_, owner): &(Range<usize>, Owner)| matches!(owner, Owner::Split { .. });
@@ -492,20 +529,27 @@ impl<'a> Damage<'a> {
         }
         let middle = self.medium.len() / 2 / 8 * 8;
         self.suspects.iter().find_map(|one| {
-            let needle = one.bytes.get(middle..middle + TELLING_BYTES)?;
-            let at = self.medium.windows(TELLING_BYTES).position(|window| window == needle)?;
+            let needle = one.bytes.get(middle..middle + NEEDLE_BYTES)?;
+            let at = self.medium.windows(NEEDLE_BYTES).position(|window| window == needle)?;
             let by = at.cast_signed() as i64 - middle.cast_signed() as i64;
             (by != 0).then_some((one.sequence, by))
         })
     }
 }
 
-fn same_from_start(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(a, b)| a == b).count()
-}
-
-fn same_to_end(one: &[u8], other: &[u8]) -> usize {
-    one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count()
+/// Where on the medium a block has bytes that only one write has, marked by ones.
+fn telling(judge: &Judge, len: usize) -> Vec<u8> {
+    let format = judge.format();
+    if !format.has_tag() {
+        return vec![0; len];
+    }
+    let mut telling: Vec<u8> =
+        Payload::telling_bytes(len, format.head_bytes()).into_iter().map(u8::from).collect();
+    if let Some(seed) = telling.get_mut(SEED) {
+        seed.fill(1);
+    }
+    format.swap_front(&mut telling);
+    telling
 }
 
 fn bits_apart(one: &[u8], other: &[u8]) -> u32 {

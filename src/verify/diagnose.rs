@@ -4,7 +4,7 @@
 use crate::base::Op;
 use crate::base::verify::{Finding, Method, RunId, Verdict};
 
-use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, TAG_VERSION, Tag, VERSION};
+use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, VERSION};
 use super::checksum;
 use super::damage::{self, Damage};
 use super::judge::{Allowed, Candidate, Judge, Place};
@@ -237,6 +237,12 @@ pub(super) fn named_by(judge: &Judge, block: &[u8], place: Place) -> Vec<(u64, u
             named.push((stamp.writer.sequence, place.offset, 0));
         }
     }
+    let of = sealer.writer(0);
+    for (number, sector) in block.chunks(SECTOR).enumerate().filter(|_| judge.format().has_tag()) {
+        if let Some(sequence) = Stamp::sequence_of_tail(sector, of, place.offset, number * SECTOR) {
+            named.push((sequence, place.offset, 0));
+        }
+    }
     named
 }
 
@@ -283,7 +289,7 @@ impl Intact {
             return Err(format!("the {name} of the payload is wrong, or it is of another write"));
         }
         let tag = judge.tag(block);
-        Ok(Intact { header, tag: tag.filter(|tag| tag.version == TAG_VERSION) })
+        Ok(Intact { header, tag: tag.filter(Tag::is_known) })
     }
 
     fn describe(&self) -> String {

@@ -9,7 +9,7 @@ use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_BYTES, 
 use super::checksum;
 use super::damage::Damage;
 use super::diagnose;
-use super::payload::{Payload, SECTOR, STAMP_BYTES};
+use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, TAIL_BYTES, Writer};
 use super::promises::State;
 
 /// Candidates of a block that are kept. Of one with more, what is older than these may stand too.
@@ -295,18 +295,19 @@ impl Judge {
     /// where a block tears just behind it, both are right, and not of one write.
     #[inline]
     fn is_of_one_write(&self, block: &[u8]) -> bool {
-        if self.tag(block).is_none() {
-            return true;
+        let (Some(tag), Some(header)) = (self.tag(block), Header::read(block)) else { return true };
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+        let of = Writer { run: tag.run.0 as u32, worker: header.worker, sequence: header.sequence };
+        if let Some(second) = block.get(SECTOR..).filter(|second| second.len() >= STAMP_BYTES) {
+            return Stamp::read(second).is_some_and(|stamp| stamp.writer == of);
         }
-        let sequence = block.get(32..40);
-        if let Some(stamp) = block.get(SECTOR..SECTOR + STAMP_BYTES) {
-            return sequence == Some(&stamp[8..16]);
+        let first = &block[..block.len().min(SECTOR)];
+        if tag.version == TAG_VERSION && first.len() >= self.front + TAG_BYTES + TAIL_BYTES {
+            return Stamp::sequence_of_tail(first, of, header.offset, 0) == Some(of.sequence);
         }
         let from = self.front + TAG_BYTES;
-        let to = block.len().min(from + 8);
-        let Some(header) = Header::read(block) else { return false };
         block
-            .get(from..to)
+            .get(from..block.len().min(from + 8))
             .is_some_and(|bytes| Payload::default().leaves(bytes, header.seed, header.offset, from))
     }
 
@@ -467,7 +468,7 @@ impl Judge {
         let tag = self.tag(block);
         self.starts_well(&header, place)
             && Header::crc_of(block) == Some(header.crc)
-            && tag.is_none_or(|tag| tag.target == target && tag.version == TAG_VERSION)
+            && tag.is_none_or(|tag| tag.target == target && tag.is_known())
             && self.digest_fits(block)
             && self.pattern_fits(block, place, io_offset)
     }

@@ -1,9 +1,11 @@
-//! What stands behind a block's header: a pure function of who wrote it and where.
+//! What follows a block's header: a pure function of the write and its place.
 //!
-//! A stretch of a pool of random bytes, at an offset in the pool that differs from block to block
-//! and from write to write, and in every 512 bytes but the first a *stamp* that names its write.
-//! So no two writes leave the same bytes in any sector, each sector tells alone which write it came
-//! from, and filling costs a copy instead of a random number generator.
+//! A stretch of a pool of random bytes, which begins in the pool at an offset that differs from block
+//! to block and from write to write. In each 512 bytes (a *sector*) the write is named at both ends:
+//! by a *stamp* at the start (in the first sector the header does that) and by a *tail* at the end. So
+//! no two writes leave the same bytes in any sector, each sector says alone which write it came
+//! from, a sector that begins as one write and ends as another is known from either end, and filling
+//! costs a copy instead of a random number generator.
 
 use std::sync::OnceLock;
 
@@ -16,6 +18,12 @@ use super::checksum::{GRAIN, HEAD, PoolCrc};
 pub const SECTOR: usize = 512;
 /// Length of a stamp.
 pub const STAMP_BYTES: usize = 32;
+/// Length of a tail.
+pub const TAIL_BYTES: usize = 16;
+/// Where in a tail its check begins.
+const TAIL_CHECK: usize = 8;
+/// The longest beginning of a block that is not filled from the pool: header, the longest digest, tag.
+pub const MAX_HEAD: usize = 48 + 128 + 72;
 /// Bytes of the pool: small enough for a core's caches, with room for what is filled from it.
 const POOL: usize = 64 << 10;
 /// Longest stretch copied at once.
@@ -41,26 +49,53 @@ impl Writer {
     }
 }
 
-/// What one 512-byte sector says of itself.
+/// What one 512-byte sector says of itself at its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Who wrote it.
+    /// The write that it is a part of.
     pub writer: Writer,
     /// Its byte offset on the target.
     pub offset: u64,
+    /// Which sector of its block it is, from 0, in 16 bits; `None` in payloads of version 1, which
+    /// do not say it.
+    pub index: Option<u16>,
 }
 
+/// Distinguishes the checks of payload version 1 from other hashes of the same numbers.
+const CHECK_OF_VERSION_1: u64 = 0x5741_4d50_0000_0000;
+/// The same for version 2.
+const CHECK_OF_VERSION_2: u64 = 0x5741_4d50_5632_0000;
+/// A tail is the stamp's check with these bits flipped.
+const TAIL: u64 = 0x7461_696c_7461_696c;
+
 impl Stamp {
+    /// The stamp of the sector at byte `at` of the block that begins at `offset` of the target.
     #[inline]
-    fn check(self) -> u64 {
-        let who = u64::from(self.writer.run) << 16 ^ u64::from(self.writer.worker);
-        random::at(self.writer.sequence ^ 0x5741_4d50_0000_0000, who ^ self.offset.rotate_left(20))
+    #[must_use]
+    pub fn of(writer: Writer, offset: u64, at: usize) -> Stamp {
+        #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]
+        let index = (at / SECTOR) as u16;
+        Stamp { writer, offset: offset.wrapping_add(at as u64), index: Some(index) }
     }
 
     #[inline]
-    fn write(self, out: &mut [u8; STAMP_BYTES]) {
-        let who = u64::from(self.writer.run) | u64::from(self.writer.worker) << 32;
-        out[0..8].copy_from_slice(&self.check().to_le_bytes());
+    fn check(self) -> u64 {
+        let who = u64::from(self.writer.run) << 16 ^ u64::from(self.writer.worker);
+        match self.index {
+            None => random::at(self.writer.sequence ^ CHECK_OF_VERSION_1, who ^ self.offset.rotate_left(20)),
+            Some(index) => {
+                let who = who ^ u64::from(index) << 48;
+                random::at(self.writer.sequence ^ CHECK_OF_VERSION_2, who ^ self.offset.rotate_left(20))
+            }
+        }
+    }
+
+    #[inline]
+    fn write(self, check: u64, out: &mut [u8; STAMP_BYTES]) {
+        let who = u64::from(self.writer.run)
+            | u64::from(self.writer.worker) << 32
+            | u64::from(self.index.unwrap_or(0)) << 48;
+        out[0..8].copy_from_slice(&check.to_le_bytes());
         out[8..16].copy_from_slice(&self.writer.sequence.to_le_bytes());
         out[16..24].copy_from_slice(&self.offset.to_le_bytes());
         out[24..32].copy_from_slice(&who.to_le_bytes());
@@ -78,9 +113,48 @@ impl Stamp {
             worker: u16::try_from(who >> 32 & 0xffff).unwrap_or(0),
             sequence: word(8),
         };
-        let stamp = Stamp { writer, offset: word(16) };
-        (who >> 48 == 0 && stamp.check() == word(0)).then_some(stamp)
+        let index = u16::try_from(who >> 48).unwrap_or(0);
+        let stamp = Stamp { writer, offset: word(16), index: Some(index) };
+        let of_version_1 = Stamp { index: None, ..stamp };
+        if stamp.check() == word(0) {
+            Some(stamp)
+        } else {
+            (index == 0 && of_version_1.check() == word(0)).then_some(of_version_1)
+        }
     }
+
+    /// The tail of the same sector.
+    #[inline]
+    #[must_use]
+    pub fn tail(self) -> [u8; TAIL_BYTES] {
+        tail(self.writer.sequence, self.check())
+    }
+
+    /// The sequence that the tail at the end of a sector names, if it is the tail of a write of `run` and
+    /// `worker` to byte `at` of the block at `offset`.
+    #[must_use]
+    pub fn sequence_of_tail(sector: &[u8], of: Writer, offset: u64, at: usize) -> Option<u64> {
+        let tail: &[u8; TAIL_BYTES] = sector.last_chunk()?;
+        let sequence = u64::from_le_bytes(std::array::from_fn(|index| tail[index]));
+        let stamp = Stamp::of(Writer { sequence, ..of }, offset, at);
+        (stamp.tail() == *tail).then_some(sequence)
+    }
+}
+
+/// Sequence, then the stamp's check with some bits flipped.
+#[inline]
+fn tail(sequence: u64, check: u64) -> [u8; TAIL_BYTES] {
+    let mut bytes = [0; TAIL_BYTES];
+    bytes[..TAIL_CHECK].copy_from_slice(&sequence.to_le_bytes());
+    bytes[TAIL_CHECK..].copy_from_slice(&(check ^ TAIL).to_le_bytes());
+    bytes
+}
+
+/// Where the tail of a sector of `len` bytes begins, of which the first `own` do not come from the
+/// pool; `None` if there is no room for one.
+#[inline]
+fn tail_at(len: usize, own: usize) -> Option<usize> {
+    len.checked_sub(TAIL_BYTES).filter(|&at| at >= own)
 }
 
 /// The pool, and how a block is filled from it.
@@ -121,26 +195,66 @@ fn start(key: u64, number: usize) -> usize {
 }
 
 impl Payload {
-    /// Fills `block`, which begins at byte `offset` of the target, as `writer` would. The first
-    /// sector gets no stamp: the header names it.
+    /// Fills `block`, which begins at byte `offset` of the target, as `writer` would. Header, digest and
+    /// tag will take the first `head` bytes.
     #[inline]
-    pub fn fill(self, block: &mut [u8], writer: Writer, offset: u64) {
-        self.fill_seeded(block, writer, writer.seed(), offset);
+    pub fn fill(self, block: &mut [u8], writer: Writer, offset: u64, head: usize) {
+        self.fill_seeded(block, writer, writer.seed(), offset, head);
     }
 
     /// As [`Payload::fill`], with the writer's seed at hand.
     #[inline]
-    pub fn fill_seeded(self, block: &mut [u8], writer: Writer, seed: u64, offset: u64) {
+    pub fn fill_seeded(self, block: &mut [u8], writer: Writer, seed: u64, offset: u64, head: usize) {
         let key = seed ^ offset;
         for (number, chunk) in block.chunks_mut(STRETCH).enumerate() {
             let start = start(key, number);
             chunk.copy_from_slice(&self.pool.0[start..start + chunk.len()]);
         }
-        for at in (SECTOR..block.len()).step_by(SECTOR) {
-            if let Some(stamp) = block[at..].first_chunk_mut() {
-                Stamp { writer, offset: offset.wrapping_add(at as u64) }.write(stamp);
+        for (number, sector) in block.chunks_mut(SECTOR).enumerate() {
+            let stamp = Stamp::of(writer, offset, number * SECTOR);
+            let check = stamp.check();
+            let own = if number == 0 { head } else { STAMP_BYTES };
+            if number > 0
+                && let Some(out) = sector.first_chunk_mut()
+            {
+                stamp.write(check, out);
+            }
+            if let Some(at) = tail_at(sector.len(), own) {
+                sector[at..].copy_from_slice(&tail(writer.sequence, check));
             }
         }
+    }
+
+    /// As [`Payload::fill`], as version 1 of the payload was.
+    pub fn fill_of_version_1(self, block: &mut [u8], writer: Writer, offset: u64) {
+        let key = writer.seed() ^ offset;
+        for (number, chunk) in block.chunks_mut(STRETCH).enumerate() {
+            let start = start(key, number);
+            chunk.copy_from_slice(&self.pool.0[start..start + chunk.len()]);
+        }
+        for at in (SECTOR..block.len()).step_by(SECTOR) {
+            let stamp = Stamp { index: None, ..Stamp::of(writer, offset, at) };
+            if let Some(out) = block[at..].first_chunk_mut() {
+                stamp.write(stamp.check(), out);
+            }
+        }
+    }
+
+    /// The bytes of a block of `len` bytes, with a head of `head`, that tell its write from all others:
+    /// the checks of stamps and tails. The head is left out.
+    #[must_use]
+    pub fn telling_bytes(len: usize, head: usize) -> Vec<bool> {
+        let mut telling = vec![false; len];
+        for (number, sector) in telling.chunks_mut(SECTOR).enumerate() {
+            let own = if number == 0 { head } else { STAMP_BYTES };
+            if number > 0 && sector.len() >= STAMP_BYTES {
+                sector[..8].fill(true);
+            }
+            if let Some(at) = tail_at(sector.len(), own) {
+                sector[at + TAIL_CHECK..].fill(true);
+            }
+        }
+        telling
     }
 
     /// Whether `bytes` are those at byte `at` of a block at `offset`, written with `seed`: stamps aside,
@@ -166,24 +280,27 @@ impl Payload {
     #[must_use]
     pub fn crc32c_as_left(self, block: &[u8], writer: Writer, seed: u64, offset: u64) -> Option<u32> {
         let crc = self.crc32c(block, seed, offset)?;
-        let mut at = offset;
+        let mut at = 0;
         for (number, part) in block.chunks(STRETCH).enumerate() {
             let pool = &self.pool.0[start(seed ^ offset, number)..];
             for (sector, from) in part.as_chunks::<SECTOR>().0.iter().zip(pool.as_chunks::<SECTOR>().0) {
-                let own = if at == offset {
+                let stamp = Stamp::of(writer, offset, at);
+                let check = stamp.check();
+                let own = if at == 0 {
                     HEAD
                 } else {
-                    let mut stamp = [0; STAMP_BYTES];
-                    Stamp { writer, offset: at }.write(&mut stamp);
-                    if sector[..STAMP_BYTES] != stamp {
+                    let mut bytes = [0; STAMP_BYTES];
+                    stamp.write(check, &mut bytes);
+                    if sector[..STAMP_BYTES] != bytes {
                         return None;
                     }
                     STAMP_BYTES
                 };
-                if sector[own..] != from[own..] {
+                let end = SECTOR - TAIL_BYTES;
+                if sector[own..end] != from[own..end] || sector[end..] != tail(writer.sequence, check) {
                     return None;
                 }
-                at = at.wrapping_add(SECTOR as u64);
+                at += SECTOR;
             }
         }
         Some(crc)
@@ -280,7 +397,7 @@ mod tests {
         let mut seen = HashSet::new();
         for sequence in 0..200 {
             let mut block = vec![0; 4096];
-            payload.fill(&mut block, Writer { run: 7, worker: 1, sequence }, 8192);
+            payload.fill(&mut block, Writer { run: 7, worker: 1, sequence }, 8192, 128);
             // The first sector is told apart by its header.
             for sector in block.chunks(SECTOR).skip(1) {
                 assert!(seen.insert(sector.to_vec()));
@@ -292,19 +409,91 @@ mod tests {
     fn every_sector_but_the_first_names_its_write() {
         let writer = Writer { run: 0xdead_beef, worker: 65535, sequence: 1 << 50 };
         let mut block = vec![0; 4096];
-        Payload::default().fill(&mut block, writer, 1 << 40);
+        Payload::default().fill(&mut block, writer, 1 << 40, 128);
         for at in (SECTOR..4096).step_by(SECTOR) {
             let stamp = Stamp::read(&block[at..at + SECTOR]);
-            assert_eq!(stamp, Some(Stamp { writer, offset: (1 << 40) + at as u64 }));
+            assert_eq!(stamp, Some(Stamp::of(writer, 1 << 40, at)));
         }
         assert_eq!(Stamp::read(&block[..SECTOR]), None);
     }
 
+    #[test]
+    fn no_two_writes_end_a_sector_with_the_same_tail() {
+        let mut seen = HashSet::new();
+        for sequence in 0..200 {
+            for len in [512, 4096, 1000, 360] {
+                let offset = len as u64 * 100;
+                let mut block = vec![0; len];
+                Payload::default().fill(&mut block, Writer { run: 7, worker: 1, sequence }, offset, 128);
+                for (number, sector) in block.chunks(SECTOR).enumerate() {
+                    let tail = &sector[sector.len() - TAIL_BYTES..];
+                    let stamp = Stamp::of(Writer { run: 7, worker: 1, sequence }, offset, number * SECTOR);
+                    assert_eq!(tail, stamp.tail());
+                    let of = Writer { run: 7, worker: 1, sequence: 0 };
+                    let read = |of| Stamp::sequence_of_tail(sector, of, offset, number * SECTOR);
+                    assert_eq!(read(of), Some(sequence));
+                    assert_eq!(read(Writer { worker: 2, ..of }), None);
+                    assert!(seen.insert(tail.to_vec()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_tells_a_write_from_others_is_where_its_checks_are() {
+        for (len, head, expected) in [
+            (512, 124, vec![504..512, 0..0]),
+            (1024, 124, vec![504..512, 512..520, 1016..1024]),
+            (128, 124, vec![]),
+            (140, 124, vec![132..140, 0..0]),
+            (512 + 40, 124, vec![504..512, 512..520]),
+            (512 + 48, 124, vec![504..512, 512..520, 552..560]),
+        ] {
+            let telling = Payload::telling_bytes(len, head);
+            let expected: Vec<bool> =
+                (0..len).map(|at| expected.iter().any(|range| range.contains(&at))).collect();
+            assert_eq!(telling, expected, "{len}");
+            let fill = |sequence| {
+                let mut block = vec![0; len];
+                Payload::default().fill_seeded(
+                    &mut block,
+                    Writer { run: 7, worker: 1, sequence },
+                    1,
+                    0,
+                    head,
+                );
+                block
+            };
+            let (one, other) = (fill(1), fill(2));
+            // With one seed the pool's bytes are the same: what differs are numbers and checks.
+            for at in (0..len).filter(|&at| one[at] != other[at]) {
+                let is_sequence =
+                    telling.get(at + 8) == Some(&true) || at > SECTOR && (8..16).contains(&(at % SECTOR));
+                assert!(telling[at] || is_sequence, "{at} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stamp_of_version_1_is_read_as_one() {
+        let writer = Writer { run: 0xdead_beef, worker: 7, sequence: 42 };
+        let stamp = Stamp { writer, offset: 1 << 33, index: None };
+        let mut bytes = [0; STAMP_BYTES];
+        stamp.write(stamp.check(), &mut bytes);
+        assert_eq!(Stamp::read(&bytes), Some(stamp));
+        // As version 1 of the tool left it.
+        let check = random::at(
+            42 ^ 0x5741_4d50_0000_0000,
+            (0xdead_beef_u64 << 16 ^ 7) ^ (1_u64 << 33).rotate_left(20),
+        );
+        assert_eq!(bytes[..8], check.to_le_bytes());
+    }
+
     proptest! {
         #[test]
-        fn a_flipped_bit_is_no_stamp(bit in 0_usize..STAMP_BYTES * 8, sequence: u64) {
+        fn a_flipped_bit_is_not_a_stamp(bit in 0_usize..STAMP_BYTES * 8, sequence: u64) {
             let mut block = vec![0; 1024];
-            Payload::default().fill(&mut block, Writer { run: 1, worker: 2, sequence }, 512);
+            Payload::default().fill(&mut block, Writer { run: 1, worker: 2, sequence }, 512, 128);
             block[SECTOR + bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Stamp::read(&block[SECTOR..]), None);
         }

@@ -2,6 +2,7 @@
 
 mod golden;
 mod hardness;
+mod older;
 mod rule;
 mod table;
 

@@ -2,8 +2,9 @@
 //! before any field in it is believed.
 
 use crate::base::verify::Method;
-use crate::verify::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, TAG_MAGIC, TAG_VERSION, Tag, VERSION};
+use crate::verify::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, TAG_MAGIC, Tag, VERSION};
 use crate::verify::checksum;
+use crate::verify::payload::MAX_HEAD;
 
 use super::payload;
 
@@ -172,8 +173,9 @@ fn decode_ours(block: &[u8], offset: u64, header: &Header) -> Decoded {
     let method = if believed { named } else { tag_anywhere(block).or(named) };
     let front = method.map(|method| HEADER_BYTES + method.digest_bytes());
     let tag = front.and_then(|front| block.get(front..)).and_then(Tag::read);
-    let known_tag = tag.filter(|tag| tag.version == TAG_VERSION);
-    let meant = payload::Meant::of(block, offset, header, believed, known_tag.as_ref());
+    let known_tag = tag.filter(Tag::is_known);
+    let head = front.map_or(MAX_HEAD, |front| front + TAG_BYTES);
+    let meant = payload::Meant::of(block, offset, header, believed, (known_tag.as_ref(), head));
 
     let mut sections = vec![("header", header_facts(block, offset, header, method, meant.as_ref()))];
     if let (Some(method), Some(front)) = (method, front) {
@@ -308,7 +310,7 @@ fn tag_facts(tag: Option<&Tag>, header: &Header, meant: Option<&payload::Meant>)
         };
     };
     let mut version = Fact::new("version", tag.version);
-    if tag.version != TAG_VERSION {
+    if !tag.is_known() {
         version = version.note("of another version of fio-spdk: the payload cannot be made again");
     }
     let mut run = Fact::new("run", tag.run);

@@ -17,6 +17,20 @@ const MOST_LINES: usize = 64;
 pub struct Meant {
     pub writer: Writer,
     bytes: Vec<u8>,
+    /// Length of header, digest and tag, which lie over the payload.
+    head: usize,
+}
+
+/// The payload of `len` bytes that `writer` left in a block at `offset`, of which the first `head` bytes
+/// are not payload.
+fn payload(writer: Writer, offset: u64, len: usize, head: usize, is_version_1: bool) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    if is_version_1 {
+        Payload::default().fill_of_version_1(&mut bytes, writer, offset);
+    } else {
+        Payload::default().fill(&mut bytes, writer, offset, head);
+    }
+    bytes
 }
 
 impl Meant {
@@ -27,7 +41,7 @@ impl Meant {
         offset: u64,
         header: &Header,
         believed: bool,
-        tag: Option<&Tag>,
+        (tag, head): (Option<&Tag>, usize),
     ) -> Option<Meant> {
         let stamped = most_common(&stamps(block));
         let named = tag.map(|tag| Writer {
@@ -35,15 +49,16 @@ impl Meant {
             worker: header.worker,
             sequence: header.sequence,
         });
-        let (writer, from) = match (named, stamped) {
-            (Some(writer), _) if believed && writer.seed() == header.seed => (writer, header.offset),
-            (_, Some(stamped)) => stamped,
-            (Some(writer), None) => (writer, offset),
+        let is_version_1 = tag.is_some_and(|tag| tag.version == 1);
+        let (writer, from, is_version_1) = match (named, stamped) {
+            (Some(writer), _) if believed && writer.seed() == header.seed => {
+                (writer, header.offset, is_version_1)
+            }
+            (_, Some((writer, from, is_version_1))) => (writer, from, is_version_1),
+            (Some(writer), None) => (writer, offset, is_version_1),
             (None, None) => return None,
         };
-        let mut bytes = vec![0; block.len()];
-        Payload::default().fill(&mut bytes, writer, from);
-        Some(Meant { writer, bytes })
+        Some(Meant { writer, bytes: payload(writer, from, block.len(), head, is_version_1), head })
     }
 
     /// What stands behind the digest, with the payload as it was meant.
@@ -72,12 +87,12 @@ pub fn has_stamps(block: &[u8]) -> bool {
     (SECTOR..block.len()).step_by(SECTOR).any(|at| Stamp::read(&block[at..]).is_some())
 }
 
-/// The write that most stamps name, and where its block begins.
-fn most_common(stamps: &[(usize, Stamp)]) -> Option<(Writer, u64)> {
-    let mut counts: Vec<((Writer, u64), usize)> = Vec::new();
+/// The write that most stamps name, where its block begins, and whether it is of version 1.
+fn most_common(stamps: &[(usize, Stamp)]) -> Option<(Writer, u64, bool)> {
+    let mut counts: Vec<((Writer, u64, bool), usize)> = Vec::new();
     for (at, stamp) in stamps {
         let Some(from) = stamp.offset.checked_sub(*at as u64) else { continue };
-        let key = (stamp.writer, from);
+        let key = (stamp.writer, from, stamp.index.is_none());
         match counts.iter().position(|(known, _)| *known == key) {
             Some(index) => counts[index].1 += 1,
             None if counts.len() < MOST_WRITES => counts.push((key, 1)),
@@ -160,8 +175,7 @@ fn owner(block: &[u8], at: usize, skip: usize, meant: &Meant, others: &mut Vec<O
         if others.len() == MOST_OTHERS {
             return None;
         }
-        let mut bytes = vec![0; block.len()];
-        Payload::default().fill(&mut bytes, stamp.writer, from);
+        let bytes = payload(stamp.writer, from, block.len(), meant.head, stamp.index.is_none());
         others.push((stamp.writer, from, bytes));
         Some(others.len() - 1)
     });

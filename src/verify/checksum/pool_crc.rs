@@ -1,6 +1,6 @@
 //! CRC-32C of blocks whose bytes come from a pool, without reading them: the crc of a stretch of the
-//! pool follows from two numbers of a table, as a crc is linear. Only what is not of the pool, tag
-//! and stamps, is read.
+//! pool follows from two numbers of a table, as a crc is linear. Only what does not come from the pool
+//! (tag, stamps, ends of sectors) is read.
 
 #![allow(unsafe_code, reason = "instructions that not every processor has")]
 
@@ -35,8 +35,10 @@ const fn zeros(bytes: usize) -> u32 {
     power
 }
 
-const ZEROS_BEHIND_STAMP: u32 = zeros(SECTOR - GRAIN);
-const ZEROS_BEHIND_HEAD: u32 = zeros(SECTOR - HEAD);
+/// The last grain of each sector is read: it ends with a check of its own.
+const LAST: usize = SECTOR - GRAIN;
+const ZEROS_BEHIND_STAMP: u32 = zeros(LAST - GRAIN);
+const ZEROS_BEHIND_HEAD: u32 = zeros(LAST - HEAD);
 const ZEROS_OF_SECTOR: u32 = zeros(SECTOR);
 
 impl PoolCrc {
@@ -56,9 +58,9 @@ impl PoolCrc {
         Some(PoolCrc { begins: begins.into() })
     }
 
-    /// CRC-32C without final inversion of a `block` behind its digest. All of it is of the pool but
-    /// the first 128 bytes and the first [`GRAIN`] of each further sector; stretch n, of
-    /// `stretch` bytes each, begins in the pool at the byte that `start` says.
+    /// CRC-32C without final inversion of a `block` behind its digest. All of it comes from the pool but
+    /// the first 128 bytes, the first [`GRAIN`] of each further sector and the last [`GRAIN`] of every
+    /// sector; stretch n, of `stretch` bytes each, begins in the pool at the byte that `start` says.
     ///
     /// # Panics
     ///
@@ -114,12 +116,14 @@ fn run(mut state: u32, begins: &[u32], part: &[u8], has_head: bool) -> u32 {
     if has_head && let (Some(sector), Some(behind)) = (sectors.next(), behind.next()) {
         let first = std::array::from_fn(|index| sector[COVERED + index]);
         let head = over(_mm_crc32_u32(state, u32::from_le_bytes(first)), &sector[COVERED + 4..HEAD]);
-        state = multiply(head ^ behind[HEAD / GRAIN - 1], ZEROS_BEHIND_HEAD) ^ behind[SECTOR / GRAIN - 1];
+        let pooled = multiply(head ^ behind[HEAD / GRAIN - 1], ZEROS_BEHIND_HEAD) ^ behind[LAST / GRAIN - 1];
+        state = over(pooled, &sector[LAST..]);
     }
     for (sector, behind) in sectors.zip(behind) {
         // From 0, so that sectors do not wait for each other.
         let stamp = over(0, &sector[..GRAIN]);
-        let alone = multiply(stamp ^ behind[0], ZEROS_BEHIND_STAMP) ^ behind[SECTOR / GRAIN - 1];
+        let pooled = multiply(stamp ^ behind[0], ZEROS_BEHIND_STAMP) ^ behind[LAST / GRAIN - 1];
+        let alone = over(pooled, &sector[LAST..]);
         state = multiply(state, ZEROS_OF_SECTOR) ^ alone;
     }
     state
@@ -155,7 +159,7 @@ mod tests {
                 for (index, sector) in part.chunks_mut(SECTOR).enumerate() {
                     let own = if number == 0 && index == 0 { HEAD } else { GRAIN };
                     let from = start(number) + index * SECTOR;
-                    sector[own..].copy_from_slice(&pool[from + own..from + SECTOR]);
+                    sector[own..LAST].copy_from_slice(&pool[from + own..from + LAST]);
                 }
             }
             prop_assert_eq!(table.of_block(&block, stretch, start), !crc32c::crc32c(&block[COVERED..]));

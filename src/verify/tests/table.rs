@@ -242,26 +242,26 @@ fn a_cut_inside_an_lba_is_torn_wherever_it_is() {
 }
 
 #[test]
-fn a_cut_that_leaves_one_write_whole_is_no_tear() {
+fn a_cut_in_the_last_sector_is_torn_also_between_writes_with_the_same_stretch_of_the_pool() {
     for bench in benches(&STRONG) {
         let len = bench.format.interval as usize;
-        // In the last sector, behind tag or stamp.
-        let at = len - 200;
-        let blocks: Vec<Vec<u8>> = (0..100).map(|sequence| bench.block(sequence)).collect();
-        let alike = |older: &usize, newer: usize| blocks[*older][at..] == blocks[newer][at..];
+        // In the last sector, behind tag or stamp and before the tail.
+        let (at, tail) = (len - 200, len - 16);
+        let blocks: Vec<Vec<u8>> = (0..150).map(|sequence| bench.block(sequence)).collect();
+        let alike = |older: &usize, newer: usize| blocks[*older][at..tail] == blocks[newer][at..tail];
         let mut pairs =
-            (0..100).filter_map(|newer| Some(((0..newer).find(|older| alike(older, newer))?, newer)));
+            (0..150).filter_map(|newer| Some(((0..newer).find(|older| alike(older, newer))?, newer)));
         let (older, newer) =
-            pairs.next().expect("some of 4950 pairs of writes draw the same of 1024 stretches");
+            pairs.next().expect("some of 11175 pairs of writes draw the same of 1024 stretches");
         let (new, old) = (bench.write(newer as u64, InFlight), bench.write(older as u64, Completed));
-        let [begins_new, begins_old] =
-            [(newer, older), (older, newer)].map(|(first, then)| cut(&blocks[first], &blocks[then], at));
-        assert!(begins_new == blocks[newer] && begins_old == blocks[older]);
-        bench.earns(Verdict::InFlight, &begins_new, &floor(&[new, old]));
-        bench.earns(Verdict::InFlight, &begins_old, &floor(&[new, old]));
-        let settled = floor(&[Candidate { state: Completed, ..new }]);
-        bench.earns(Verdict::Ok, &begins_new, &settled);
-        bench.earns(Verdict::Lost, &begins_old, &settled);
+        for at in [at, tail] {
+            let [begins_new, begins_old] =
+                [(newer, older), (older, newer)].map(|(first, then)| cut(&blocks[first], &blocks[then], at));
+            for block in [&begins_new, &begins_old] {
+                bench.earns(Verdict::Torn, block, &floor(&[new, old]));
+                bench.earns(Verdict::Torn, block, &floor(&[Candidate { state: Completed, ..new }]));
+            }
+        }
     }
 }
 
