@@ -187,6 +187,7 @@ impl<'a> Damage<'a> {
                     (at, format!("write {}", candidates[at].sequence))
                 }
                 Some(at) => (at, "zeros".to_owned()),
+                None if self.is_later_pattern(&unit) => (0, "a later write".to_owned()),
                 None if before && !self.has_traces(&unit) && !self.names_this_run(&unit) => {
                     (candidates.len(), "what stood there before".to_owned())
                 }
@@ -244,6 +245,29 @@ impl<'a> Damage<'a> {
                 self.is_telling(self.same_from_start(&piece, &one.bytes))
                     || self.is_telling(self.same_to_end(&piece, &one.bytes))
             })
+        })
+    }
+
+    /// Whether a unit is as a write left it that was issued after the last that is known of: of such a write
+    /// nothing is known but the pattern, wherever its I/O began.
+    fn is_later_pattern(&self, unit: &Range<usize>) -> bool {
+        let format = self.judge.format();
+        let Some(pattern) = format.pattern.as_ref().filter(|_| self.allowed.later_bytes > 0) else {
+            return false;
+        };
+        let front = format.front_bytes();
+        let header = Header::read(self.block).unwrap_or_default();
+        let is_later = Header::crc_of(self.block) == Some(header.crc)
+            && header.offset == self.place.offset
+            && header.sequence >= self.allowed.issued;
+        self.judge.origins(self.place, self.allowed.later_bytes).any(|origin| {
+            let mut expected = vec![0; self.block.len()];
+            pattern.fill(&mut expected, self.place.offset, origin);
+            if let Some(head) = expected.get_mut(..front).filter(|_| is_later) {
+                head.copy_from_slice(&self.block[..front]);
+            }
+            format.swap_front(&mut expected);
+            expected[unit.clone()] == self.medium[unit.clone()]
         })
     }
 

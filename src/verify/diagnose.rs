@@ -134,7 +134,7 @@ fn as_read(judge: &Judge, block: &[u8], io_offset: u64) -> Allowed {
         return Allowed::default();
     }
     let written = Candidate { op: Op::Write, sequence, io_offset, io_len: len, state: State::Completed };
-    Allowed { candidates: vec![written], has_floor: true, issued: u64::MAX }
+    Allowed { candidates: vec![written], has_floor: true, issued: u64::MAX, later_bytes: 0 }
 }
 
 pub(super) fn finding(place: Place, block: &[u8], verdict: Verdict, stands: impl Into<String>) -> Finding {

@@ -43,6 +43,8 @@ pub struct Allowed {
     pub has_floor: bool,
     /// Writes issued so far.
     pub issued: u64,
+    /// Writes that nobody counted were issued afterwards, of at most this many bytes: they may stand too.
+    pub later_bytes: u64,
 }
 
 impl Allowed {
@@ -340,7 +342,7 @@ impl Judge {
     }
 
     /// Where an I/O of up to `longest` bytes may have begun that has `place` in it.
-    fn origins(&self, place: Place, longest: u64) -> impl Iterator<Item = u64> + use<> {
+    pub(super) fn origins(&self, place: Place, longest: u64) -> impl Iterator<Item = u64> + use<> {
         let reach = longest.saturating_sub(1).min(place.offset);
         (0..=reach).step_by(self.sealer.format.interval as usize).map(move |back| place.offset - back)
     }
@@ -381,6 +383,7 @@ impl Judge {
         (trims, longest): (bool, u64),
         allowed: &mut Allowed,
     ) {
+        allowed.later_bytes = longest;
         let mut later = diagnose::named_by(self, block, place);
         later.retain(|&(sequence, ..)| sequence >= allowed.issued);
         if self.sealer.format.pattern.is_some() {

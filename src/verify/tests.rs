@@ -119,7 +119,7 @@ impl Bench {
 
 /// What may stand, newest first, the last being the floor.
 fn floor(candidates: &[Candidate]) -> Allowed {
-    Allowed { candidates: candidates.to_vec(), has_floor: true, issued: 1000 }
+    Allowed { candidates: candidates.to_vec(), has_floor: true, issued: 1000, later_bytes: 0 }
 }
 
 /// What may stand besides what stood there before.

@@ -87,7 +87,8 @@ impl Verification {
         }
         let state = State::Completed;
         let write = Candidate { op: Op::Write, sequence, io_offset, io_len: 0, state };
-        let allowed = Allowed { candidates: vec![write], has_floor: true, issued: self.issued().writes };
+        let issued = self.issued().writes;
+        let allowed = Allowed { candidates: vec![write], has_floor: true, issued, later_bytes: 0 };
         let finding = judge.judge(block, place, &allowed);
         (finding.verdict != Verdict::Ok).then_some(finding)
     }
