@@ -108,13 +108,13 @@ mod tests {
 
     #[test]
     fn a_broken_promise_goes_above_signals_and_these_above_errors_and_doubt() {
-        let mut well = VerifyTally { promised: 2, checked: 2, ..VerifyTally::default() };
-        well.count(Verdict::Ok, 1);
-        well.count(Verdict::AllowedLoss, 1);
+        let mut well = VerifyTally::default();
+        well.judged(Verdict::Ok, 1, 1);
+        well.judged(Verdict::AllowedLoss, 1, 0);
         let mut doubtful = well.clone();
         doubtful.skip("the device is gone", 1);
         let mut broken = doubtful.clone();
-        broken.count(Verdict::Unreadable, 1);
+        broken.judged(Verdict::Unreadable, 1, 1);
         let code =
             |signal, fails, tally: &VerifyTally| exit_code(&report(signal, fails, Some(tally.clone())));
         assert_eq!(
@@ -125,5 +125,8 @@ mod tests {
         assert_eq!([code(None, true, &doubtful), code(None, true, &well)], [4; 2]);
         assert_eq!([code(None, false, &doubtful), code(None, false, &VerifyTally::default())], [5; 2]);
         assert_eq!([code(None, false, &well), exit_code(&report(None, false, None))], [0; 2]);
+        let mut allowed = VerifyTally::default();
+        allowed.judged(Verdict::AllowedLoss, 9, 0);
+        assert_eq!(code(None, false, &allowed), 5, "nothing was demanded");
     }
 }

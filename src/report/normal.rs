@@ -49,6 +49,7 @@ pub(super) fn render(report: &Report) -> String {
         report.reactors.iter().for_each(|reactor| out.push_str(&reactor_text(reactor)));
     }
     out.push_str(&machine::text(&report.machine, WIDTH));
+    out.push_str(&verify::conclusion(report, WIDTH));
     out
 }
 

@@ -4,13 +4,15 @@ use serde_json::{Map, Value, json};
 
 use crate::base::units::format_size;
 use crate::base::verify::{Finding, Verdict};
-use crate::stats::VerifyTally;
+use crate::stats::{Doubt, VerifyTally};
 
 use super::text::{self, counted, printable, span, wrapped};
 use super::{JobReport, Report};
 
 /// Violations of one verdict that are told in full.
 const SHOWN: usize = 3;
+/// Reasons for being inconclusive at the end of a report.
+const MOST_DOUBTS: usize = 8;
 /// Lines of detail of one violation.
 const MOST_DETAILS: usize = 20;
 
@@ -48,6 +50,7 @@ pub(super) fn object(job: &JobReport, tally: &VerifyTally) -> Value {
         tally.examples.iter().map(|finding| finding_object(&target_name(job, finding), finding)).collect();
     json!({
         "promised": tally.promised,
+        "demanded": tally.demanded,
         "checked": tally.checked,
         "checked_early": tally.checked_early,
         "not_checked": tally.of(Verdict::NotChecked),
@@ -56,11 +59,51 @@ pub(super) fn object(job: &JobReport, tally: &VerifyTally) -> Value {
         "verdicts": verdicts,
         "violations": tally.violations(),
         "inconclusive": tally.is_inconclusive(),
+        "inconclusive_why": doubts(tally),
         "oldest_loss_writes": tally.oldest_loss_writes,
         "examples": examples,
         "read_bytes": tally.read_bytes,
         "read_ns": tally.read_ns,
     })
+}
+
+/// Why the result is inconclusive, in words: one sentence a reason, with the workers that it holds for.
+/// Empty if it is not.
+fn doubts(tally: &VerifyTally) -> Vec<String> {
+    if tally.doubts.is_empty() && tally.is_inconclusive() {
+        return vec!["nothing was demanded, or not every block was checked".to_owned()];
+    }
+    let sentence = |(why, doubt): (&String, &Doubt)| match (doubt.workers, doubt.first.as_str()) {
+        (_, "") => why.clone(),
+        (1, first) => format!("{first}: {why}"),
+        (workers, first) => {
+            format!("{first} and {}: {why}", counted(workers - 1, "more worker", "more workers"))
+        }
+    };
+    tally.doubts.iter().map(sentence).collect()
+}
+
+/// Why the exit code says that a run that broke nothing is inconclusive: the last lines of the report.
+pub(super) fn conclusion(report: &Report, width: usize) -> String {
+    if report.unfinished || report.violations() > 0 || !report.inconclusive() {
+        return String::new();
+    }
+    "\n".to_owned() + &doubt_text(report.jobs.iter().filter_map(|job| job.verify.as_ref()), width)
+}
+
+/// Why these results are inconclusive, a line each.
+pub(super) fn doubt_text<'a>(tallies: impl Iterator<Item = &'a VerifyTally>, width: usize) -> String {
+    let mut sentences: Vec<String> = tallies.flat_map(doubts).collect();
+    let more = sentences.len().saturating_sub(MOST_DOUBTS);
+    sentences.truncate(MOST_DOUBTS);
+    let mut out = String::new();
+    for sentence in sentences {
+        out.push_str(&wrapped("inconclusive: ", &printable(&sentence), width));
+    }
+    if more > 0 {
+        out.push_str(&format!("inconclusive: and {more} more\n"));
+    }
+    out
 }
 
 /// The target of a finding as the job file names it; its number where that cannot be told.
@@ -96,7 +139,7 @@ pub(super) fn troubles(report: &Report) -> Vec<String> {
                 counted(missed, "block was", "blocks were")
             )
         } else {
-            "verification is inconclusive: a job had nothing to check".to_owned()
+            "verification is inconclusive: nothing was demanded of a job or worker".to_owned()
         });
     }
     parts
@@ -137,8 +180,9 @@ pub(super) fn text(job: &JobReport, tally: &VerifyTally, width: usize) -> String
 fn coverage(tally: &VerifyTally) -> String {
     let missed = tally.of(Verdict::NotChecked);
     let mut line = format!(
-        "{} promised, {} checked, {missed} not checked",
+        "{} promised, {} demanded, {} checked, {missed} not checked",
         counted(tally.promised, "block", "blocks"),
+        tally.demanded,
         tally.checked
     );
     if !tally.not_checked.is_empty() {

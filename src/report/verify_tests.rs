@@ -48,19 +48,18 @@ fn allowed() -> Finding {
 /// A job that finds violations, one that has checked too little, one that is well.
 pub(crate) fn verified() -> Report {
     let mut tally = VerifyTally {
-        promised: 25_600,
-        checked: 25_590,
         transient: 1,
         oldest_loss_writes: 12,
         read_bytes: 25_590 * 4096,
         read_ns: 1_250_000_000,
         ..VerifyTally::default()
     };
-    tally.count(Verdict::Ok, 25_575);
-    tally.count(Verdict::AllowedLoss, 9);
-    tally.count(Verdict::Lost, 5);
-    tally.count(Verdict::Torn, 1);
+    tally.judged(Verdict::Ok, 25_575, 25_570);
+    tally.judged(Verdict::AllowedLoss, 9, 4);
+    tally.judged(Verdict::Lost, 5, 5);
+    tally.judged(Verdict::Torn, 1, 1);
     tally.skip("verify_fatal ended the job", 10);
+    tally.doubt("power cut.0", "not every block was checked");
     (1..6).for_each(|number| tally.keep(&lost(number)));
     tally.keep(&torn());
     tally.keep(&allowed());
@@ -71,16 +70,12 @@ pub(crate) fn verified() -> Report {
     broken.verify = Some(tally);
 
     let mut missed = job(spec("nothing", Mix::Write, true), 1, from_to(SECOND, SECOND));
-    missed.verify = Some(VerifyTally::default());
+    let mut nothing = VerifyTally::default();
+    (0..3).for_each(|worker| nothing.doubt(&format!("nothing.{worker}"), "there was nothing to check"));
+    missed.verify = Some(nothing);
 
-    let mut tally = VerifyTally {
-        promised: 3,
-        checked: 3,
-        checked_early: 2,
-        read_bytes: 12_288,
-        ..VerifyTally::default()
-    };
-    tally.count(Verdict::Ok, 3);
+    let mut tally = VerifyTally { checked_early: 2, read_bytes: 12_288, ..VerifyTally::default() };
+    tally.judged(Verdict::Ok, 3, 3);
     let mut well = job(spec("well", Mix::Write, true), 2, from_to(SECOND, SECOND));
     well.verify = Some(tally);
     report(vec![broken, missed, well])
@@ -110,8 +105,8 @@ fn violations_and_coverage_are_summed_over_jobs() {
 fn every_verdict_is_counted_in_json_and_violations_are_marked_in_text() {
     let mut one = report(vec![job(spec("j", Mix::Write, true), 0, from_to(0, SECOND))]);
     for verdict in Verdict::ALL {
-        let mut tally = VerifyTally { promised: 7, checked: 7, ..VerifyTally::default() };
-        tally.count(verdict, 7);
+        let mut tally = VerifyTally::default();
+        tally.judged(verdict, 7, 7);
         one.jobs[0].verify = Some(tally);
         let json = parsed("json", &one);
         let verdicts = json["jobs"][0]["verify"]["verdicts"].as_object().unwrap();

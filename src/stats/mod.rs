@@ -13,7 +13,7 @@ pub use histogram::{Bucket, Histogram, HistogramParts};
 pub use log::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
 pub use priority::ByPriority;
 pub use steady::{Finding as SteadyFinding, Round, judge as judge_steady};
-pub use tally::{EXAMPLES, VerifyTally};
+pub use tally::{Doubt, EXAMPLES, VerifyTally};
 pub use worker::{
     BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, DepthFound, ErrorCount, LatencyStats, OpStats, WorkerStats,
     depth_level,

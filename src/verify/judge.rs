@@ -234,6 +234,22 @@ impl Judge {
         self.must_be_zero
     }
 
+    /// Whether what is read is compared with anything: `verify = "null"` compares nothing.
+    #[inline]
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        self.sealer.format.method != Method::Null
+    }
+
+    /// Whether some write, or zeros of a trim that is judged, must be found where `allowed` holds: what
+    /// was there before the run would be a violation.
+    #[must_use]
+    pub fn demands(&self, allowed: &Allowed) -> bool {
+        let is_known_trim = |candidate: &Candidate| candidate.op == Op::Deallocate && candidate.io_len > 0;
+        let permits_all = !self.must_be_zero && allowed.candidates.iter().any(is_known_trim);
+        self.compares() && allowed.has_floor && !permits_all
+    }
+
     /// Whether plainly the write `sequence`, of the I/O at `io_offset`, stands in `block`: the usual
     /// case, at the speed of the checksum. Where the header has a place of its own
     /// ([`BlockFormat::unswap_front`]) it must have been put back.

@@ -440,9 +440,8 @@ fn doubts(report: &Value) -> Vec<String> {
         let reasons = verify.get("not_checked_why").and_then(Value::as_object);
         doubts
             .extend(reasons.into_iter().flatten().map(|(why, count)| format!("{count} not checked: {why}")));
-        if verify.get("checked").and_then(Value::as_u64) == Some(0) {
-            doubts.push("a job had nothing to check".to_owned());
-        }
+        let others = verify.get("inconclusive_why").and_then(Value::as_array);
+        doubts.extend(others.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
     }
     doubts
 }
@@ -503,7 +502,8 @@ mod tests {
         let job = |verify: Value| json!({ "jobs": [{ "verify": verify }] });
         let report = job(json!({ "checked": 5, "not_checked_why": { "the device is gone": 3 } }));
         assert_eq!(doubts(&report), ["3 not checked: the device is gone"]);
-        assert_eq!(doubts(&job(json!({ "checked": 0 }))), ["a job had nothing to check"]);
+        let nothing = json!({ "checked": 0, "inconclusive_why": ["a.0: there was nothing to check"] });
+        assert_eq!(doubts(&job(nothing)), ["a.0: there was nothing to check"]);
         assert!(doubts(&job(json!({ "checked": 5 }))).is_empty() && doubts(&Value::Null).is_empty());
     }
 }

@@ -18,6 +18,8 @@ const FINDINGS: usize = 64;
 pub(crate) struct Checked {
     /// Blocks that were judged and are plainly well.
     pub ok: u64,
+    /// Of the blocks that are no violation, those in which some write had to be found.
+    pub demanded: u64,
     /// Blocks in a read that nothing was promised about.
     pub unpromised: u64,
     /// The others.
@@ -27,6 +29,7 @@ pub(crate) struct Checked {
 impl Checked {
     fn clear(&mut self) {
         self.ok = 0;
+        self.demanded = 0;
         self.unpromised = 0;
         self.findings.clear();
     }
@@ -119,20 +122,21 @@ impl Checker {
         }
     }
 
-    /// The verdict on one block that could not be read.
-    pub(crate) fn unreadable(&mut self, place: Place, why: String) -> Finding {
+    /// The verdict on one block that could not be read; `None` if no write had to be found there.
+    pub(crate) fn unreadable(&mut self, place: Place, why: String) -> Option<Finding> {
         let len = self.judge.format().interval;
         let (allowed, promise) = match &mut self.knowledge {
             Knowledge::None => ("any intact block of this place".to_owned(), "none is known".to_owned()),
-            Knowledge::Frozen(frozen) => match frozen.history.newest(place.target, place.offset) {
-                Some(newest) => {
-                    let allowed = frozen.allowed(place, newest);
-                    (allowed.describe(), allowed.promise())
+            Knowledge::Frozen(frozen) => {
+                let newest = frozen.history.newest(place.target, place.offset)?;
+                let allowed = frozen.allowed(place, newest);
+                if !self.judge.demands(&allowed) {
+                    return None;
                 }
-                None => (String::new(), String::new()),
-            },
+                (allowed.describe(), allowed.promise())
+            }
         };
-        Finding {
+        Some(Finding {
             verdict: Verdict::Unreadable,
             target: place.target,
             offset: place.offset,
@@ -143,7 +147,7 @@ impl Checker {
             details: Vec::new(),
             named_offset: None,
             rereads: Vec::new(),
-        }
+        })
     }
 
     /// The block that should stand at `place`, for a dump; `None` where that is not one block.
@@ -159,7 +163,10 @@ impl Checker {
 #[inline]
 fn audit(judge: &Judge, block: &[u8], place: Place, io_offset: u64, out: &mut Checked) {
     match judge.audit(block, place, io_offset) {
-        None => out.ok += 1,
+        None => {
+            out.ok += 1;
+            out.demanded += u64::from(judge.compares());
+        }
         Some(finding) if finding.verdict == Verdict::Unwritten => out.unpromised += 1,
         Some(finding) => out.findings.push(finding),
     }
@@ -184,11 +191,13 @@ fn check_promised(judge: &mut Judge, frozen: &mut Frozen, block: &[u8], place: P
         }
         if judge.is_write(block, place, newest.sequence, newest.offset) {
             out.ok += 1;
+            out.demanded += u64::from(judge.compares());
             return;
         }
     }
     if newest.op == Op::Deallocate && settled && block.iter().all(|&byte| byte == 0) {
         out.ok += 1;
+        out.demanded += u64::from(judge.compares());
         return;
     }
     explain(judge, frozen, block, place, newest, out);
@@ -208,6 +217,7 @@ fn explain(
         judge.allow_later(block, place, (frozen.trims, frozen.longest), &mut allowed);
     }
     let finding = judge.judge(block, place, &allowed);
+    out.demanded += u64::from(!finding.verdict.is_violation() && judge.demands(&allowed));
     if finding.verdict == Verdict::Ok {
         out.ok += 1;
     } else {

@@ -114,8 +114,12 @@ impl<Q: Queue> Worker<Q> {
     /// What a failure means to the verification; whether it is the verification's alone. `ends`: it read
     /// where the target has ended.
     pub(super) fn verify_failed(&mut self, io: &Io, status: Status, ends: bool) -> bool {
+        let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(rustix::io::Errno::raw_os_error);
+        let is_gone = gone.contains(&status.errno());
         let Some(verification) = &mut self.verification else { return false };
-        verification.saw_error(status.errno());
+        if is_gone && verification.saw_gone() {
+            self.error.get_or_insert((io.op, status));
+        }
         match io.op {
             Op::Write | Op::Deallocate => {
                 verification.came_back(io.op, io.sequence, false);
@@ -138,7 +142,7 @@ impl<Q: Queue> Worker<Q> {
                 let missing = ends && verification.may_be_missing(read, &purpose, self.now_ns);
                 if !missing && !verification.is_dismissed() {
                     let why = format!("reading failed: {status}");
-                    verification.unreadable(read, purpose, why, self.now_ns);
+                    verification.unreadable(read, purpose, (why, is_gone), self.now_ns);
                 }
                 own
             }
@@ -201,7 +205,7 @@ impl<Q: Queue> Worker<Q> {
                 let place = Place { target, offset: from };
                 let read = SweepRead { place, len: u32::try_from(to - from).unwrap_or(u32::MAX) };
                 let why = "the device did not answer in time".to_owned();
-                verification.unreadable(read, purpose, why, self.now_ns);
+                verification.unreadable(read, purpose, (why, false), self.now_ns);
             }
         }
         self.lost_count = given_up;

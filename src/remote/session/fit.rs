@@ -95,8 +95,8 @@ mod tests {
         let counts = stats.ops.get_mut(Op::Read);
         (counts.ios, counts.bytes) = (10, 40960);
         (0..100).for_each(|step| counts.latency.clat.record((at + 1) * 1000 + step * 97));
-        let mut tally = VerifyTally { promised: 2, checked: 2, ..VerifyTally::default() };
-        tally.count(if at == 7 { Verdict::Unreadable } else { Verdict::Ok }, 2);
+        let mut tally = VerifyTally::default();
+        tally.judged(if at == 7 { Verdict::Unreadable } else { Verdict::Ok }, 2, 2);
         let error = JobError { errno: 5, message: "j.3: read failed".to_owned(), is_missed: false };
         JobReport {
             name: name.to_owned(),

@@ -779,7 +779,8 @@ pub struct JobError {
 /// What verification found.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct VerifyTally {
-    /// Blocks that should be judged, and those that were.
+    /// Blocks that should be judged, and those that were: `promised` is `checked` and all of `not_checked`, and
+    /// it is the sum of `verdicts`.
     #[prost(uint64, tag = "1")]
     pub promised: u64,
     #[prost(uint64, tag = "2")]
@@ -807,6 +808,22 @@ pub struct VerifyTally {
     pub read_bytes: u64,
     #[prost(uint64, tag = "10")]
     pub read_ns: u64,
+    /// Of the checked blocks, those in which some write had to be found.
+    #[prost(uint64, tag = "11")]
+    pub demanded: u64,
+    /// Workers whose result is inconclusive, by reason.
+    #[prost(message, repeated, tag = "12")]
+    pub doubts: ::prost::alloc::vec::Vec<VerifyDoubt>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyDoubt {
+    #[prost(string, tag = "1")]
+    pub why: ::prost::alloc::string::String,
+    /// How many workers, and the first of them by name.
+    #[prost(uint64, tag = "2")]
+    pub workers: u64,
+    #[prost(string, tag = "3")]
+    pub first: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerdictCount {

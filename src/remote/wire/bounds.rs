@@ -119,6 +119,7 @@ const RULES: &[Rule] = &[
     most(Kind::Verify, 3, Kind::Plain, "reasons", 1 << 18),
     most(Kind::Verify, 5, Kind::Plain, "verdicts", 1 << 18),
     most(Kind::Verify, 7, Kind::Finding, "violations", 1 << 18),
+    most(Kind::Verify, 12, Kind::Plain, "doubts", 1 << 18),
     most(Kind::Finding, 8, Kind::Plain, "details of violations", 1 << 21),
     most(Kind::Reactor, 2, Kind::Plain, "workers", 1 << 18),
     into(Kind::Target, 4, Kind::Nvme),

@@ -109,9 +109,9 @@ fn rates_are_sums_over_each_servers_own_time_whatever_its_clock_says() {
 #[test]
 fn errors_and_verdicts_of_all_are_sums() {
     let with = |violations: u64| {
-        let mut tally = VerifyTally { promised: 10, checked: 10, ..VerifyTally::default() };
-        tally.count(Verdict::Ok, 10 - violations);
-        tally.count(Verdict::Lost, violations);
+        let mut tally = VerifyTally::default();
+        tally.judged(Verdict::Ok, 10 - violations, 10 - violations);
+        tally.judged(Verdict::Lost, violations, violations);
         let mut stats = WorkerStats::default();
         stats.record_error(Op::Read, Status::from_errno(61), 8192);
         let mut job = job(spec("reads", Mix::Read, true), 0, stats);

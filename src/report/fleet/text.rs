@@ -114,6 +114,9 @@ fn together_text(fleet: &Fleet, all: &Together) -> String {
     }
     if let Some(tally) = &job.verify {
         out.push_str(&verify::text(job, tally, WIDTH));
+        if !fleet.unfinished && tally.violations() == 0 {
+            out.push_str(&verify::doubt_text(std::iter::once(tally), WIDTH));
+        }
     }
     out
 }

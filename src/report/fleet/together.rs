@@ -116,6 +116,9 @@ impl Together {
             let mut tally = tally.clone();
             // Examples stand with their server: their targets are numbered there.
             tally.examples.clear();
+            for doubt in tally.doubts.values_mut() {
+                doubt.first = format!("{}: {}", server.name, doubt.first);
+            }
             merged.verify.get_or_insert_with(VerifyTally::default).merge(&tally);
         }
     }

@@ -161,7 +161,9 @@ impl Stage<'_> {
             // Who was ended before it began has promised nothing that could be missed.
             let is_told = |tally: &&VerifyTally| begun || tally.promised > 0 || entry.spec.state.load;
             if let Some(tally) = result.verify.as_deref().filter(is_told) {
-                entry.verify.get_or_insert_default().merge(tally);
+                let mut tally = tally.clone();
+                tally.sign(name);
+                entry.verify.get_or_insert_default().merge(&tally);
             }
             let cpu = &mut entry.cpu;
             cpu.user_ns += ended.used.user_ns / share;

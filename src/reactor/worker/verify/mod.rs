@@ -40,6 +40,10 @@ const REREAD_PAUSE_NS: u64 = 100_000_000;
 /// Steps of preparing a history, and looks for the next read, a turn.
 const STEPS_A_TURN: u64 = 4096;
 const LOOKS_A_TURN: u32 = 64;
+/// So often a device that is gone is read once more, if nothing succeeds between.
+const GONE_TRIES: u32 = 3;
+/// Why nothing more is checked of a device that is gone.
+const GONE: &str = "the device was gone when it was read back";
 /// Writes that are looked at to find out which run there is to judge.
 const SAMPLES: usize = 128;
 
@@ -126,6 +130,8 @@ struct Reread {
     sum: Option<u32>,
     /// Found on the way: which write was to stand there at least, and where its I/O begins.
     early: Option<(u64, u64)>,
+    /// A block of a longer read on the way that failed: it is dropped unless reading it alone fails too.
+    is_part: bool,
 }
 
 /// The verification of one worker.
@@ -168,7 +174,13 @@ pub(super) struct Verification {
     backlog: VecDeque<Step>,
     early_left: u64,
     early_bad: HashSet<(u16, u64)>,
+    /// Blocks judged on the way that were no violation.
+    early_well: u64,
     power_lost: bool,
+    /// How often the device was found gone while it was read back, since a read last succeeded.
+    gone: u32,
+    /// Why blocks are left out, if judging ended early.
+    left_out: Option<&'static str>,
     /// Nothing more is issued, and the board says so.
     frozen: bool,
     /// Writes of different passes, or drawn ones, may touch the same block: look before each.
@@ -220,7 +232,10 @@ impl Verification {
             written: None,
             early_left: 0,
             early_bad: HashSet::new(),
+            early_well: 0,
             power_lost: parts.power_lost,
+            gone: 0,
+            left_out: None,
             frozen: false,
             overlaps,
             pass: 0,

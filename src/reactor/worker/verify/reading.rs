@@ -43,16 +43,9 @@ impl Verification {
 
     /// Nothing is in flight any more that writes: time to read back. False if nothing is to be read.
     pub(in crate::reactor::worker) fn begin(&mut self) -> bool {
-        self.singles.clear();
-        if self.audits() {
+        if self.audits() || !self.spec.do_verify {
             self.stage = Stage::Finish;
-            return self.rereads() > 0 || !self.outbox.is_empty();
-        }
-        if !self.spec.do_verify {
-            self.tally.promised = self.tally.checked_early;
-            self.tally.checked = self.tally.checked_early;
-            self.stage = Stage::Finish;
-            return self.rereads() > 0 || !self.outbox.is_empty();
+            return self.rereads() > 0 || !self.outbox.is_empty() || !self.singles.is_empty();
         }
         self.stage = if self.waits_for_leave { Stage::Leave } else { Stage::Prepare };
         true
@@ -74,32 +67,40 @@ impl Verification {
         self.stage == Stage::Done
     }
 
-    /// Ends without reading (any more): what is left of what was promised is counted, roughly, as not
-    /// checked.
+    /// Ends without reading (any more): what is left of what was promised is not checked.
     pub(in crate::reactor::worker) fn abandon(&mut self, why: &'static str) {
-        if matches!(self.stage, Stage::Done) || !self.wants_all() {
-            self.stage = Stage::Done;
-            return;
+        if self.stage != Stage::Done && self.wants_all() {
+            self.left_out.get_or_insert(why);
         }
+        self.stage = Stage::Done;
+    }
+
+    /// How many blocks there are to judge: an upper bound where writes overwrite each other.
+    pub(super) fn most_blocks(&self) -> u64 {
         let interval = u64::from(self.sealer.format.interval);
         let region: u64 = self.workload.regions.iter().map(|region| region.bytes / interval).sum();
         let op = if self.workload.mix == Mix::Trim { Op::Deallocate } else { Op::Write };
         let longest = u64::from(self.workload.sizes.get(op).max()) / interval;
         let issued = if op == Op::Write { self.issued().writes } else { self.issued().trims };
-        let most = region.min(issued.saturating_mul(longest.max(1)));
-        let left = most.saturating_sub(self.tally.checked);
-        self.tally.promised = self.tally.checked + left;
-        self.tally.skip(why, left);
-        self.stage = Stage::Done;
+        region.min(issued.saturating_mul(longest.max(1)))
+    }
+
+    /// How many blocks of a read were found in violation on the way, and are counted.
+    pub(super) fn counted_early(&self, read: &SweepRead) -> u64 {
+        if self.early_bad.is_empty() {
+            return 0;
+        }
+        let offsets = (0..u64::from(read.len)).step_by(self.sealer.format.interval as usize);
+        let bad = |&at: &u64| self.early_bad.contains(&(read.place.target, read.place.offset + at));
+        offsets.filter(bad).count() as u64
     }
 
     /// Ends if nothing is to be read back now; what was found on the way is told. True if so.
     pub(in crate::reactor::worker) fn dismiss(&mut self) -> bool {
         let dismissed = self.is_dismissed();
-        if dismissed && self.stage != Stage::Done {
-            self.stage = Stage::Done;
+        if dismissed {
             // The rest is for a later run.
-            self.tally.promised = self.tally.checked;
+            self.stage = Stage::Done;
         }
         dismissed
     }
@@ -169,7 +170,7 @@ impl Verification {
                 if self.sweep.is_none()
                     && let Err(why) = self.freeze()
                 {
-                    self.tally.skip(&why, self.issued().writes.max(1));
+                    self.tally.skip(&why, self.most_blocks().max(1));
                     self.stage = Stage::Finish;
                     return true;
                 }
@@ -177,7 +178,7 @@ impl Verification {
                     && let Some(why) = frozen.history.trouble()
                 {
                     let why = why.to_owned();
-                    self.tally.skip(&why, self.issued().writes.max(1));
+                    self.tally.skip(&why, self.most_blocks().max(1));
                     self.stage = Stage::Finish;
                     return true;
                 }
@@ -217,8 +218,7 @@ impl Verification {
                     match self.look() {
                         Looked::Read(read) => {
                             let blocks = u64::from(read.len / self.sealer.format.interval);
-                            self.tally.promised += blocks;
-                            self.tally.skip(why, blocks);
+                            self.tally.skip(why, blocks - self.counted_early(&read));
                         }
                         Looked::Later => {}
                         Looked::End => {
@@ -249,7 +249,6 @@ impl Verification {
         if looked == Looked::End
             && let Some(why) = self.sweep.as_mut().and_then(Sweep::take_trouble)
         {
-            self.tally.promised += 1;
             self.tally.skip(&why, 1);
         }
         looked
@@ -300,10 +299,7 @@ impl Verification {
             Stage::Read if !self.is_choked() => {
                 for _ in 0..LOOKS_A_TURN {
                     match self.look() {
-                        Looked::Read(read) => {
-                            self.tally.promised += u64::from(read.len / interval);
-                            return Some((read, Purpose::Judge));
-                        }
+                        Looked::Read(read) => return Some((read, Purpose::Judge)),
                         Looked::Later => {}
                         Looked::End => {
                             self.stage = Stage::Finish;

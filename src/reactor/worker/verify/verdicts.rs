@@ -11,6 +11,7 @@ impl Verification {
         purpose: Purpose,
         now_ns: u64,
     ) {
+        self.gone = 0;
         match purpose {
             Purpose::Plain => {}
             Purpose::Sample => {
@@ -57,8 +58,11 @@ impl Verification {
                 for block in bytes.chunks_exact_mut(interval) {
                     self.tally.checked_early += 1;
                     self.checker.judge.format().unswap_front(block);
-                    if let Some(finding) = self.check_early(block, at, sequence, place.offset) {
-                        self.violation(finding, Some(block), Some((sequence, place.offset)), now_ns);
+                    match self.check_early(block, at, sequence, place.offset) {
+                        Some(finding) => {
+                            self.violation(finding, Some(block), Some((sequence, place.offset)), now_ns);
+                        }
+                        None => self.early_well += 1,
                     }
                     at.offset += interval as u64;
                 }
@@ -100,12 +104,12 @@ impl Verification {
         place: Place,
         now_ns: u64,
     ) {
-        let audits = self.audits();
-        self.tally.checked += checked.ok;
-        self.tally.count(Verdict::Ok, checked.ok);
-        self.tally.count(Verdict::Unwritten, checked.unpromised);
-        if audits {
-            self.tally.promised += checked.ok + checked.findings.len() as u64;
+        self.gone = 0;
+        self.tally.judged(Verdict::Ok, checked.ok, 0);
+        self.tally.judged(Verdict::Unwritten, checked.unpromised, 0);
+        self.tally.demanded += checked.demanded;
+        if !self.early_bad.is_empty() && !self.audits() {
+            self.retract_early(checked, bytes.len(), place);
         }
         for finding in checked.findings.drain(..) {
             if finding.verdict.is_violation() {
@@ -113,9 +117,28 @@ impl Verification {
                 let block = bytes.get(at..at + finding.len as usize);
                 self.violation(finding, block, None, now_ns);
             } else {
-                self.tally.checked += 1;
-                self.tally.count(finding.verdict, 1);
+                self.tally.judged(finding.verdict, 1, 0);
                 self.tally.keep(&finding);
+            }
+        }
+    }
+
+    /// A block that was found in violation on the way keeps that verdict, whatever is found at the end.
+    fn retract_early(&mut self, checked: &mut Checked, len: usize, place: Place) {
+        let interval = self.checker.interval();
+        for at in (0..len).step_by(interval) {
+            let key = (place.target, place.offset + at as u64);
+            if !self.early_bad.contains(&key) {
+                continue;
+            }
+            match checked.findings.iter().position(|finding| finding.offset == key.1) {
+                // Counted when it is settled.
+                Some(at) if checked.findings[at].verdict.is_violation() => {}
+                Some(at) => {
+                    checked.findings.swap_remove(at);
+                    self.tally.demanded = self.tally.demanded.saturating_sub(1);
+                }
+                None => self.tally.retract(Verdict::Ok, 1),
             }
         }
     }
@@ -139,7 +162,7 @@ impl Verification {
         let expected = should.map(Vec::into_boxed_slice);
         let found = Found { finding, received, expected };
         let sum = block.map(crc_of);
-        self.fresh.push_back(Reread { found, place, due_ns: now_ns, sum, early });
+        self.fresh.push_back(Reread { found, place, due_ns: now_ns, sum, early, is_part: false });
     }
 
     /// A read that was to be judged found the target's end: all is well where nothing need stand, as
@@ -164,38 +187,67 @@ impl Verification {
         true
     }
 
-    /// A read that was to be judged failed.
+    /// A read that was to be judged failed; `is_gone`: as reads do while the device has no power or is
+    /// gone.
     pub(in crate::reactor::worker) fn unreadable(
         &mut self,
         read: SweepRead,
         purpose: Purpose,
-        why: String,
+        (why, is_gone): (String, bool),
         now_ns: u64,
     ) {
         let interval = self.sealer.format.interval;
+        let blocks = u64::from(read.len / interval);
+        let places = (0..blocks)
+            .map(|at| Place { offset: read.place.offset + at * u64::from(interval), ..read.place });
+        let comes_back = self.stage == Stage::Regroup;
         match purpose {
             Purpose::Plain | Purpose::Sample => {}
+            // Says nothing of the block, which is read again when the power is back.
+            Purpose::Reread if is_gone && matches!(self.stage, Stage::Regroup | Stage::Done) => {
+                self.fresh.extend(self.taken.take());
+            }
+            Purpose::Reread if is_gone && self.taken.as_ref().is_some_and(|reread| reread.is_part) => {
+                self.taken = None;
+            }
             Purpose::Reread => self.reread(Verdict::Unreadable, now_ns),
             // The final reading judges it, when the power is back.
             Purpose::Early(_) if self.power_lost => {}
-            Purpose::Judge | Purpose::Early(_) if read.len > interval || self.stage == Stage::Regroup => {
-                // Which of its blocks is it? The others are judged.
-                for number in 0..u64::from(read.len / interval) {
-                    let offset = read.place.offset + number * u64::from(interval);
-                    self.singles.push_back(Place { offset, ..read.place });
+            Purpose::Judge if is_gone && !comes_back => {
+                // Without a later count of what is left, it is counted here.
+                if self.left_out.is_none() {
+                    self.tally.skip(GONE, blocks - self.counted_early(&read));
+                }
+            }
+            // Which of its blocks is it? The others are judged.
+            Purpose::Judge if blocks > 1 || comes_back => self.singles.extend(places),
+            Purpose::Early(sequence) if blocks > 1 => {
+                for place in places {
+                    let Some(finding) = self.checker.unreadable(place, why.clone()) else { continue };
+                    let early = Some((sequence, read.place.offset));
+                    let found = Found { finding, received: None, expected: None };
+                    self.fresh.push_back(Reread {
+                        found,
+                        place,
+                        due_ns: now_ns,
+                        sum: None,
+                        early,
+                        is_part: true,
+                    });
                 }
             }
             Purpose::Judge | Purpose::Early(_) => {
-                if self.audits() {
-                    self.tally.promised += 1;
-                }
-                let finding = self.checker.unreadable(read.place, why);
-                let early = if let Purpose::Early(sequence) = purpose {
-                    Some((sequence, read.place.offset))
-                } else {
-                    None
+                let early = match purpose {
+                    Purpose::Early(sequence) => Some((sequence, read.place.offset)),
+                    _ => None,
                 };
-                self.violation(finding, None, early, now_ns);
+                match self.checker.unreadable(read.place, why.clone()) {
+                    Some(finding) => self.violation(finding, None, early, now_ns),
+                    None => {
+                        let why = format!("{why}; nothing was demanded of these blocks");
+                        self.tally.skip(&why, blocks - self.counted_early(&read));
+                    }
+                }
             }
         }
     }
@@ -203,6 +255,10 @@ impl Verification {
     /// What the re-read that was taken last showed.
     pub(super) fn reread(&mut self, verdict: Verdict, now_ns: u64) {
         let Some(mut reread) = self.taken.take() else { return };
+        if reread.is_part && verdict != Verdict::Unreadable {
+            return;
+        }
+        reread.is_part = false;
         reread.found.finding.rereads.push(verdict);
         if reread.found.finding.rereads.len() == 1 {
             reread.due_ns = now_ns + REREAD_PAUSE_NS;
@@ -216,16 +272,15 @@ impl Verification {
     pub(super) fn settle(&mut self, found: Found, early: bool) {
         let finding = &found.finding;
         let key = (finding.target, finding.offset);
+        let is_known = self.early_bad.contains(&key);
         if early {
             self.early_bad.insert(key);
-        } else {
-            self.tally.checked += 1;
-            if self.early_bad.remove(&key) {
-                // It was counted when it was found on the way.
-                return;
-            }
         }
-        self.tally.count(finding.verdict, 1);
+        if is_known {
+            // It was counted when it was found on the way.
+            return;
+        }
+        self.tally.judged(finding.verdict, 1, 1);
         self.tally.transient += u64::from(finding.is_transient());
         self.tally.keep(finding);
         self.outbox.push_back(found);
@@ -290,11 +345,46 @@ impl Verification {
         }
         let flying = self.flying.iter_mut().filter_map(Option::take);
         let rest: Vec<Reread> = self.fresh.drain(..).chain(self.paused.drain(..)).chain(flying).collect();
-        for reread in rest {
+        for reread in rest.into_iter().filter(|reread| !reread.is_part) {
             self.settle(reread.found, reread.early.is_some());
+        }
+        if !self.audits() && (!self.spec.do_verify || self.is_dismissed() && self.sweep.is_none()) {
+            // What was judged on the way is all that was to be judged in this run.
+            let demanded = if self.checker.judge.compares() { self.early_well } else { 0 };
+            self.tally.judged(Verdict::Ok, self.early_well, demanded);
+        }
+        if let Some(why) = self.left_out {
+            self.tally.skip(why, self.most_blocks().saturating_sub(self.tally.promised));
+        }
+        if let Some(why) = self.doubt() {
+            self.tally.doubt("", &why);
         }
         self.send();
         Some(self.tally)
+    }
+
+    /// Why the result is inconclusive, if it is.
+    fn doubt(&self) -> Option<String> {
+        let tally = &self.tally;
+        let why = if tally.checked == 0 && tally.promised > 0 {
+            "no block was checked"
+        } else if tally.of(Verdict::NotChecked) > 0 {
+            "not every block was checked"
+        } else if tally.demanded > 0 {
+            return None;
+        } else if tally.promised == 0 {
+            "there was nothing to check"
+        } else if !self.checker.judge.compares() {
+            "nothing was demanded: verify = \"null\" compares nothing"
+        } else if self.audits() {
+            "nothing was demanded: no block of the region was written by this tool or fio"
+        } else if self.goes_by_flushes() {
+            "nothing was demanded: no flush had made any of these writes durable, so a volatile cache \
+             promised nothing; set fsync = N, or verify_policy = \"completed\""
+        } else {
+            "nothing was demanded: every write was in flight or had failed"
+        };
+        Some(why.to_owned())
     }
 
     pub(in crate::reactor::worker) fn tally_mut(&mut self) -> &mut VerifyTally {

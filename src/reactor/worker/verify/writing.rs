@@ -69,16 +69,21 @@ impl Verification {
         }
     }
 
-    /// A command failed as commands do when the power goes.
-    pub(in crate::reactor::worker) fn saw_error(&mut self, errno: i32) {
-        let gone = [rustix::io::Errno::NODEV, rustix::io::Errno::NXIO].map(rustix::io::Errno::raw_os_error);
-        if self.power_lost || !gone.contains(&errno) {
-            return;
+    /// A command failed as commands do when the power goes. True if that is an error of the environment:
+    /// the power had gone before, and goes, or is gone, while it is read back what was left then.
+    pub(in crate::reactor::worker) fn saw_gone(&mut self) -> bool {
+        let again = std::mem::replace(&mut self.power_lost, true);
+        // Others of the reads that failed together find the stage changed.
+        if self.audits() || !matches!(self.stage, Stage::Read | Stage::Finish) {
+            return false;
         }
-        self.power_lost = true;
-        if matches!(self.stage, Stage::Read | Stage::Finish) && !self.audits() {
+        if self.gone < GONE_TRIES {
+            self.gone += 1;
             self.stage = Stage::Regroup;
+        } else {
+            self.abandon(GONE);
         }
+        again
     }
 
     /// The first of `targets` flushes that belong together is about to be submitted; the ticket goes

@@ -83,6 +83,8 @@ fn any_verify() -> impl Strategy<Value = VerifyTally> {
             let mut odd = torn();
             (odd.stands, odd.named_offset) = (why, named_offset);
             tally.keep(&odd);
+            tally.demanded = 7;
+            tally.doubt("j.1", "nothing was demanded");
             tally
         },
     )
@@ -236,8 +238,8 @@ fn small_report() -> bench::Report {
     stats.record_error(Op::Read, Status::from_errno(5), 0);
     let specs = parse(&[("jobs.toml".to_owned(), JOBS.to_owned())], &[]).unwrap();
     let mut one = job(specs[2].clone(), 0, stats);
-    let mut tally = VerifyTally { promised: 5, checked: 5, ..VerifyTally::default() };
-    tally.count(Verdict::Ok, 5);
+    let mut tally = VerifyTally::default();
+    tally.judged(Verdict::Ok, 5, 5);
     tally.keep(&lost(1));
     one.verify = Some(tally);
     let mut report = report(vec![one]);

@@ -4,7 +4,7 @@ use super::{Reader, few, small};
 use crate::base::host::printable;
 use crate::base::verify::{Finding, Verdict};
 use crate::remote::wire::bench;
-use crate::stats::{EXAMPLES, VerifyTally};
+use crate::stats::{Doubt, EXAMPLES, VerifyTally};
 
 /// Reasons for which blocks were not judged.
 const MOST_REASONS: usize = 1000;
@@ -29,14 +29,22 @@ pub(super) fn to(tally: &VerifyTally) -> bench::VerifyTally {
         oldest_loss_writes: tally.oldest_loss_writes,
         read_bytes: tally.read_bytes,
         read_ns: tally.read_ns,
+        demanded: tally.demanded,
+        doubts: tally.doubts.iter().map(doubt_to).collect(),
     }
+}
+
+fn doubt_to((why, doubt): (&String, &Doubt)) -> bench::VerifyDoubt {
+    bench::VerifyDoubt { why: why.clone(), workers: doubt.workers, first: doubt.first.clone() }
 }
 
 pub(super) fn from(tally: &bench::VerifyTally, reader: &mut Reader) -> Result<VerifyTally, String> {
     few("reasons for not checking", tally.not_checked.len(), MOST_REASONS)?;
+    few("reasons for doubt", tally.doubts.len(), MOST_REASONS)?;
     let mut made = VerifyTally {
         promised: reader.count(tally.promised)?,
         checked: reader.count(tally.checked)?,
+        demanded: reader.count(tally.demanded)?,
         checked_early: reader.count(tally.checked_early)?,
         transient: reader.count(tally.transient)?,
         oldest_loss_writes: reader.count(tally.oldest_loss_writes)?,
@@ -47,10 +55,14 @@ pub(super) fn from(tally: &bench::VerifyTally, reader: &mut Reader) -> Result<Ve
     for (why, blocks) in &tally.not_checked {
         made.not_checked.insert(why.clone(), reader.count(*blocks)?);
     }
+    for doubt in &tally.doubts {
+        let made_doubt = Doubt { workers: reader.count(doubt.workers)?, first: doubt.first.clone() };
+        made.doubts.insert(doubt.why.clone(), made_doubt);
+    }
     for one in &tally.verdicts {
         let blocks = reader.count(one.blocks)?;
         match verdict_of(one.verdict) {
-            Some(verdict) => made.count(verdict, blocks),
+            Some(verdict) => made.counts[verdict as usize] += blocks,
             None => {
                 let name = printable(&one.name);
                 let verdict = unknown(one.is_violation);
@@ -58,10 +70,11 @@ pub(super) fn from(tally: &bench::VerifyTally, reader: &mut Reader) -> Result<Ve
                     "{blocks} blocks have the verdict `{name}`, which this version does not know: they are \
                      told as `{verdict}`"
                 ));
-                if one.is_violation {
-                    made.count(verdict, blocks);
-                } else {
-                    made.skip(&format!("the verdict `{name}` of a newer version"), blocks);
+                made.counts[verdict as usize] += blocks;
+                if !one.is_violation {
+                    // What cannot be understood is not checked.
+                    made.checked = made.checked.saturating_sub(blocks);
+                    made.not_checked.insert(format!("the verdict `{name}` of a newer version"), blocks);
                 }
             }
         }
