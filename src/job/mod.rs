@@ -17,6 +17,8 @@ mod priorities;
 mod recall;
 mod refused;
 mod resolve;
+#[cfg(test)]
+pub(crate) mod samples;
 mod sections;
 mod setters;
 mod shapes;

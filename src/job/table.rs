@@ -21,9 +21,42 @@ pub struct OptionDef {
     pub doc: &'static str,
     /// What it takes and where that lands.
     pub(crate) kind: Kind,
+    /// Whether a job that verifies writes other data, or to other places, with another value. Such options
+    /// are stored in snapshots, and a job with other values of them is refused.
+    pub shapes_data: bool,
+    /// The same for options that decide which writes must be found after a loss of power, and which may be
+    /// torn.
+    pub shapes_promises: bool,
+    /// Why the option is refused beside `read_iolog`, where the log says what is written where: what to do
+    /// instead. `None` where both go together.
+    pub beside_log: Option<&'static str>,
 }
 
 impl OptionDef {
+    /// Sets [`OptionDef::shapes_data`].
+    pub(crate) const fn shapes_data(mut self) -> OptionDef {
+        self.shapes_data = true;
+        self
+    }
+
+    /// Sets [`OptionDef::shapes_promises`].
+    pub(crate) const fn shapes_promises(mut self) -> OptionDef {
+        self.shapes_promises = true;
+        self
+    }
+
+    /// Sets [`OptionDef::beside_log`].
+    pub(crate) const fn refused_beside_log(mut self, instead: &'static str) -> OptionDef {
+        self.beside_log = Some(instead);
+        self
+    }
+
+    /// Whether a snapshot stores its value, and fits only jobs with the same one.
+    #[must_use]
+    pub const fn is_in_snapshots(&self) -> bool {
+        self.shapes_data || self.shapes_promises
+    }
+
     /// The form of its values, in words.
     #[must_use]
     pub fn form(&self) -> String {
@@ -71,7 +104,8 @@ pub fn table() -> &'static [OptionDef] {
 
 /// The option of this name or alias, with its index in the table.
 pub(crate) fn find(name: &str) -> Option<(usize, &'static OptionDef)> {
-    OPTIONS.iter().enumerate().find(|(_, option)| option.names().any(|known| known == name))
+    let is_it = |option: &OptionDef| option.name == name || option.aliases.contains(&name);
+    OPTIONS.iter().enumerate().find(|(_, option)| is_it(option))
 }
 
 /// The index of an option that is known to be in the table.

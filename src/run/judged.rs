@@ -1,6 +1,9 @@
 //! Judging by a snapshot: finding it, making sure that it is of this job and this target, and going
 //! back to what the earlier run was: its seeds, its numbers, its name.
 
+#[cfg(test)]
+mod same_job;
+
 use crate::base::Op;
 use crate::base::clock::unix_time_ns;
 use crate::base::host::identity;

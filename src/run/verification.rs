@@ -38,7 +38,7 @@ pub fn interval(spec: &JobSpec) -> Result<u32, BadInterval> {
 }
 
 /// How blocks of `spec` are made.
-fn format(spec: &JobSpec, method: Method) -> Result<BlockFormat, RunError> {
+pub(super) fn format(spec: &JobSpec, method: Method) -> Result<BlockFormat, RunError> {
     let interval =
         interval(spec).map_err(|why| RunError::bad_job(spec, format!("blocks cannot be cut: {why:?}")))?;
     let pattern = spec.verify.pattern.clone();

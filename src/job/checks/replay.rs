@@ -4,52 +4,7 @@ use super::issue;
 use crate::base::replay::ReplayRules;
 use crate::job::diagnostic::Issue;
 use crate::job::resolve::Draft;
-
-/// Options that shape what is generated.
-const SHAPING: [(&str, &str); 42] = [
-    ("rw", "replay_skip leaves out what you do not want"),
-    ("filename", "use replay_redirect to replay all of it on one target"),
-    ("nrfiles", "its files are those of the log"),
-    ("openfiles", "its files are those of the log"),
-    ("opendir", "its files are those of the log"),
-    ("filename_format", "its files are those of the log"),
-    ("filesize", "its files are as long as the log needs them"),
-    ("file_service_type", "its files are those of the log"),
-    ("file_append", "its offsets are those of the log"),
-    ("rwmixread", "its I/Os are those of the log"),
-    ("rwmixwrite", "its I/Os are those of the log"),
-    ("bs", "its lengths are those of the log"),
-    ("bsrange", "its lengths are those of the log"),
-    ("bssplit", "its lengths are those of the log"),
-    ("blockalign", "use replay_align to move offsets"),
-    ("size", "its offsets are those of the log; replay_scale divides them"),
-    ("io_size", "number_ios and runtime end it sooner"),
-    ("offset", "its offsets are those of the log"),
-    ("offset_increment", "its offsets are those of the log"),
-    ("offset_align", "its offsets are those of the log"),
-    ("zonemode", "its offsets are those of the log"),
-    ("zonesize", "its offsets are those of the log"),
-    ("zonerange", "its offsets are those of the log"),
-    ("zoneskip", "its offsets are those of the log"),
-    ("random_generator", "its offsets are those of the log"),
-    ("rw_sequencer", "its offsets are those of the log"),
-    ("bs_is_seq_rand", "its lengths are those of the log"),
-    ("loops", "a log is replayed once"),
-    ("time_based", "a log is replayed once; runtime ends it sooner"),
-    ("norandommap", "its offsets are those of the log"),
-    ("random_distribution", "its offsets are those of the log"),
-    ("percentage_random", "its offsets are those of the log"),
-    ("fill_device", "a log says itself how much is written"),
-    ("fsync", "its flushes are those of the log"),
-    ("fdatasync", "its flushes are those of the log"),
-    ("trim_percentage", "its trims are those of the log"),
-    ("trim_backlog", "its trims are those of the log"),
-    ("trim_backlog_batch", "its trims are those of the log"),
-    ("verify_state_continue", "begin the replay anew"),
-    ("rate", "its times are those of the log; replay_time_scale changes them"),
-    ("rate_iops", "its times are those of the log; replay_time_scale changes them"),
-    ("rate_process", "its times are those of the log; replay_time_scale changes them"),
-];
+use crate::job::table::table;
 
 /// Reports every rule that the job breaks.
 pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
@@ -74,15 +29,20 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
         return;
     }
     let is_spdk = draft.job.ioengine == crate::job::spdk::ENGINE;
-    for (name, help) in SHAPING {
-        let Some(setting) = draft.setting(name).filter(|_| !(is_spdk && name == "filename")) else {
+    for option in table() {
+        let (Some(instead), Some(setting)) = (option.beside_log, draft.setting(option.name)) else {
             continue;
         };
+        let name = option.name;
+        // Without the kernel's files a log cannot name the target.
+        if is_spdk && name == "filename" {
+            continue;
+        }
         if name == "verify_state_continue" && !draft.job.state.go_on {
             continue;
         }
         let message = format!("`{name}` means nothing beside `read_iolog`: the log says what is done where");
-        issues.push(issue(&setting.value.place, message, help));
+        issues.push(issue(&setting.value.place, message, instead));
     }
     if is_spdk {
         spdk(draft, issues);

@@ -39,6 +39,7 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let (verifies, writes) = (verify.method.is_some(), job.mix.issues(Op::Write) || job.replay.is_on());
     const VERIFY: (&str, &str) = ("`verify`", "set for example verify = \"crc32c\"");
     const WRITES: (&str, &str) = ("a workload that writes", "set for example rw = \"write\"");
+    const CHANGES: (&str, &str) = ("a workload that writes or trims", WRITES.1);
     const ASYNC: (&str, &str) = ("`verify_async`", "set for example verify_async = 1");
     const BACKLOG: (&str, &str) = ("`verify_backlog`", "set for example verify_backlog = 64");
     const TRIMMED: (&str, &str) = ("`trim_percentage`", "set for example trim_percentage = 10");
@@ -46,7 +47,7 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     let trims = verify.trim_percentage > 0;
     let rules = [
         ("verify_only", verify.only, verifies, VERIFY),
-        ("verify_only", verify.only, writes, WRITES),
+        ("verify_only", verify.only, writes || job.mix.modifies(), CHANGES),
         ("verify_pattern_interval", verify.pattern_interval.is_some(), verify.pattern.is_some(), PATTERN),
         ("verify_async_cpus", verify.async_cpus.is_some(), verify.async_threads > 0, ASYNC),
         ("verify_backlog", backlog, verifies, VERIFY),

@@ -62,7 +62,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Every write is done whole or not at all (RWF_ATOMIC, Linux 6.11), whatever happens to the power. Implies \
          `direct`. Needs a device or file system that can, which is looked at before anything is written, and one \
          block size that is a power of two. Engines `psync` and `io_uring`.",
-    ),
+    )
+    .shapes_promises(),
     entry(
         SECTION,
         "cmdprio_percentage",
@@ -127,7 +128,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          first; the last one has fewer ranges where the workload ends. Needs `rw` = \"trim\" or \"randtrim\" \
          on one target. Engines `spdk` (a device that says how many it takes, DMRL, is believed), `sim` and \
          `null`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its trims are those of the log"),
 ];
 
 /// Options of fio that are refused, and why.

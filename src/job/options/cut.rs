@@ -58,7 +58,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Goes on writing where the run that left the snapshot was cut off: the same run, the next \
          write, and everything that was durable then is still promised. The new snapshot replaces the \
          old one.",
-    ),
+    )
+    .refused_beside_log("begin the replay anew"),
     entry(
         SNAPSHOTS,
         "state_dir",

@@ -153,7 +153,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          is then the parameter as in `random_distribution`. A file that has had its share waits for the \
          others. Reads, writes and trims each take their own turns. Verification knows all of them; by chance \
          it takes eight bytes of memory for each block.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its files are those of the log"),
     entry(
         SECTION,
         "openfiles",
@@ -164,7 +166,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          runs, since opening one would hold up every queue of its reactor: a job with more files than this is \
          refused. The limit of the process for open files is raised as far as the system allows, and a job \
          that needs more is refused before anything is written.",
-    ),
+    )
+    .refused_beside_log("its files are those of the log"),
     entry(
         SECTION,
         "filename_format",
@@ -180,7 +183,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          worker's number in it and `$filenum` that of the file, each from 0; `$clientuid` is empty, as there \
          are no clients. Without `$jobname` and `$jobnum` jobs and workers share files. Directories in it are \
          made.",
-    ),
+    )
+    .refused_beside_log("its files are those of the log"),
     entry(
         SECTION,
         "opendir",
@@ -195,7 +199,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Reads all regular files below this directory, in the order of their names, instead of `filename`. \
          Files too small for a block are left out, symbolic links are not followed. Only for jobs that change \
          nothing: what is to be overwritten must be named.",
-    ),
+    )
+    .refused_beside_log("its files are those of the log"),
     entry(
         SECTION,
         "filesize",
@@ -210,7 +215,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "The size of each file; of a range, each file has one drawn from it that comes from the seed and the \
          file's number, in whole blocks. A file that is there and has a size in the range keeps it. `size` is \
          then no size of files any more but what is transferred, where `io_size` does not say that.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its files are as long as the log needs them"),
     entry(
         SECTION,
         "filetype",
@@ -245,7 +252,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.files.append),
         "Works behind the end of regular files: `offset` is added to the size that a file has when the job's \
          stage begins. Needs a job that writes, and `size` for how much is added.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "overwrite",

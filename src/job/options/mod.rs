@@ -1,5 +1,6 @@
 //! The options, one entry each. A new option is an entry here or in a file below `options`, its
-//! field in [`JobSpec`](super::JobSpec), and the place that obeys it.
+//! field in [`JobSpec`](super::JobSpec), and the place that obeys it. If it changes what is written where, its
+//! entry says so by `shapes_data`: a test tries every option and finds those that do not.
 
 mod commands;
 mod cut;
@@ -54,7 +55,8 @@ const fn entry(
     kind: Kind,
     doc: &'static str,
 ) -> OptionDef {
-    OptionDef { name, aliases, section, default, doc, kind }
+    let (shapes_data, shapes_promises, beside_log) = (false, false, None);
+    OptionDef { name, aliases, section, default, doc, kind, shapes_data, shapes_promises, beside_log }
 }
 
 /// The sections in the order of the reference.
@@ -146,7 +148,8 @@ const GENERAL: &[OptionDef] = &[
         Kind::Integer { min: 1, max: 4096, field: Number::U32(|job| &mut job.numjobs) },
         "How many workers are made of this job. They do the same, each with its own queue and its own \
          random sequence.",
-    ),
+    )
+    .shapes_data(),
     entry(
         JOB,
         "stonewall",
@@ -217,7 +220,8 @@ const GENERAL: &[OptionDef] = &[
          `\"trtype=TCP traddr=10.0.0.1 trsvcid=4420 subnqn=nqn.2016-06.io.spdk:cnode1\"` or \
          `\"trtype=VFIOUSER traddr=/var/run/nvme\"`; a PCI address alone will do. There a `:` divides only \
          before `trtype`.",
-    ),
+    )
+    .refused_beside_log("use replay_redirect to replay all of it on one target"),
     entry(
         TARGET,
         "directory",
@@ -239,7 +243,9 @@ const GENERAL: &[OptionDef] = &[
         Kind::Integer { min: 1, max: 1048576, field: Number::U32(|job| &mut job.nrfiles) },
         "How many files a worker has, where `filename` does not list them; `size` is divided among \
          them.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its files are those of the log"),
     entry(
         TARGET,
         "create_only",
@@ -297,7 +303,9 @@ const GENERAL: &[OptionDef] = &[
          it; `rand` stands for random offsets. With `:N`, a sequential pattern skips N bytes after \
          each I/O (`\"write:4k\"`), and a random one goes on for N I/Os in sequence before it draws a \
          new offset (`\"randread:8\"`).",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("replay_skip leaves out what you do not want"),
     entry(
         WORKLOAD,
         "rwmixread",
@@ -305,7 +313,9 @@ const GENERAL: &[OptionDef] = &[
         "50",
         Kind::Integer { min: 0, max: 100, field: Number::U32(|job| &mut job.rwmixread) },
         "Percent of reads in a mixed workload; the rest are writes.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its I/Os are those of the log"),
     entry(
         WORKLOAD,
         "rwmixwrite",
@@ -314,7 +324,8 @@ const GENERAL: &[OptionDef] = &[
         Kind::Special { form: "integer from 0 to 100", words: &[], set: set_rwmixwrite, show: |_| None },
         "The same said of the writes: percent of writes in a mixed workload. It is kept as \
          `rwmixread`.",
-    ),
+    )
+    .refused_beside_log("its I/Os are those of the log"),
     entry(
         SIZES,
         "bs",
@@ -327,7 +338,9 @@ const GENERAL: &[OptionDef] = &[
             show: shapes::show_bs,
         },
         "Length of each I/O.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its lengths are those of the log"),
     entry(
         SIZES,
         "bsrange",
@@ -341,7 +354,9 @@ const GENERAL: &[OptionDef] = &[
         },
         "Lengths drawn at random from a range: every multiple of the smallest up to the largest. \
          Instead of `bs`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its lengths are those of the log"),
     entry(
         SIZES,
         "bssplit",
@@ -355,7 +370,9 @@ const GENERAL: &[OptionDef] = &[
         },
         "Lengths drawn at random from a list, each with its share in percent. Shares left blank \
          divide the rest evenly, and all must add up to 100. Instead of `bs`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its lengths are those of the log"),
     entry(
         SIZES,
         "blockalign",
@@ -363,7 +380,9 @@ const GENERAL: &[OptionDef] = &[
         "the smallest block size",
         Kind::Size { min: 1, max: MAX_BS, field: Number::PerOpOrBs(|job| &mut job.blockalign) },
         "Random offsets are multiples of this many bytes.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("use replay_align to move offsets"),
     entry(
         AMOUNT,
         "size",
@@ -373,7 +392,9 @@ const GENERAL: &[OptionDef] = &[
         "Size of the region that a worker works on, counted from `offset`, and the amount of I/O \
          unless `io_size` or time say otherwise. New files get this size. 0 stands for the whole of \
          the target, as in fio.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log; replay_scale divides them"),
     entry(
         AMOUNT,
         "io_size",
@@ -382,7 +403,9 @@ const GENERAL: &[OptionDef] = &[
         Kind::MaybeAmount(|job| &mut job.io_size),
         "How much a worker transfers: less or more than the region. 0 stands for the size of the \
          region.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("number_ios and runtime end it sooner"),
     entry(
         AMOUNT,
         "offset",
@@ -390,7 +413,9 @@ const GENERAL: &[OptionDef] = &[
         "0",
         Kind::Amount(|job| &mut job.offset),
         "Where the region begins.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         AMOUNT,
         "offset_increment",
@@ -399,7 +424,9 @@ const GENERAL: &[OptionDef] = &[
         Kind::Amount(|job| &mut job.offset_increment),
         "Added to `offset` once more for each further worker of the job, so that workers can have \
          regions of their own.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         AMOUNT,
         "number_ios",
@@ -408,7 +435,8 @@ const GENERAL: &[OptionDef] = &[
         Kind::Integer { min: 0, max: u64::MAX, field: Number::NonZeroU64(|job| &mut job.number_ios) },
         "Ends a worker after this many I/Os, if its amount or time does not end it before. 0 takes \
          the limit away.",
-    ),
+    )
+    .shapes_data(),
     entry(
         AMOUNT,
         "loops",
@@ -416,7 +444,9 @@ const GENERAL: &[OptionDef] = &[
         "1",
         Kind::Integer { min: 1, max: u64::MAX, field: Number::U64(|job| &mut job.loops) },
         "How often the amount is done.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("a log is replayed once"),
     entry(
         AMOUNT,
         "runtime",
@@ -433,7 +463,9 @@ const GENERAL: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.time_based),
         "Goes on until `runtime` is over, beginning again each time the amount is done. Needs \
          `runtime`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("a log is replayed once; runtime ends it sooner"),
     entry(
         AMOUNT,
         "ramp_time",
@@ -509,7 +541,9 @@ const GENERAL: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.norandommap),
         "Draws every random offset anew, so that some blocks come twice before others come once. By \
          default each block comes exactly once a pass.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         RANDOM,
         "random_distribution",
@@ -528,7 +562,9 @@ const GENERAL: &[OptionDef] = &[
          of the latter (`\"zoned_abs:60/20g:40/100g\"`) and leaves alone what lies behind the last; `sequence` \
          lists up to 64 blocks that are visited in this order, over and over (`\"sequence:2,0,1\"`; a list holds for \
          all directions, or for one in a table). All but `random` may repeat blocks before others have come once.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         RANDOM,
         "percentage_random",
@@ -537,7 +573,9 @@ const GENERAL: &[OptionDef] = &[
         Kind::Integer { min: 0, max: 100, field: Number::PerOp(|job| &mut job.percentage_random) },
         "Of a random workload, how many percent of the I/Os are random; the others follow the one \
          before.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         RANDOM,
         "randrepeat",
@@ -593,7 +631,8 @@ const GENERAL: &[OptionDef] = &[
         },
         "Opens the target so that every write is durable when it completes: `sync` with O_SYNC, \
          `dsync` with O_DSYNC. `0` and `1` are taken for `none` and `sync`.",
-    ),
+    )
+    .shapes_promises(),
     entry(
         DURABLE,
         "writefua",
@@ -602,7 +641,8 @@ const GENERAL: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.writefua),
         "Writes with force unit access: durable when they complete. With the kernel's files this is \
          `sync = \"dsync\"`: on a device with FUA the kernel sends such writes, on another it flushes. Engine `spdk` sends them so, with `sync` too.",
-    ),
+    )
+    .shapes_promises(),
     entry(
         DURABLE,
         "fsync",
@@ -610,7 +650,8 @@ const GENERAL: &[OptionDef] = &[
         "0",
         Kind::Integer { min: 0, max: u32::MAX as u64, field: Number::U32(|job| &mut job.fsync) },
         "Flushes after this many writes (fsync); 0 never. A flush does not wait for writes in flight: what had come back before it was issued is what it makes durable.",
-    ),
+    )
+    .refused_beside_log("its flushes are those of the log"),
     entry(
         DURABLE,
         "fdatasync",
@@ -618,7 +659,8 @@ const GENERAL: &[OptionDef] = &[
         "0",
         Kind::Integer { min: 0, max: u32::MAX as u64, field: Number::U32(|job| &mut job.fdatasync) },
         "The same without metadata that is not needed to read the data back (fdatasync); 0 never.",
-    ),
+    )
+    .refused_beside_log("its flushes are those of the log"),
     entry(
         DURABLE,
         "end_fsync",
@@ -752,7 +794,9 @@ const GENERAL: &[OptionDef] = &[
         "false",
         Kind::Flag(|job| &mut job.fill_device),
         "Writes until the target is full, which then is no error. Needs a workload that writes.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("a log says itself how much is written"),
     entry(
         SAFETY,
         "continue_on_error",
@@ -848,7 +892,8 @@ const OF_ENGINES: &[OptionDef] = &[
         Kind::Size { min: 512, max: 4096, field: Number::U32(|job| &mut job.sim.lba) },
         "The logical block of the drive: 512 or 4096 bytes. Jobs that use one drive must agree on it, \
          on `sim_cache` and on `sim_atomic_unit`.",
-    ),
+    )
+    .shapes_promises(),
     entry(
         SIM,
         "sim_cache",
@@ -857,7 +902,8 @@ const OF_ENGINES: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.sim.cache),
         "Gives the drive a volatile write cache: only a flush makes durable what had completed before \
          it was submitted. Without it, and with `sync`, a write is durable when it completes.",
-    ),
+    )
+    .shapes_promises(),
     entry(
         SIM,
         "sim_atomic_unit",
@@ -866,7 +912,8 @@ const OF_ENGINES: &[OptionDef] = &[
         Kind::Size { min: 512, max: 1 << 20, field: Number::MaybeU32(|job| &mut job.sim.atomic_unit) },
         "What is written whole or not at all when the power goes: aligned units of this many bytes, and \
          any write no longer than that.",
-    ),
+    )
+    .shapes_promises(),
     entry(
         SIM,
         "sim_latency",

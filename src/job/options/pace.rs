@@ -87,7 +87,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          device that stalled. In a mix of reads and writes each goes by its own rate, whatever \
          `rwmixread` says, unless the job verifies: then the mix stays, and the slower one holds the other \
          back. Reads that verify are not held back.",
-    ),
+    )
+    .refused_beside_log("its times are those of the log; replay_time_scale changes them"),
     entry(
         RATES,
         "rate_iops",
@@ -108,7 +109,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "The same in I/Os a second. Where block sizes vary, it counts in bytes and takes the smallest \
          block for an I/O, as in fio.",
-    ),
+    )
+    .refused_beside_log("its times are those of the log; replay_time_scale changes them"),
     entry(
         RATES,
         "rate_process",
@@ -121,7 +123,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "How I/Os fall due: `linear` at even distances, `poisson` at random as many independent users would \
          make them, with exponentially distributed gaps. The gaps come from the job's seed.",
-    ),
+    )
+    .refused_beside_log("its times are those of the log; replay_time_scale changes them"),
     entry(
         RATES,
         "rate_min",

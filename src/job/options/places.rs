@@ -76,7 +76,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          `norandommap` is set. I/Os stay in their window, and a window that the end of the region cuts short has \
          its share of `zonesize`; fio crosses the one and ends the job at the other. In a mix each direction walks \
          by itself. A history for `verify` takes 8 bytes of memory a block.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "zonesize",
@@ -85,7 +87,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Size { min: 1, max: MAX_REGION, field: Number::ZeroUnset(|job| &mut job.places.zonesize) },
         "How much is transferred in a window before the turn of the next, with `zonemode = \"strided\"`: less than \
          `zonerange` uses the beginning of each window, more goes over it again.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "zonerange",
@@ -93,7 +97,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "`zonesize`",
         Kind::Size { min: 1, max: MAX_REGION, field: Number::ZeroUnset(|job| &mut job.places.zonerange) },
         "The length of a window, with `zonemode = \"strided\"`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "zoneskip",
@@ -101,7 +107,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "0",
         Kind::Size { min: 0, max: MAX_REGION, field: Number::U64(|job| &mut job.places.zoneskip) },
         "What is left alone between two windows, with `zonemode = \"strided\"`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "rw_sequencer",
@@ -114,7 +122,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "What a random workload with a number behind it does between two new offsets, as in `rw = \
          \"randread:8\"`: goes on behind the last I/O, or repeats its offset (`identical`).",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "random_generator",
@@ -138,7 +148,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Random offsets always come from one keyed permutation that needs no map and has no largest region. Of \
          fio's generators only what users see is kept: with `lfsr` each block comes once a pass even with \
          `norandommap`; the other two do as `norandommap` says.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "random_sequence_stride",
@@ -148,7 +160,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "With `random_distribution = \"sequence:...\"`: each time the sequence is over, it goes on behind itself, \
          by as many blocks as it has entries, and at the end of the region from the beginning again. Otherwise it \
          repeats the same blocks.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "offset_align",
@@ -157,7 +171,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Size { min: 0, max: MAX_REGION, field: Number::U64(|job| &mut job.places.offset_align) },
         "An `offset` that is a percentage of the target is rounded up to a multiple of this. 0 rounds it down to \
          the logical block of the target.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "bs_unaligned",
@@ -166,7 +182,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.places.bs_unaligned),
         "Lengths of a `bsrange` are any number of bytes in it, not only multiples of the smallest. `direct` \
          needs whole logical blocks and goes without it.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its lengths are those of the log"),
     entry(
         SECTION,
         "bs_is_seq_rand",
@@ -175,7 +193,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Flag(|job| &mut job.places.bs_is_seq_rand),
         "The lengths given for reads are those of sequential I/Os and the lengths given for writes those of \
          random ones, whatever the command.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its lengths are those of the log"),
     entry(
         SECTION,
         "sprandom",
@@ -185,7 +205,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "One pass of random writes that leaves an SSD as a long time of random writes would: every block of the \
          region once, and as many again as the device has spare area (`spr_op`), chosen so that of what was \
          written first the most is stale. Needs `rw = \"randwrite\"` and one block size, and ends by itself.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "spr_op",
@@ -198,7 +220,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             show: |job| Some(format!("{:?}", job.places.spr_op)),
         },
         "The over-provisioning of the device, as a share of its capacity, for `sprandom`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "spr_num_regions",
@@ -207,7 +231,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Integer { min: 1, max: 1 << 20, field: Number::U32(|job| &mut job.places.spr_num_regions) },
         "In how many parts `sprandom` writes the device: more are more exact and take less memory, which is about \
          16 bytes for each stale block of one part.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         SECTION,
         "spr_cs",
@@ -217,7 +243,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "The size of the device's cache, for `sprandom`: with one, blocks of a part are overwritten behind the \
          next part and not at its beginning, so that the cache does not swallow the first write. A part must not be \
          smaller.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its offsets are those of the log"),
     entry(
         CONTENT,
         "dedupe_mode",

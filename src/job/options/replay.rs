@@ -165,7 +165,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          hold blocks that are judged at the end: offsets and lengths must be multiples of the block, \
          two writes to the same bytes are never in flight together, and knowing what came last takes eight \
          bytes for each block of the bytes written to, at most 32 for each block written; the log is read once more for it.",
-    ),
+    )
+    .shapes_data(),
     entry(
         SECTION,
         "read_iolog_chunked",
@@ -207,7 +208,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "Replays all I/Os on this one target, whatever the log says. With engine `spdk` that is what \
          `filename` does.",
-    ),
+    )
+    .shapes_data(),
     entry(
         SECTION,
         "replay_align",
@@ -216,7 +218,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Size { min: 0, max: 1 << 30, field: Number::U32(|job| &mut job.replay.rules.align) },
         "Rounds offsets down to a multiple of this power of two, after `replay_scale`; 0 leaves them as they are. Of logs of \
          blktrace it rounds lengths up too.",
-    ),
+    )
+    .shapes_data(),
     entry(
         SECTION,
         "replay_scale",
@@ -224,7 +227,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "1",
         Kind::Integer { min: 1, max: u32::MAX as u64, field: Number::U32(|job| &mut job.replay.rules.scale) },
         "Divides offsets by this, for a target that is smaller; see `replay_align`.",
-    ),
+    )
+    .shapes_data(),
     entry(
         SECTION,
         "replay_skip",
@@ -238,7 +242,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "Leaves these commands of the log out; the times of the others stay. `sync` is every kind of \
          flush.",
-    ),
+    )
+    .shapes_data(),
     entry(
         SECTION,
         "merge_blktrace_file",
@@ -268,7 +273,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             show: |job| show_numbers(&job.replay.merge_scalars),
         },
         "Percent of the times of each log when they are merged: 50 makes it twice as fast.",
-    ),
+    )
+    .shapes_data(),
     entry(
         SECTION,
         "merge_blktrace_iters",
@@ -281,7 +287,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
             show: |job| show_numbers(&job.replay.merge_iterations),
         },
         "How often each log comes when they are merged, one round after the other.",
-    ),
+    )
+    .shapes_data(),
 ];
 
 /// Options of fio that are refused, and why.

@@ -45,7 +45,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
          when all loops are written everything that was promised is read back and judged once, unless \
          `do_verify = false`. In a job that only reads, what it reads is judged without knowing its \
          history (an audit); `pattern` has no header, `meta` and `null` no digest.",
-    ),
+    )
+    .shapes_data(),
     entry(
         VERIFICATION,
         "do_verify",
@@ -62,7 +63,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "false",
         Kind::Flag(|job| &mut job.verify.only),
         "Writes nothing, but judges what an earlier run of the same job has written. Needs `verify` \
-         and a workload that writes.",
+         and a workload that writes or trims.",
     ),
     entry(
         VERIFICATION,
@@ -73,7 +74,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Length of a block, the unit that carries a header and is judged; a multiple of 8 that divides \
          every I/O. The default is the smaller of the block size and 4k, or less where several block \
          sizes have no such divisor; fio's is the block size.",
-    ),
+    )
+    .shapes_data(),
     entry(
         VERIFICATION,
         "verify_offset",
@@ -82,7 +84,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Size { min: 0, max: MAX_BS, field: Number::U32(|job| &mut job.verify.offset) },
         "Where in a block header and digest stand, in bytes. They change places with what stands there, \
          so it is 0 or no less than they are long together.",
-    ),
+    )
+    .shapes_data(),
     entry(
         VERIFICATION,
         "verify_pattern",
@@ -97,7 +100,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "Fills writes with these bytes over and over and checks them; without `verify` it means \
          `verify = \"pattern_hdr\"`. The grammar is that of `buffer_pattern`, and `%o` stands for the \
          byte offset of the I/O as a little-endian number of 64 bits, as in `'0xff%o\"end\"'`.",
-    ),
+    )
+    .shapes_data(),
     entry(
         VERIFICATION,
         "verify_pattern_interval",
@@ -106,7 +110,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         Kind::Size { min: 1, max: MAX_BS, field: Number::MaybeU32(|job| &mut job.verify.pattern_interval) },
         "The pattern begins anew after this many bytes, and `%o` is the offset of that piece. It must \
          divide every I/O.",
-    ),
+    )
+    .shapes_data(),
     entry(
         VERIFICATION,
         "verify_fatal",
@@ -246,7 +251,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "0",
         Kind::Integer { min: 0, max: 100, field: Number::U32(|job| &mut job.verify.trim_percentage) },
         "How many percent of the writes are trimmed afterwards. Needs `verify`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its trims are those of the log"),
     entry(
         VERIFICATION,
         "trim_verify_zero",
@@ -262,7 +269,9 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "0",
         Kind::Integer { min: 0, max: u64::MAX, field: Number::U64(|job| &mut job.verify.trim_backlog) },
         "A write that is to be trimmed is trimmed after this many further writes.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its trims are those of the log"),
     entry(
         VERIFICATION,
         "trim_backlog_batch",
@@ -270,5 +279,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "0",
         Kind::Integer { min: 0, max: u64::MAX, field: Number::U64(|job| &mut job.verify.trim_backlog_batch) },
         "Trims come in groups, once for this many writes. 0 stands for as many as `trim_backlog`.",
-    ),
+    )
+    .shapes_data()
+    .refused_beside_log("its trims are those of the log"),
 ];
