@@ -170,6 +170,10 @@ pub(crate) fn resolve(
     if issues.len() > before {
         return None;
     }
+    // One job file serves the run that only writes and the one that only judges: the later word wins.
+    if draft.job.verify.only && level_of(levels, "verify_only") > level_of(levels, "do_verify") {
+        draft.job.verify.do_verify = true;
+    }
     finish(&mut draft.job);
     if complete {
         checks::check(&draft, issues);
@@ -179,6 +183,12 @@ pub(crate) fn resolve(
     }
     draft.job.options = options_of(&draft.job);
     Some(draft.job)
+}
+
+/// The last of the levels that sets an option, counted from 0.
+fn level_of(levels: &[&Level], name: &str) -> Option<usize> {
+    let option = index_of(name);
+    levels.iter().rposition(|level| level.settings.iter().any(|setting| setting.option == option))
 }
 
 /// What [`JobSpec::options`] holds: all that differs from the defaults, in TOML.

@@ -54,7 +54,8 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         "true",
         Kind::Flag(|job| &mut job.verify.do_verify),
         "Reads back and judges what was written when the writing is over. `runtime` bounds the \
-         writing, not the judging.",
+         writing, not the judging. `--verify_only` and `--verify_state_load` on the command line override \
+         `do_verify = false` in the job file, so that one file serves for writing and for judging later.",
     ),
     entry(
         VERIFICATION,

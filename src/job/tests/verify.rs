@@ -157,3 +157,20 @@ fn what_makes_sense_together_is_accepted() {
         job(lines);
     }
 }
+
+#[test]
+fn verify_only_overrides_do_verify_of_an_earlier_level() {
+    let file = "[global]\ndo_verify = false\n[[job]]\nrw = \"write\"\nverify = \"md5\"\n";
+    let verify = |text: &str, set: &[(&str, &str)]| {
+        let jobs = parse(&[("j.toml".to_owned(), text.to_owned())], &over(set));
+        jobs.map(|jobs| (jobs[0].verify.only, jobs[0].verify.do_verify))
+    };
+    assert_eq!(verify(file, &[]), Ok((false, false)));
+    assert_eq!(verify(file, &[("verify_only", "true")]), Ok((true, true)));
+    assert_eq!(verify(file, &[("verify_state_load", "true")]), Ok((true, true)));
+    assert_eq!(verify(&format!("{file}verify_only = true\n"), &[]), Ok((true, true)));
+    // An earlier word does not.
+    let only = file.replace("do_verify = false", "verify_only = true");
+    assert!(verify(&only, &[("do_verify", "false")]).is_err());
+    assert!(verify(&format!("{only}do_verify = false\n"), &[]).is_err());
+}
