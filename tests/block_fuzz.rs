@@ -54,7 +54,7 @@ fn flip_bits_of(method: Method, step: usize) {
     let op = fio_spdk::base::Op::Write;
     let written =
         Candidate { op, sequence: 3, io_offset: place.offset, io_len: 512, state: State::Completed };
-    let allowed = Allowed { candidates: vec![written], has_floor: true, issued: 4 };
+    let allowed = Allowed { candidates: vec![written], has_floor: true, issued: 4, later_bytes: 0 };
     assert_eq!(judge.judge(&block, place, &allowed).verdict, Verdict::Ok);
     for at in (0..block.len()).filter(|at| *at < 48 || at % step == 0) {
         let bit = at % 8;

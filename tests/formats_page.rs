@@ -251,6 +251,7 @@ fn lines_of_verdicts_have_the_fields_of_the_page() {
         details: Vec::new(),
         named_offset: None,
         rereads: Vec::new(),
+        atomic: None,
     };
     let line = fio_spdk::report::finding_line("job", "target", &finding);
     let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::atomic::AtomicSource;
 use super::shape::{BlockSizes, Mix};
 use super::{Op, PerOp};
 
@@ -476,6 +477,8 @@ pub struct Finding {
     pub named_offset: Option<u64>,
     /// The verdicts of the re-reads, in order; none for what is no violation.
     pub rereads: Vec<Verdict>,
+    /// Of a write that is not whole: what promised that it would be.
+    pub atomic: Option<AtomicSource>,
 }
 
 impl Finding {

@@ -27,6 +27,7 @@ pub(crate) fn lost(number: u64) -> Finding {
         details: Vec::new(),
         named_offset: None,
         rereads: vec![Verdict::Lost, Verdict::Lost],
+        atomic: None,
     }
 }
 

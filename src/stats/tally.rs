@@ -84,6 +84,19 @@ impl VerifyTally {
         self.counts[verdict as usize]
     }
 
+    /// Takes back that the block of `finding` was counted as `was`, and as demanded or not: it will be counted
+    /// as something else.
+    pub fn take_back(&mut self, was: Verdict, demanded: bool, finding: &Finding) {
+        let taken = self.of(was).min(1);
+        self.counts[was as usize] -= taken;
+        self.promised -= taken;
+        self.checked -= taken;
+        self.demanded = self.demanded.saturating_sub(if demanded { taken } else { 0 });
+        self.examples.retain(|known| {
+            known.verdict != was || (known.target, known.offset) != (finding.target, finding.offset)
+        });
+    }
+
     /// Keeps `finding` if it is among the first of its verdict.
     pub fn keep(&mut self, finding: &Finding) {
         let same = self.examples.iter().filter(|known| known.verdict == finding.verdict).count();

@@ -10,7 +10,7 @@ use crate::base::verify::{Finding, Verdict};
 
 use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, WriteFacts};
 use super::diagnose::{Intact, finding};
-use super::judge::{Allowed, Judge, Place};
+use super::judge::{Allowed, Judge, Place, Shown};
 use super::owner::{Owner, Part, blank, describe_kinds, describe_owner};
 use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, TAIL_BYTES};
 
@@ -170,19 +170,13 @@ impl<'a> Damage<'a> {
             let stands = "what stood there before, or parts of it";
             return Some((Judge::before_all(self.allowed), stands.to_owned()));
         }
-        let atomic = self.judge.targets[usize::from(self.place.target)].atomic();
+        let target = &self.judge.targets[usize::from(self.place.target)];
+        // Where logical blocks name their writes, a longer write is judged as a whole beside this.
+        let unit = if self.judge.format().has_tag() { target.lba() } else { target.atomic() };
         let mut oldest = 0;
         let mut kinds: Vec<String> = Vec::new();
-        for unit in self.pieces(atomic) {
-            let part = &self.medium[unit.clone()];
-            let stands = |at: usize| match candidates[at].op {
-                Op::Write => self
-                    .suspects
-                    .iter()
-                    .any(|one| one.sequence == candidates[at].sequence && one.bytes[unit.clone()] == *part),
-                _ => part.iter().all(|&byte| byte == 0),
-            };
-            let (at, name) = match (0..candidates.len()).find(|&at| stands(at)) {
+        for unit in self.pieces(unit) {
+            let (at, name) = match self.candidate_in(&unit) {
                 Some(at) if candidates[at].op == Op::Write => {
                     (at, format!("write {}", candidates[at].sequence))
                 }
@@ -208,6 +202,36 @@ impl<'a> Damage<'a> {
         };
         let parts = kinds.join("; ");
         Some((verdict, if kinds.len() > 1 { format!("parts of several: {parts}") } else { parts }))
+    }
+
+    /// The newest candidate that may have left all of `unit`.
+    fn candidate_in(&self, unit: &Range<usize>) -> Option<usize> {
+        let part = &self.medium[unit.clone()];
+        let is_zeros = part.iter().all(|&byte| byte == 0);
+        let writes: Vec<u64> = self
+            .suspects
+            .iter()
+            .filter(|one| one.bytes[unit.clone()] == *part)
+            .map(|one| one.sequence)
+            .collect();
+        self.allowed.candidates.iter().position(|candidate| match candidate.op {
+            Op::Write => writes.contains(&candidate.sequence),
+            _ => is_zeros,
+        })
+    }
+
+    /// What each logical block, or each part of one, shows.
+    pub(super) fn shown(&self) -> Vec<(Range<usize>, Shown)> {
+        let lba = self.judge.targets[usize::from(self.place.target)].lba();
+        let shown = |unit: Range<usize>| {
+            let what = match self.candidate_in(&unit) {
+                Some(at) => Shown::Candidate(at),
+                None if self.allowed.has_floor || self.has_traces(&unit) => Shown::Other,
+                None => Shown::Before,
+            };
+            (unit, what)
+        };
+        self.pieces(lba).into_iter().map(shown).collect()
     }
 
     /// How many of the bytes that only one write has are at the start of `piece` the same in `other`: their

@@ -149,6 +149,7 @@ pub(super) fn finding(place: Place, block: &[u8], verdict: Verdict, stands: impl
         details: Vec::new(),
         named_offset: None,
         rereads: Vec::new(),
+        atomic: None,
     }
 }
 

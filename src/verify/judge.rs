@@ -2,7 +2,9 @@
 //! in, one verdict out, in the order integrity, identity, age.
 
 use crate::base::Op;
-use crate::base::atomic::AtomicWrites;
+use std::ops::Range;
+
+use crate::base::atomic::{AtomicSource, AtomicWrites};
 use crate::base::verify::{Finding, Method, RunId, Verdict};
 
 use super::block::{BlockFormat, HEADER_BYTES, Header, MAGIC, Sealer, TAG_BYTES, TAG_VERSION, Tag, VERSION};
@@ -125,6 +127,17 @@ fn describe_candidate(candidate: &Candidate) -> String {
     format!("{what} {} ({how})", candidate.sequence)
 }
 
+/// What a part of a block shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The candidate at this position.
+    Candidate(usize),
+    /// What was there before the run.
+    Before,
+    /// Nothing that is known.
+    Other,
+}
+
 /// What a target is, as far as judging goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetIdentity {
@@ -139,8 +152,17 @@ pub struct TargetIdentity {
 }
 
 impl TargetIdentity {
-    pub(super) fn lba(&self) -> usize {
+    /// The logical block in bytes; 512 where the target has none of its own (a file).
+    #[must_use]
+    pub fn lba(&self) -> usize {
         (self.lba_bytes as usize).max(super::payload::SECTOR)
+    }
+
+    /// The part of the write of `len` bytes at `offset` that has byte `at` in it and is stored whole or not
+    /// at all, and what promises that.
+    #[must_use]
+    pub fn whole(&self, offset: u64, len: u32, at: u64) -> (Range<u64>, AtomicSource) {
+        self.atomic.whole(u32::try_from(self.lba()).unwrap_or(u32::MAX), offset, len, at)
     }
 
     /// What is whole inside one block, from its multiples on the target, in bytes.
@@ -165,7 +187,7 @@ pub struct Judge {
 }
 
 /// Where a block was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// Which of the worker's targets.
     pub target: u16,
@@ -212,6 +234,49 @@ impl Judge {
     #[must_use]
     pub fn format(&self) -> &BlockFormat {
         &self.sealer.format
+    }
+
+    /// How many targets there are.
+    #[must_use]
+    pub fn targets(&self) -> u16 {
+        u16::try_from(self.targets.len()).unwrap_or(u16::MAX)
+    }
+
+    /// What is known of target number `target`.
+    #[must_use]
+    pub fn target(&self, target: u16) -> &TargetIdentity {
+        &self.targets[usize::from(target)]
+    }
+
+    /// Whether a write of several blocks, or of a part of a logical block, can be judged as a whole: each
+    /// logical block names its write, and the sequence of writes counts.
+    #[must_use]
+    pub fn judges_whole_writes(&self, longest: u64) -> bool {
+        let format = &self.sealer.format;
+        let is_whole = |target: &TargetIdentity| {
+            let block = u64::from(format.interval);
+            let lba = target.lba() as u64;
+            let atomic = &target.atomic;
+            let most = atomic.unit_bytes.max(atomic.write_bytes).max(atomic.crossing_bytes);
+            longest > lba && u64::from(most) > lba || block < lba && longest > block
+        };
+        format.has_tag()
+            && format.method != Method::Null
+            && self.compare_sequence
+            && self.targets.iter().any(is_whole)
+    }
+
+    /// What the logical blocks of a block show of what may stand there.
+    #[must_use]
+    pub fn shown(&self, block: &[u8], place: Place, allowed: &Allowed) -> Vec<(Range<usize>, Shown)> {
+        let sequence = Header::read(block).unwrap_or_default().sequence;
+        let is_named = |c: &Candidate| c.op == Op::Write && c.sequence == sequence;
+        if let Some(at) = allowed.candidates.iter().position(is_named)
+            && self.is_write(block, place, sequence, allowed.candidates[at].io_offset)
+        {
+            return vec![(0..block.len(), Shown::Candidate(at))];
+        }
+        Damage::of(self, block, place, allowed).shown()
     }
 
     /// The identity of target number `target`.

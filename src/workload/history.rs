@@ -269,6 +269,28 @@ impl History {
         }
     }
 
+    /// Calls `visit` with `newest`, an answer of [`History::newest`] for this block, and then with each older
+    /// mutation of it, newest first, until it says false or there is none. Takes time for what it visits,
+    /// and no more.
+    pub fn for_each_from(
+        &mut self,
+        target: u16,
+        offset: u64,
+        newest: Mutation,
+        mut visit: impl FnMut(&Mutation) -> bool,
+    ) {
+        self.assert_ready();
+        if let Source::Replay(replay) = &self.source {
+            let Some(region) = region_of(&self.regions, 0, target, offset) else { return };
+            replay.all(region, offset - self.regions[region].start).all(|mutation| visit(&mutation));
+            return;
+        }
+        let mut next = Some(newest);
+        while let Some(mutation) = next.filter(|mutation| visit(mutation)) {
+            next = self.older(target, offset, &mutation);
+        }
+    }
+
     /// The first touched block of `target` that begins at `from` or behind it, and before `until`:
     /// to visit everything written by offset, as many bytes at a time as there is time for.
     pub fn next_touched(&mut self, target: u16, from: u64, until: u64) -> Option<Touched> {

@@ -177,7 +177,7 @@ fn spoil(bench: &Bench, block: &mut [u8], choices: &mut Choices<'_>) {
 fn promise(bench: &Bench, choices: &mut Choices<'_>) -> Allowed {
     let newest = bench.candidate(Op::Write, NEWEST, State::Completed);
     if choices.flag() {
-        return Allowed { candidates: vec![newest], has_floor: true, issued: 10 };
+        return Allowed { candidates: vec![newest], has_floor: true, issued: 10, later_bytes: 0 };
     }
     let states = [State::InFlight, State::Failed, State::Completed, State::Durable];
     let candidates = (0..choices.below(4) as u64)
@@ -187,7 +187,7 @@ fn promise(bench: &Bench, choices: &mut Choices<'_>) -> Allowed {
         })
         .collect::<Vec<_>>();
     let has_floor = choices.flag() && !candidates.is_empty();
-    Allowed { candidates, has_floor, issued: 10 }
+    Allowed { candidates, has_floor, issued: 10, later_bytes: 0 }
 }
 
 /// Judges what `bytes` make, and panics if the judge says what it must not. Gives the verdict.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::base::Op;
 use crate::base::verify::{Finding, Verdict};
+use crate::verify::block::Header;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
 use crate::verify::promises::{Promises, State};
 use crate::workload::{History, Mutation};
+
+use super::whole_writes::{OlderBlock, ReadBlocks, Torn, WholeWrite};
 
 /// Most findings of one read that are put into words at once; the rest of a large read is judged all
 /// the same.
@@ -24,6 +27,12 @@ pub(crate) struct Checked {
     pub unpromised: u64,
     /// The others.
     pub findings: Vec<Finding>,
+    /// Writes that must be whole and are partly outside of the read.
+    pub open: Vec<WholeWrite>,
+    /// Findings that are torn because another block shows their write.
+    pub torn: Vec<Torn>,
+    /// Blocks that show something older than their newest write, while the read is judged.
+    older: Vec<OlderBlock>,
 }
 
 impl Checked {
@@ -32,6 +41,9 @@ impl Checked {
         self.demanded = 0;
         self.unpromised = 0;
         self.findings.clear();
+        self.open.clear();
+        self.torn.clear();
+        self.older.clear();
     }
 }
 
@@ -58,6 +70,8 @@ pub(crate) struct Frozen {
     pub trims: bool,
     /// Its longest write.
     pub longest: u64,
+    /// The device stores some of its writes of several logical blocks whole or not at all.
+    pub whole_writes: bool,
 }
 
 impl Frozen {
@@ -67,14 +81,13 @@ impl Frozen {
     }
 
     fn survives(&self, state: State) -> bool {
-        if self.fsynced { state == State::Durable } else { state.is_settled() }
+        survives(self.fsynced, state)
     }
 
     fn allowed(&mut self, place: Place, newest: Mutation) -> Allowed {
         let promises = Arc::clone(&self.promises);
         let mut chain = Vec::new();
-        let mut next = Some(newest);
-        while let Some(mutation) = next {
+        self.history.for_each_from(place.target, place.offset, newest, |mutation| {
             let state = promises.state(mutation.op, mutation.sequence);
             chain.push(Candidate {
                 op: mutation.op,
@@ -83,14 +96,16 @@ impl Frozen {
                 io_len: mutation.len,
                 state,
             });
-            if self.survives(state) {
-                break;
-            }
-            next = self.history.older(place.target, place.offset, &mutation);
-        }
+            !survives(self.fsynced, state)
+        });
         let issued = promises.issued(Op::Write);
         Allowed::gather(chain.into_iter(), |candidate| self.survives(candidate.state), issued)
     }
+}
+
+/// Whether a write must be found again.
+fn survives(fsynced: bool, state: State) -> bool {
+    if fsynced { state == State::Durable } else { state.is_settled() }
 }
 
 /// Judges reads.
@@ -120,6 +135,22 @@ impl Checker {
             }
             at.offset += interval as u64;
         }
+        if let Knowledge::Frozen(frozen) = &mut self.knowledge
+            && !out.older.is_empty()
+        {
+            let older = std::mem::take(&mut out.older);
+            let mut read = ReadBlocks {
+                judge: &self.judge,
+                place,
+                len: bytes.len() as u64,
+                older: &older,
+                findings: &mut out.findings,
+                torn: &mut out.torn,
+            };
+            read.judge_writes(&mut out.open, |offset| {
+                frozen.history.newest(place.target, offset).map(|newest| (newest.op, newest.sequence))
+            });
+        }
     }
 
     /// The verdict on one block that could not be read; `None` if no write had to be found there.
@@ -147,6 +178,7 @@ impl Checker {
             details: Vec::new(),
             named_offset: None,
             rereads: Vec::new(),
+            atomic: None,
         })
     }
 
@@ -216,14 +248,41 @@ fn explain(
     if frozen.promises.open_end {
         judge.allow_later(block, place, (frozen.trims, frozen.longest), &mut allowed);
     }
-    let finding = judge.judge(block, place, &allowed);
-    out.demanded += u64::from(!finding.verdict.is_violation() && judge.demands(&allowed));
-    if finding.verdict == Verdict::Ok {
+    let mut finding = judge.judge(block, place, &allowed);
+    if finding.verdict == Verdict::Lost {
+        name_failed_write(frozen, block, &allowed, &mut finding);
+    }
+    let is_permitted = !finding.verdict.is_violation();
+    let demanded = is_permitted && judge.demands(&allowed);
+    out.demanded += u64::from(demanded);
+    let is_ok = finding.verdict == Verdict::Ok;
+    if frozen.whole_writes && is_permitted && !is_ok {
+        let at = out.findings.len();
+        out.older.push(OlderBlock::of(judge, block, place, allowed, (at, demanded)));
+    }
+    if is_ok {
         out.ok += 1;
     } else {
         if out.findings.is_empty() {
             out.findings.reserve(FINDINGS);
         }
         out.findings.push(finding);
+    }
+}
+
+/// A write that ended with an error and appears over a newer one was not lost by a flush: it was stored
+/// after its end.
+fn name_failed_write(frozen: &Frozen, block: &[u8], allowed: &Allowed, finding: &mut Finding) {
+    let sequence = Header::read(block).unwrap_or_default().sequence;
+    let Some(floor) = allowed.candidates.last().filter(|floor| floor.op == Op::Write) else { return };
+    if frozen.promises.state(Op::Write, sequence) == State::Failed {
+        finding.promise = format!(
+            "write {sequence} had ended with an error before write {} was issued: it must not be stored over it",
+            floor.sequence
+        );
+        finding.details.push(format!(
+            "write {sequence} failed, timed out or was aborted, and is now stored over write {}",
+            floor.sequence
+        ));
     }
 }

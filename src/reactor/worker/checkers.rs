@@ -5,14 +5,16 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::host::affinity;
 use crate::engine::Io;
-use crate::verify::judge::Place;
 
 use super::checker::{Checked, Checker};
+use super::sweep::SweepRead;
 
 /// A read on its way to or from a checking thread.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub io: Io,
+    /// What of it is judged.
+    pub read: SweepRead,
     pub checked: Checked,
 }
 
@@ -47,9 +49,9 @@ impl Checkers {
                     let _ = affinity::bind(&cpus);
                 }
                 while let Ok(mut parcel) = incoming.recv() {
-                    let place = Place { target: parcel.io.target, offset: parcel.io.offset };
-                    let len = parcel.io.len as usize;
-                    checker.check(&mut parcel.io.buffer[..len], place, &mut parcel.checked);
+                    let Parcel { io, read, checked } = &mut parcel;
+                    let range = read.range_in(io);
+                    checker.check(&mut io.buffer[range], read.place, checked);
                     if outgoing.send(parcel).is_err() {
                         return;
                     }
@@ -65,9 +67,9 @@ impl Checkers {
     }
 
     /// Hands a read over; there is always room, as there are no more reads than buffers.
-    pub(super) fn hand_over(&mut self, io: Io) -> Result<(), Io> {
+    pub(super) fn hand_over(&mut self, io: Io, read: SweepRead) -> Result<(), Io> {
         let checked = self.spare.pop().unwrap_or_default();
-        match self.out.try_send(Parcel { io, checked }) {
+        match self.out.try_send(Parcel { io, read, checked }) {
             Ok(()) => {
                 self.outstanding += 1;
                 Ok(())

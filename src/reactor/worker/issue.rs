@@ -1,6 +1,8 @@
 //! Issuing: asking the workload, filling buffers, submitting and ringing the doorbell.
 
+use super::sweep::SweepRead;
 use super::*;
+use crate::verify::judge::Place;
 
 impl<Q: Queue> Worker<Q> {
     /// Submits what there is room for; true if it was anything.
@@ -165,7 +167,9 @@ impl<Q: Queue> Worker<Q> {
         let Some(step) = early else { return false };
         let Some(buffer) = self.free.pop() else { return false };
         if let Some(verification) = &mut self.verification {
-            verification.set_purpose(buffer.id(), Purpose::Early(step.sequence));
+            let place = Place { target: step.target, offset: step.offset };
+            let read = SweepRead { place, len: step.len };
+            verification.set_purpose(buffer.id(), Purpose::Early(step.sequence), read);
         }
         self.push_read(buffer, step.target, step.offset, step.len);
         true

@@ -51,7 +51,7 @@ impl<Q: Queue> Worker<Q> {
         let Some(verification) = &mut self.verification else { return false };
         let Some((read, purpose)) = verification.next_read(now_ns) else { return false };
         let Some(buffer) = self.free.pop() else { unreachable!("asked for only with a buffer at hand") };
-        verification.set_purpose(buffer.id(), purpose);
+        let read = verification.set_purpose(buffer.id(), purpose, read);
         self.push_read(buffer, read.place.target, read.place.offset, read.len);
         true
     }
@@ -94,14 +94,14 @@ impl<Q: Queue> Worker<Q> {
         match io.op {
             Op::Write | Op::Deallocate => verification.came_back(io.op, io.sequence, true),
             Op::Read => {
+                let read = verification.read_of(io);
                 let mut purpose = verification.take_purpose(io.buffer.id());
                 if purpose == Purpose::Plain && verification.audits() {
                     purpose = Purpose::Judge;
                 }
                 if purpose != Purpose::Plain && !verification.is_dismissed() {
-                    let place = Place { target: io.target, offset: io.offset };
-                    let len = io.len as usize;
-                    verification.judge(&mut io.buffer[..len], place, purpose, self.now_ns);
+                    let range = read.range_in(io);
+                    verification.judge(&mut io.buffer[range], read.place, purpose, self.now_ns);
                 }
             }
             Op::Flush => {}
@@ -132,13 +132,12 @@ impl<Q: Queue> Worker<Q> {
                 false
             }
             Op::Read => {
+                let read = verification.read_of(io);
                 let mut purpose = verification.take_purpose(io.buffer.id());
                 let own = purpose != Purpose::Plain;
                 if !own && verification.audits() {
                     purpose = Purpose::Judge;
                 }
-                let place = Place { target: io.target, offset: io.offset };
-                let read = SweepRead { place, len: io.len };
                 let missing = ends && verification.may_be_missing(read, &purpose, self.now_ns);
                 if !missing && !verification.is_dismissed() {
                     let why = format!("reading failed: {status}");
@@ -201,9 +200,11 @@ impl<Q: Queue> Worker<Q> {
             if let (Some(verification), Some((target, from, to))) =
                 (&mut self.verification, self.ranges.get(id).copied().flatten())
             {
-                let purpose = verification.take_purpose(u32::try_from(id).unwrap_or(u32::MAX));
                 let place = Place { target, offset: from };
-                let read = SweepRead { place, len: u32::try_from(to - from).unwrap_or(u32::MAX) };
+                let all = SweepRead { place, len: u32::try_from(to - from).unwrap_or(u32::MAX) };
+                let id = u32::try_from(id).unwrap_or(u32::MAX);
+                let read = verification.read_in(id).unwrap_or(all);
+                let purpose = verification.take_purpose(id);
                 let why = "the device did not answer in time".to_owned();
                 verification.unreadable(read, purpose, (why, false), self.now_ns);
             }

@@ -17,6 +17,7 @@ mod recording;
 mod replaying;
 mod sweep;
 mod verify;
+mod whole_writes;
 mod written;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Which blocks are read back, in which order: everything that was promised, once, and nothing else.
 
 use crate::base::verify::VerifyOrder;
+use crate::engine::Io;
 use crate::verify::judge::Place;
 use crate::workload::{Ahead, Issued, Mutations, Region, Step, WorkloadError, WorkloadSpec};
 
@@ -10,10 +11,32 @@ use super::checker::Frozen;
 const SLICE_BLOCKS: u64 = 1 << 14;
 
 /// One read to judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SweepRead {
     pub place: Place,
     pub len: u32,
+}
+
+impl SweepRead {
+    /// All that an I/O reads.
+    pub(super) fn all_of(io: &Io) -> SweepRead {
+        SweepRead { place: Place { target: io.target, offset: io.offset }, len: io.len }
+    }
+
+    /// The whole logical blocks of `lba` bytes that have it in them: what a device can read.
+    pub(super) fn in_logical_blocks(self, lba: u64) -> SweepRead {
+        let lba = lba.max(1);
+        let before = self.place.offset % lba;
+        let offset = self.place.offset - before;
+        let len = (before + u64::from(self.len)).next_multiple_of(lba);
+        SweepRead { place: Place { offset, ..self.place }, len: as_len(len) }
+    }
+
+    /// Where in the buffer of an I/O, which may have read more, its bytes are.
+    pub(super) fn range_in(self, io: &Io) -> std::ops::Range<usize> {
+        let from = usize::try_from(self.place.offset.saturating_sub(io.offset)).unwrap_or(0);
+        from..from + self.len as usize
+    }
 }
 
 /// What a look for the next read found.
@@ -31,6 +54,8 @@ pub(super) struct Sweep {
     order: Order,
     block_bytes: u64,
     most_bytes: u64,
+    /// Logical blocks of the targets.
+    lbas: Box<[u64]>,
     /// Why it ended too soon.
     trouble: Option<String>,
 }
@@ -42,13 +67,15 @@ enum Order {
 }
 
 impl Sweep {
-    /// Reads at most `most_bytes` at a time, blocks of `block_bytes`.
+    /// Reads at most `most_bytes` at a time, blocks of `block_bytes` of targets with logical blocks of `lbas`
+    /// bytes.
     pub(super) fn new(
         spec: &WorkloadSpec,
         issued: Issued,
         order: VerifyOrder,
         block_bytes: u32,
         most_bytes: u32,
+        lbas: Box<[u64]>,
     ) -> Result<Sweep, WorkloadError> {
         let order = match order {
             VerifyOrder::Sequential => {
@@ -66,6 +93,7 @@ impl Sweep {
             order,
             block_bytes,
             most_bytes: (u64::from(most_bytes) / block_bytes).max(1) * block_bytes,
+            lbas,
             trouble: None,
         })
     }
@@ -77,7 +105,8 @@ impl Sweep {
 
     /// The next read.
     pub(super) fn next(&mut self, frozen: &mut Frozen) -> Looked {
-        let (block, most) = (self.block_bytes, self.most_bytes);
+        let (block, most, lbas) = (self.block_bytes, self.most_bytes, &self.lbas);
+        let lba = |target: u16| lbas.get(usize::from(target)).copied().unwrap_or(1).max(1);
         match &mut self.order {
             Order::Sequential { regions, region, at } => {
                 let Some(here) = regions.get(*region) else { return Looked::End };
@@ -95,7 +124,8 @@ impl Sweep {
                 if !frozen.judges(&touched.newest) {
                     return Looked::Later;
                 }
-                while *at < end && *at - touched.offset < most {
+                let from = touched.offset - touched.offset % lba(here.target);
+                while *at < end && *at - from < most {
                     let goes_on =
                         frozen.history.newest(here.target, *at).is_some_and(|newest| frozen.judges(&newest));
                     if !goes_on {
@@ -119,7 +149,7 @@ impl Sweep {
                         }
                     },
                 };
-                written(step, done, frozen, block, most, rest)
+                written(step, done, frozen, block, (most, lba(step.target)), rest)
             }
         }
     }
@@ -131,7 +161,7 @@ fn written(
     mut done: u64,
     frozen: &mut Frozen,
     block: u64,
-    most: u64,
+    (most, lba): (u64, u64),
     rest: &mut Option<(Step, u64)>,
 ) -> Looked {
     let len = u64::from(step.len);
@@ -144,7 +174,8 @@ fn written(
         done += block;
     }
     let first = done;
-    while done < len && done - first < most && is_last(done) {
+    let before = (step.offset + first) % lba;
+    while done < len && before + done - first < most && is_last(done) {
         done += block;
     }
     if done < len {

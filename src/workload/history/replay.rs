@@ -268,7 +268,12 @@ impl Replay {
     }
 
     pub(super) fn newest(&self, region: usize, offset: u64) -> Option<Mutation> {
-        self.chain(region, offset / self.block_bytes).next()
+        self.all(region, offset).next()
+    }
+
+    /// All that touched a block, newest first, down to the newest that has happened for sure.
+    pub(super) fn all(&self, region: usize, offset: u64) -> impl Iterator<Item = Mutation> + '_ {
+        self.chain(region, offset / self.block_bytes)
     }
 
     pub(super) fn older(&self, region: usize, offset: u64, than: &Mutation) -> Option<Mutation> {

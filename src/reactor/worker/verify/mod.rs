@@ -27,12 +27,15 @@ use crate::workload::{History, Issued, Mutations, Step, WorkloadSpec};
 use super::checker::{Checked, Checker, Frozen, Knowledge};
 use super::checkers::{Checkers, Parcel};
 use super::sweep::{Looked, Sweep, SweepRead};
+use super::whole_writes::{WholeWrite, spans};
 
 /// Violations that wait for their re-reads before no further block is read: with the pause this is
 /// what bounds the judging of a target on which everything is wrong.
 const MOST_REREADS: usize = 8192;
 /// Violations that wait to be taken by the thread that watches.
 const MOST_UNSENT: usize = 1024;
+/// Writes to be judged as a whole by reads of their own before no further block is read.
+const MOST_OPEN: usize = 16384;
 /// Why the rest is not checked.
 const FATAL: &str = "verify_fatal ended the job at the first violation";
 /// How long before the second re-read.
@@ -100,6 +103,8 @@ pub(super) enum Purpose {
     Judge,
     /// To see whether a violation is there again.
     Reread,
+    /// To judge writes as a whole of which no read before had all blocks.
+    Whole,
     /// To judge on the way (`verify_backlog`) the write of that number.
     Early(u64),
 }
@@ -154,9 +159,18 @@ pub(super) struct Verification {
     /// Flushes of all targets that belong together: ticket, how many are out, whether all went well.
     rounds: Vec<(u64, u16, bool)>,
     purposes: Box<[Purpose]>,
+    /// What of a read is to be judged, by its buffer: all of it but what was read to fill logical blocks.
+    reads: Box<[SweepRead]>,
     stage: Stage,
     sweep: Option<Sweep>,
     singles: VecDeque<Place>,
+    /// Everything has been read once.
+    swept: bool,
+    /// Writes that must be whole and were not in one read, and the reads that will have them.
+    open: Vec<WholeWrite>,
+    spans: VecDeque<SweepRead>,
+    /// Blocks that are torn because a write is not whole.
+    torn: HashSet<(u16, u64)>,
     /// To be read again at once, and after a pause.
     fresh: VecDeque<Reread>,
     paused: VecDeque<Reread>,
@@ -216,9 +230,14 @@ impl Verification {
             ledger,
             rounds: Vec::with_capacity(depth as usize),
             purposes: vec![Purpose::Plain; depth as usize].into(),
+            reads: vec![SweepRead::default(); depth as usize].into(),
             stage: Stage::Off,
             sweep: None,
             singles: VecDeque::new(),
+            swept: false,
+            open: Vec::new(),
+            spans: VecDeque::new(),
+            torn: HashSet::new(),
             fresh: VecDeque::new(),
             paused: VecDeque::new(),
             flying: (0..depth).map(|_| None).collect(),
@@ -261,7 +280,11 @@ impl Verification {
     pub(super) fn hand_over(&mut self, io: Io) -> Result<(), Io> {
         match &mut self.checkers {
             Some(checkers) if self.purposes[io.buffer.id() as usize] == Purpose::Judge => {
-                checkers.hand_over(io)
+                let read = match self.workload.mix.modifies() {
+                    true => self.reads[io.buffer.id() as usize],
+                    false => SweepRead::all_of(&io),
+                };
+                checkers.hand_over(io, read)
             }
             _ => Err(io),
         }
@@ -270,10 +293,9 @@ impl Verification {
     /// A read that has been judged beside the reactor: counted here; its buffer is free.
     #[inline]
     pub(super) fn take_judged(&mut self, now_ns: u64) -> Option<Io> {
-        let Parcel { io, mut checked } = self.checkers.as_mut()?.take_back()?;
+        let Parcel { io, read, mut checked } = self.checkers.as_mut()?.take_back()?;
         self.take_purpose(io.buffer.id());
-        let place = Place { target: io.target, offset: io.offset };
-        self.count(&mut checked, &io.buffer[..io.len as usize], place, now_ns);
+        self.count(&mut checked, &io.buffer[read.range_in(&io)], read.place, now_ns);
         if let Some(checkers) = &mut self.checkers {
             checkers.reuse(checked);
         }

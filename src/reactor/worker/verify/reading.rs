@@ -4,12 +4,38 @@ use super::*;
 use crate::base::shape::Mix;
 
 impl Verification {
-    pub(in crate::reactor::worker) fn set_purpose(&mut self, buffer: u32, purpose: Purpose) {
+    /// Says what the read into a buffer is for; gives the read of whole logical blocks that it takes.
+    pub(in crate::reactor::worker) fn set_purpose(
+        &mut self,
+        buffer: u32,
+        purpose: Purpose,
+        read: SweepRead,
+    ) -> SweepRead {
         self.purposes[buffer as usize] = purpose;
+        self.reads[buffer as usize] = read;
         if purpose == Purpose::Reread {
             self.flying[buffer as usize] = self.taken.take();
             self.flying_count += 1;
         }
+        read.in_logical_blocks(self.lba(read.place.target))
+    }
+
+    /// The logical block of a target in bytes, as far as reading goes.
+    fn lba(&self, target: u16) -> u64 {
+        u64::from(self.checker.judge.target(target).lba_bytes.max(1))
+    }
+
+    /// What of a read is to be judged.
+    #[inline]
+    pub(in crate::reactor::worker) fn read_of(&self, io: &Io) -> SweepRead {
+        self.read_in(io.buffer.id()).unwrap_or_else(|| SweepRead::all_of(io))
+    }
+
+    /// The same by the buffer; `None` if the read is the workload's own.
+    #[inline]
+    pub(in crate::reactor::worker) fn read_in(&self, buffer: u32) -> Option<SweepRead> {
+        let is_own = self.purposes[buffer as usize] != Purpose::Plain && !self.audits();
+        is_own.then(|| self.reads[buffer as usize])
     }
 
     /// Whether an I/O that is about to be submitted is the verification's, and not the workload's.
@@ -139,6 +165,10 @@ impl Verification {
             fsynced,
             judges_trims: self.spec.trim_verify_zero,
             longest: u64::from(self.workload.sizes.get(Op::Write).max()),
+            whole_writes: self
+                .checker
+                .judge
+                .judges_whole_writes(u64::from(self.workload.sizes.get(Op::Write).max())),
             trims: self.workload.trim.is_some() || self.workload.mix.issues(Op::Deallocate),
         }));
         Ok(())
@@ -148,7 +178,8 @@ impl Verification {
     pub(super) fn freeze(&mut self) -> Result<(), String> {
         self.learn()?;
         let (issued, interval) = (self.issued(), self.sealer.format.interval);
-        let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes);
+        let lbas = (0..self.checker.judge.targets()).map(|target| self.lba(target)).collect();
+        let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes, lbas);
         self.sweep = Some(sweep.map_err(|error| error.to_string())?);
         if !self.checker.judge.knows_run() {
             let mutations = Mutations::new(&self.workload, issued).map_err(|error| error.to_string())?;
@@ -296,21 +327,44 @@ impl Verification {
         }
         match self.stage {
             Stage::Sample => self.samples.pop().map(|read| (read, Purpose::Sample)),
-            Stage::Read if !self.is_choked() => {
-                for _ in 0..LOOKS_A_TURN {
-                    match self.look() {
-                        Looked::Read(read) => return Some((read, Purpose::Judge)),
-                        Looked::Later => {}
-                        Looked::End => {
-                            self.stage = Stage::Finish;
-                            break;
-                        }
-                    }
-                }
-                None
-            }
+            Stage::Read if !self.is_choked() => self.next_of_sweep(),
             _ => None,
         }
+    }
+
+    /// The next read of the sweep; or of writes of which no read had all blocks.
+    fn next_of_sweep(&mut self) -> Option<(SweepRead, Purpose)> {
+        if self.open.len() >= MOST_OPEN {
+            self.open_spans();
+        }
+        if let Some(span) = self.spans.pop_front() {
+            return Some((span, Purpose::Whole));
+        }
+        for _ in 0..LOOKS_A_TURN {
+            match if self.swept { Looked::End } else { self.look() } {
+                Looked::Read(read) => return Some((read, Purpose::Judge)),
+                Looked::Later => {}
+                Looked::End => {
+                    self.swept = true;
+                    let is_out = self.purposes.contains(&Purpose::Judge) || !self.singles.is_empty();
+                    if !is_out && self.open.is_empty() {
+                        self.stage = Stage::Finish;
+                    } else if !is_out {
+                        self.open_spans();
+                        return self.spans.pop_front().map(|span| (span, Purpose::Whole));
+                    }
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    /// Plans reads that have writes in them as a whole.
+    fn open_spans(&mut self) {
+        let judge = &self.checker.judge;
+        let lba = |target: u16| u64::from(judge.target(target).lba_bytes.max(1));
+        self.spans.extend(spans(std::mem::take(&mut self.open), lba, u64::from(self.most_bytes)));
     }
 
     /// Whether, while the worker writes, there is nothing to be read beside.

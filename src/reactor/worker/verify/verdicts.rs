@@ -28,6 +28,12 @@ impl Verification {
                 self.count(&mut checked, bytes, place, now_ns);
                 self.checked = checked;
             }
+            Purpose::Whole => {
+                let mut checked = std::mem::take(&mut self.checked);
+                self.checker.check(bytes, place, &mut checked);
+                self.count_torn(&mut checked, bytes, place, now_ns);
+                self.checked = checked;
+            }
             Purpose::Reread => {
                 self.checker.judge.format().unswap_front(bytes);
                 let first = self.taken.as_ref().map(|reread| (reread.sum, reread.found.finding.verdict));
@@ -104,6 +110,13 @@ impl Verification {
         place: Place,
         now_ns: u64,
     ) {
+        self.open.append(&mut checked.open);
+        for torn in checked.torn.drain(..) {
+            // Counted when it is settled.
+            checked.demanded -= u64::from(torn.demanded);
+            let finding = &checked.findings[torn.finding];
+            self.torn.insert((finding.target, finding.offset));
+        }
         self.gone = 0;
         self.tally.judged(Verdict::Ok, checked.ok, 0);
         self.tally.judged(Verdict::Unwritten, checked.unpromised, 0);
@@ -140,6 +153,21 @@ impl Verification {
                 }
                 None => self.tally.retract(Verdict::Ok, 1),
             }
+        }
+    }
+
+    /// Counts blocks again that are torn because another block shows their write: they were judged before,
+    /// in a read that did not have all of that write.
+    fn count_torn(&mut self, checked: &mut Checked, bytes: &[u8], place: Place, now_ns: u64) {
+        for torn in checked.torn.drain(..) {
+            let finding = checked.findings[torn.finding].clone();
+            if !self.torn.insert((finding.target, finding.offset)) {
+                continue;
+            }
+            self.tally.take_back(torn.was, torn.demanded, &finding);
+            let at = usize::try_from(finding.offset - place.offset).unwrap_or(0);
+            let block = bytes.get(at..at + finding.len as usize);
+            self.violation(finding, block, None, now_ns);
         }
     }
 
@@ -211,6 +239,9 @@ impl Verification {
                 self.taken = None;
             }
             Purpose::Reread => self.reread(Verdict::Unreadable, now_ns),
+            // Its blocks have been judged one by one; when the power is back, it is read again.
+            Purpose::Whole if self.stage == Stage::Regroup => self.spans.push_back(read),
+            Purpose::Whole => {}
             // The final reading judges it, when the power is back.
             Purpose::Early(_) if self.power_lost => {}
             Purpose::Judge if is_gone && !comes_back => {

@@ -157,5 +157,6 @@ fn finding_from(finding: &bench::Finding) -> Result<Finding, String> {
         details,
         named_offset: finding.named_offset,
         rereads: finding.rereads.iter().map(|number| verdict_of(*number).unwrap_or(verdict)).collect(),
+        atomic: None,
     })
 }
