@@ -6,13 +6,15 @@
 use std::ops::Range;
 
 use crate::base::Op;
-use crate::base::verify::{Finding, Verdict};
+use crate::base::atomic::AtomicSource;
+use crate::base::units::format_size;
+use crate::base::verify::{Finding, Method, Verdict};
 
 use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, WriteFacts};
 use super::diagnose::{Intact, finding};
-use super::judge::{Allowed, Judge, Place, Shown};
+use super::judge::{Allowed, Judge, Place, Shown, TargetIdentity};
 use super::owner::{Owner, Part, blank, describe_kinds, describe_owner};
-use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, TAIL_BYTES};
+use super::payload::{Payload, SECTOR, STAMP_BYTES, Stamp, TAIL_BYTES, Writer};
 
 /// Bits that may differ for a difference to be called flipped bits.
 const MOST_FLIPPED_BITS: u32 = 12;
@@ -163,6 +165,11 @@ impl<'a> Damage<'a> {
 
     /// The verdict on a mix of whole atomic units, each of which may stand; `None` if one may not.
     pub(super) fn allowed_mix(&self) -> Option<(Verdict, String)> {
+        self.mix_of(self.judge.targets[usize::from(self.place.target)].atomic())
+    }
+
+    /// The same for units of `unit` bytes.
+    fn mix_of(&self, unit: usize) -> Option<(Verdict, String)> {
         let candidates = &self.allowed.candidates;
         let before = !self.allowed.has_floor;
         if before && self.judge.format().pattern.is_some() {
@@ -170,9 +177,6 @@ impl<'a> Damage<'a> {
             let stands = "what stood there before, or parts of it";
             return Some((Judge::before_all(self.allowed), stands.to_owned()));
         }
-        let target = &self.judge.targets[usize::from(self.place.target)];
-        // Where logical blocks name their writes, a longer write is judged as a whole beside this.
-        let unit = if self.judge.format().has_tag() { target.lba() } else { target.atomic() };
         let mut oldest = 0;
         let mut kinds: Vec<String> = Vec::new();
         for unit in self.pieces(unit) {
@@ -326,6 +330,13 @@ impl<'a> Damage<'a> {
             found.details.push(format!("write {sequence}, shifted by {by} bytes"));
         }
         found.details.extend(self.lba_lines(&owners));
+        let target = &self.judge.targets[usize::from(self.place.target)];
+        if torn && target.atomic() > target.lba() && self.mix_of(target.lba()).is_some() {
+            // Each logical block may stand: the tear is between them.
+            let (whole, source) = self.whole_write(target);
+            found.promise = format!("{} whole ({source})", format_size(whole.end - whole.start));
+            found.atomic = Some(source);
+        }
         if !self.can_be_made_again() {
             let why = "without a tag of this tool: what was meant cannot be made again";
             found.details.push(why.to_owned());
@@ -335,6 +346,15 @@ impl<'a> Damage<'a> {
             found.details.push(format!("compared with write {sequence}: {how}"));
         }
         found
+    }
+
+    /// What the newest write here stores whole, and what promises it.
+    fn whole_write(&self, target: &TargetIdentity) -> (Range<u64>, AtomicSource) {
+        let at = self.place.offset;
+        let newest = self.allowed.candidates.iter().find(|c| c.op == Op::Write && c.io_len > 0);
+        let len = u32::try_from(self.block.len()).unwrap_or(u32::MAX);
+        let (offset, len) = newest.map_or((at, len), |write| (write.io_offset, write.io_len));
+        target.whole(offset, len, at)
     }
 
     /// The write that differs least, header first.
@@ -412,22 +432,13 @@ impl<'a> Damage<'a> {
         cuts.iter().copied().zip(ends).map(|(from, to)| from..to).filter(|piece| !piece.is_empty()).collect()
     }
 
-    /// What names itself in a piece: somebody's stamp, or a header with a good crc.
+    /// The write that a piece names by itself: by a stamp, or by a header of any format, with its tag.
     fn stranger(&self, piece: &Range<usize>) -> Option<Stamp> {
+        let sector = &self.medium[piece.clone()];
         if piece.start > 0 {
-            return Stamp::read(&self.medium[piece.clone()]);
+            return Stamp::read(sector).or_else(|| named_by_header(sector));
         }
-        let header = Header::read(self.block)?;
-        if header.magic != MAGIC || Header::crc_of(self.block) != Some(header.crc) {
-            return None;
-        }
-        let mut sealer = self.judge.sealer.clone();
-        if let Some(tag) = self.judge.tag(self.block) {
-            sealer.run = tag.run;
-        }
-        sealer.worker = header.worker;
-        let writer = sealer.writer(header.sequence);
-        (header.seed == writer.seed()).then_some(Stamp::of(writer, header.offset, 0))
+        named_by_header(self.block).or_else(|| named_by_header(sector))
     }
 
     /// Whose a sector is.
@@ -546,7 +557,14 @@ impl<'a> Damage<'a> {
         let is_split = |(_, owner): &(Range<usize>, Owner)| matches!(owner, Owner::Split { .. });
         let is_known = |(_, owner): &(Range<usize>, Owner)| matches!(owner, Owner::Write(_));
         let several = owners.windows(2).any(|pair| pair[0].1 != pair[1].1);
-        owners.iter().all(for_here) && (owners.iter().any(is_split) || owners.iter().any(is_known) && several)
+        let mut strangers = owners.iter().filter_map(|(_, owner)| match owner {
+            Owner::Stranger(stamp) => Some(stamp.writer),
+            _ => None,
+        });
+        let first = strangers.next();
+        let several_strangers = strangers.any(|other| Some(other) != first);
+        owners.iter().all(for_here)
+            && (owners.iter().any(is_split) || owners.iter().any(is_known) && several || several_strangers)
     }
 
     /// Which LBA is whose, neighbours of one owner in one line.
@@ -583,6 +601,19 @@ impl<'a> Damage<'a> {
             (by != 0).then_some((one.sequence, by))
         })
     }
+}
+
+/// The write that a header names, if it is intact and its tag is of the same write, whatever its format.
+fn named_by_header(block: &[u8]) -> Option<Stamp> {
+    let header = Header::read(block)?;
+    let method = Method::from_number(header.method)?;
+    if header.magic != MAGIC || Header::crc_of(block) != Some(header.crc) {
+        return None;
+    }
+    let tag = block.get(HEADER_BYTES + method.digest_bytes()..).and_then(Tag::read)?;
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    let writer = Writer { run: tag.run.0 as u32, worker: header.worker, sequence: header.sequence };
+    (header.seed == writer.seed()).then_some(Stamp::of(writer, header.offset, 0))
 }
 
 /// Where on the medium a block has bytes that only one write has, marked by ones.

@@ -527,7 +527,9 @@ impl Judge {
         };
         let mut finding = diagnose::examine(self, block, place, allowed);
         finding.allowed = allowed.describe();
-        finding.promise = allowed.promise();
+        if finding.promise.is_empty() {
+            finding.promise = allowed.promise();
+        }
         finding
     }
 

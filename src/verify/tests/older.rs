@@ -160,3 +160,22 @@ fn a_tear_is_found_although_very_many_writes_may_stand_there() {
         }
     }
 }
+
+#[test]
+fn parts_of_old_blocks_of_any_method_where_data_was_promised_are_torn() {
+    let bench = Bench::new(Method::Crc32c, 4096, 512);
+    let of = |method, run, sequence| {
+        let sealer = Sealer::new(BlockFormat { method, ..bench.format.clone() }, RunId(run), 1);
+        bench.by(&sealer, TARGETS[0], HERE.offset, sequence)
+    };
+    let promised = floor(&[bench.write(9, Completed)]);
+    for method in [Method::Md5, Method::Sha512, Method::Crc32c, Method::Xxhash] {
+        let (old, older) = (of(method, 77, 3), of(Method::Crc64, 78, 4));
+        for at in [512, 1024, 2048, 3584] {
+            for mix in [cut(&bench.block(9), &old, at), cut(&old, &bench.block(9), at), cut(&old, &older, at)]
+            {
+                bench.earns(Verdict::Torn, &mix, &promised);
+            }
+        }
+    }
+}
