@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::base::atomic::AtomicSource;
 use crate::base::units::format_size;
 use crate::base::verify::{Finding, Verdict};
 use crate::stats::{Doubt, VerifyTally};
@@ -39,6 +40,7 @@ fn finding_object(target: &str, finding: &Finding) -> Value {
         "details": finding.details,
         "rereads": finding.rereads.iter().map(|verdict| verdict.name()).collect::<Vec<_>>(),
         "transient": finding.is_transient(),
+        "atomic": finding.atomic.map(AtomicSource::name),
     })
 }
 
@@ -56,6 +58,7 @@ pub(super) fn object(job: &JobReport, tally: &VerifyTally) -> Value {
         "not_checked": tally.of(Verdict::NotChecked),
         "not_checked_why": tally.not_checked,
         "transient": tally.transient,
+        "torn_awupf": tally.torn_awupf,
         "verdicts": verdicts,
         "violations": tally.violations(),
         "inconclusive": tally.is_inconclusive(),
@@ -163,6 +166,10 @@ pub(super) fn text(job: &JobReport, tally: &VerifyTally, width: usize) -> String
     if tally.transient > 0 {
         let violations = counted(tally.transient, "violation was", "violations were");
         more(&format!("{violations} TRANSIENT: another read found something else"));
+    }
+    if tally.torn_awupf > 0 {
+        let blocks = counted(tally.torn_awupf, "torn block breaks", "torn blocks break");
+        more(&format!("{blocks} AWUPF alone, which some drives misreport"));
     }
     if tally.of(Verdict::AllowedLoss) > 0 {
         let writes = counted(tally.oldest_loss_writes, "write", "writes");

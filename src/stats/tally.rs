@@ -37,6 +37,9 @@ pub struct VerifyTally {
     pub counts: [u64; Verdict::ALL.len()],
     /// Violations that a re-read did not confirm.
     pub transient: u64,
+    /// Torn blocks that break AWUPF, and nothing that is promised more firmly: Linux stopped to rely on
+    /// it, because drives misreport it.
+    pub torn_awupf: u64,
     /// The first findings of each verdict.
     pub examples: Vec<Finding>,
     /// How many writes before the last one the oldest write lost among `allowed_loss` was.
@@ -165,6 +168,7 @@ impl VerifyTally {
         self.checked += other.checked;
         self.checked_early += other.checked_early;
         self.transient += other.transient;
+        self.torn_awupf += other.torn_awupf;
         self.read_bytes += other.read_bytes;
         self.read_ns = self.read_ns.max(other.read_ns);
         self.oldest_loss_writes = self.oldest_loss_writes.max(other.oldest_loss_writes);

@@ -814,6 +814,9 @@ pub struct VerifyTally {
     /// Workers whose result is inconclusive, by reason.
     #[prost(message, repeated, tag = "12")]
     pub doubts: ::prost::alloc::vec::Vec<VerifyDoubt>,
+    /// Torn blocks that break AWUPF, and nothing that is promised more firmly.
+    #[prost(uint64, tag = "13")]
+    pub torn_awupf: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyDoubt {
@@ -871,6 +874,9 @@ pub struct Finding {
     pub name: ::prost::alloc::string::String,
     #[prost(bool, tag = "12")]
     pub is_violation: bool,
+    /// Of a write that is not whole: what promised that it would be, as reports call it.
+    #[prost(string, tag = "13")]
+    pub atomic: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReactorReport {

@@ -1,6 +1,7 @@
 //! What was read is judged; violations are read again, told and counted.
 
 use super::*;
+use crate::base::atomic::AtomicSource;
 
 impl Verification {
     /// Judges a read that came back whole.
@@ -313,6 +314,7 @@ impl Verification {
         }
         self.tally.judged(finding.verdict, 1, 1);
         self.tally.transient += u64::from(finding.is_transient());
+        self.tally.torn_awupf += u64::from(finding.atomic == Some(AtomicSource::Awupf));
         self.tally.keep(finding);
         self.outbox.push_back(found);
         if self.spec.fatal && matches!(self.stage, Stage::Read) {

@@ -1,6 +1,7 @@
 //! What verification found.
 
 use super::{Reader, few, small};
+use crate::base::atomic::AtomicSource;
 use crate::base::host::printable;
 use crate::base::verify::{Finding, Verdict};
 use crate::remote::wire::bench;
@@ -31,6 +32,7 @@ pub(super) fn to(tally: &VerifyTally) -> bench::VerifyTally {
         read_ns: tally.read_ns,
         demanded: tally.demanded,
         doubts: tally.doubts.iter().map(doubt_to).collect(),
+        torn_awupf: tally.torn_awupf,
     }
 }
 
@@ -47,6 +49,7 @@ pub(super) fn from(tally: &bench::VerifyTally, reader: &mut Reader) -> Result<Ve
         demanded: reader.count(tally.demanded)?,
         checked_early: reader.count(tally.checked_early)?,
         transient: reader.count(tally.transient)?,
+        torn_awupf: reader.count(tally.torn_awupf)?,
         oldest_loss_writes: reader.count(tally.oldest_loss_writes)?,
         read_bytes: reader.count(tally.read_bytes)?,
         read_ns: reader.time(tally.read_ns)?,
@@ -135,6 +138,7 @@ fn finding_to(finding: &Finding) -> bench::Finding {
         rereads: finding.rereads.iter().map(|verdict| number(*verdict)).collect(),
         name: finding.verdict.name().to_owned(),
         is_violation: finding.verdict.is_violation(),
+        atomic: finding.atomic.map(|source| source.name().to_owned()).unwrap_or_default(),
     }
 }
 
@@ -157,6 +161,6 @@ fn finding_from(finding: &bench::Finding) -> Result<Finding, String> {
         details,
         named_offset: finding.named_offset,
         rereads: finding.rereads.iter().map(|number| verdict_of(*number).unwrap_or(verdict)).collect(),
-        atomic: None,
+        atomic: AtomicSource::ALL.into_iter().find(|source| source.name() == finding.atomic),
     })
 }
