@@ -308,7 +308,7 @@ impl SnapshotReader<'_> {
                     }
                     format!("{numbers:?}")
                 }
-                "mutated" | "atomic" => {
+                "mutated" | "atomic" | "premises" => {
                     self.section(&format!("Snapshot: {kind}"));
                     continue;
                 }
@@ -348,6 +348,10 @@ fn a_snapshot_is_read_by_the_tables_of_the_page() {
         ("boundary_first", "4096"),
         ("split_first", "512"),
         ("volatile_cache", "1"),
+        ("cache_source", "1"),
+        ("flushes", "5"),
+        ("deallocated", "2"),
+        ("broken", "changed"),
         ("issued", "1000"),
         ("in_flight", "[991, 998, 999]"),
         ("failed", "[17, 17, 40, 49]"),

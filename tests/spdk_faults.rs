@@ -309,10 +309,10 @@ fn a_failed_reset_is_the_end_of_the_queue() {
 fn a_cache_that_was_switched_off_is_on_again_after_the_job() {
     let options = SpdkOptions { volatile_write_cache: Some(false), ..SpdkOptions::default() };
     let bench = Bench::new("trtype=PCIe traddr=0000:0a:01.0 ns=1", 1, options);
-    assert_eq!(bench.engine.facts()[0].volatile_cache, Some(false));
+    assert_eq!(bench.engine.facts()[0].premises.volatile_cache, Some(false));
     bench.finish(Vec::new());
     let bench = Bench::new("trtype=PCIe traddr=0000:0a:01.0 ns=1", 1, SpdkOptions::default());
-    assert_eq!(bench.engine.facts()[0].volatile_cache, Some(true));
+    assert_eq!(bench.engine.facts()[0].premises.volatile_cache, Some(true));
     bench.finish(Vec::new());
 }
 
@@ -323,7 +323,7 @@ fn a_write_that_spdk_splits_is_not_promised_whole() {
             "trtype=TCP adrfam=IPv4 traddr=127.0.0.1 trsvcid=4420 subnqn=nqn.2024-01.fake:atomic,{shape} ns=1"
         );
         let bench = Bench::new(&id, 1, SpdkOptions::default());
-        let atomic = bench.engine.facts()[0].atomic;
+        let atomic = bench.engine.facts()[0].premises.atomic;
         bench.finish(Vec::new());
         atomic
     };

@@ -9,6 +9,7 @@ pub mod ioprio;
 pub mod nvme;
 pub mod op;
 pub mod permutation;
+pub mod premises;
 pub mod random;
 pub mod replay;
 pub mod shape;

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::base::Op;
-use crate::base::atomic::AtomicWrites;
 use crate::base::host::printable;
 use crate::base::units::format_size;
-use crate::report::calendar;
+use crate::report::{PremisesReport, atomic_object, calendar};
 use crate::run::load_snapshot;
 use crate::verify::promises::{Mutated, Promises};
 use crate::verify::snapshot::{Cause, JobState, Snapshot, TargetState, WorkerState};
@@ -78,18 +77,14 @@ fn target_text(target: &TargetState) -> String {
     } else {
         format!(" ({})", printable(&target.known_as))
     };
-    let cache = match target.volatile_cache {
-        Some(true) => "volatile cache on",
-        Some(false) => "no volatile cache",
-        None => "volatile cache unknown",
-    };
-    let atomic = target.atomic.describe();
+    let premises = PremisesReport::of(&target.premises);
     format!(
-        "{}{known}, {}, logical block {}, {atomic}, {cache}, identity {:016x}",
+        "{}{known}, {}, logical block {}, identity {:016x}\n    premises: {}",
         printable(&target.path),
         format_size(target.size_bytes),
         format_size(u64::from(target.lba_bytes)),
-        target.identity
+        target.identity,
+        printable(&premises.line())
     )
 }
 
@@ -189,8 +184,9 @@ fn job_object(job: &JobState) -> Value {
             "known_as": target.known_as,
             "size_bytes": target.size_bytes,
             "lba_bytes": target.lba_bytes,
-            "atomic": atomic_object(&target.atomic),
-            "volatile_cache": target.volatile_cache,
+            "atomic": atomic_object(&target.premises.atomic),
+            "volatile_cache": target.premises.volatile_cache,
+            "premises": PremisesReport::of(&target.premises).object(),
         })
     });
     let workers = job.workers.iter().map(|worker| {
@@ -214,20 +210,6 @@ fn job_object(job: &JobState) -> Value {
         "writes_are_durable": job.writes_are_durable,
         "targets": targets.collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),
-    })
-}
-
-fn atomic_object(atomic: &AtomicWrites) -> Value {
-    json!({
-        "unit_bytes": atomic.unit_bytes,
-        "write_bytes": atomic.write_bytes,
-        "source": atomic.source.name(),
-        "limit": atomic.limit.name(),
-        "crossing_bytes": atomic.crossing_bytes,
-        "boundary_bytes": atomic.boundaries.every,
-        "boundary_first": atomic.boundaries.first,
-        "split_bytes": atomic.splits.every,
-        "split_first": atomic.splits.first,
     })
 }
 

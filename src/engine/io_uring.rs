@@ -7,15 +7,17 @@ mod marks;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::io_uring::types::{CancelBuilder, Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
 use ::io_uring::{EnterFlags, IoUring as Ring, opcode, squeue};
 
 use crate::base::clock::Clock;
+use crate::base::premises::Premises;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, Status};
 
-use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome};
+use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome, premises_now};
 use super::{
     Buffer, BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError,
     Target, TargetFacts, Targets, Wait,
@@ -73,6 +75,10 @@ impl Engine for IoUring {
 
     fn facts(&self) -> &[TargetFacts] {
         &self.facts
+    }
+
+    fn premises(&self, patience: Duration) -> Vec<Option<Premises>> {
+        self.facts.iter().map(|fact| premises_now(fact, patience)).collect()
     }
 
     fn invalidate(&self) -> Result<(), EngineError> {

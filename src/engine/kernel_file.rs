@@ -7,14 +7,16 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::base::Status;
 use crate::base::atomic::{AtomicSource, AtomicWrites};
-use crate::base::host::{Sysfs, block, nvme_admin};
-use crate::base::nvme::DeviceFacts;
+use crate::base::host::block::BlockDevice;
+use crate::base::host::{Sysfs, block, flush_path, nvme_admin};
+use crate::base::premises::{CacheSource, Premises};
 
 use super::{EngineError, EngineOptions, Target, TargetFacts};
 
@@ -83,22 +85,13 @@ impl KernelFile {
         } else {
             1
         };
-        let (volatile_cache, atomic) =
-            if is_block_device { durability(path, options.direct) } else { (None, AtomicWrites::default()) };
-        let atomic = match prepare_commands(&file, path, options)? {
+        let mut premises = premises(path, options.direct, nvme_admin::PATIENCE);
+        if let Some(most) = prepare_commands(&file, path, options)? {
             // The kernel neither splits nor merges such a write.
-            Some(most) => AtomicWrites::up_to(most, AtomicSource::RwfAtomic),
-            None => atomic,
-        };
-        let facts = TargetFacts {
-            path: path.clone(),
-            size_bytes,
-            lba_bytes,
-            is_block_device,
-            volatile_cache,
-            atomic,
-            known: None,
-        };
+            premises.atomic = AtomicWrites::up_to(most, AtomicSource::RwfAtomic);
+        }
+        let facts =
+            TargetFacts { path: path.clone(), size_bytes, lba_bytes, is_block_device, premises, known: None };
         let is_atomic = options.commands.atomic_bytes.is_some();
         Ok((KernelFile { file, is_block_device, is_atomic, range_flags: options.range_flags }, facts))
     }
@@ -288,27 +281,25 @@ pub fn outcome(result: Result<usize, Errno>) -> (Status, u32) {
         Err(error) => (Status::from_errno(error.raw_os_error()), 0),
     }
 }
-/// Whether what a block device has acknowledged may be lost with the power, by its own cache or by
-/// that of the kernel; and how long a write may be that is written whole or not at all. An NVMe device
-/// is asked itself; of others, or where it does not answer, only the kernel's view of the cache counts.
-fn durability(path: &Path, direct: bool) -> (Option<bool>, AtomicWrites) {
-    if !direct {
-        return (Some(true), AtomicWrites::default());
-    }
+/// What holds now of an open target, `None` where it has no cache to look at.
+pub fn premises_now(fact: &TargetFacts, patience: Duration) -> Option<Premises> {
+    let direct = fact.premises.cache_source != CacheSource::PageCache;
+    fact.path.exists().then(|| premises(&fact.path, direct, patience))
+}
+
+/// What verdicts on a target rest on: how the kernel passes on flushes and writes, and what an NVMe device
+/// says of itself within `patience`.
+fn premises(path: &Path, direct: bool, patience: Duration) -> Premises {
     let sysfs = Sysfs::default();
-    let Some(device) = block::lookup(&sysfs, path).ok().flatten() else {
-        return (None, AtomicWrites::default());
-    };
-    let namespace = nvme_admin::Namespace::of(&sysfs, &device);
-    let told = namespace.and_then(|namespace| nvme_admin::facts(&sysfs, &namespace).ok());
-    let by_kernel = match device.write_cache.as_deref() {
-        Some("write back") => Some(true),
-        Some("write through") => Some(false),
-        _ => None,
-    };
-    let volatile = told.as_ref().and_then(DeviceFacts::volatile_cache).or(by_kernel);
-    let atomic = told.map(|facts| device.atomic_writes(facts.atomic_writes())).unwrap_or_default();
-    (volatile, atomic)
+    let ask = |device: &BlockDevice| flush_path::ask_nvme(&sysfs, device, patience);
+    match block::lookup(&sysfs, path) {
+        Ok(Some(device)) => {
+            let told = ask(&device);
+            flush_path::of_device(&sysfs, &device, told.as_ref(), direct, &ask)
+        }
+        Ok(None) if path.is_file() => flush_path::of_file(&sysfs, path, &ask),
+        _ => Premises::default(),
+    }
 }
 
 #[cfg(test)]

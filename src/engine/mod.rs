@@ -23,10 +23,11 @@ pub mod spdk;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::base::atomic::AtomicWrites;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
+use crate::base::premises::Premises;
 use crate::base::sim::SimOptions;
 use crate::base::spdk::SpdkOptions;
 use crate::base::{Op, Status};
@@ -171,6 +172,13 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// If it cannot be had: a sentence with the size.
     fn buffers(&self, count: u32, len: u32) -> Result<BufferArea, String> {
         BufferArea::new(count, len)
+    }
+
+    /// What holds now of the premises that can change: caches and flushes. For each target; `None` where it
+    /// did not answer within `patience`, or cannot change.
+    fn premises(&self, patience: Duration) -> Vec<Option<Premises>> {
+        let _ = patience;
+        Vec::new()
     }
 
     /// What has happened to the targets since the last call that a report should tell.
@@ -351,10 +359,8 @@ pub struct TargetFacts {
     pub lba_bytes: u32,
     /// Whether it is a block device.
     pub is_block_device: bool,
-    /// Whether it has a volatile write cache; `None` where that is not known.
-    pub volatile_cache: Option<bool>,
-    /// Which writes are stored whole or not at all if the power fails.
-    pub atomic: AtomicWrites,
+    /// What a verdict on it rests on: cache, flushes, atomic writes, deallocated blocks.
+    pub premises: Premises,
     /// What it is known by, where its path does not lead to it: targets that the kernel does not know.
     pub known: Option<Known>,
 }

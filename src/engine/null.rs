@@ -1,7 +1,7 @@
 //! Completes every I/O at once and moves no data: what remains is the tool's own cost.
 
 use crate::base::Status;
-use crate::base::atomic::AtomicWrites;
+use crate::base::premises::Premises;
 
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
@@ -32,8 +32,7 @@ impl Engine for Null {
             size_bytes: target.size_hint,
             lba_bytes: 1,
             is_block_device: false,
-            volatile_cache: None,
-            atomic: AtomicWrites::default(),
+            premises: Premises::default(),
             known: None,
         });
         Ok(Null { facts: facts.collect() })

@@ -1,13 +1,15 @@
 //! pread(2) and pwrite(2): one I/O at a time, each complete when `submit` returns.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::base::Op;
 use crate::base::clock::Clock;
+use crate::base::premises::Premises;
 
-use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome};
+use super::kernel_file::{KernelFile, invalidate_all, open_all, outcome, premises_now};
 use super::{
     BufferArea, Completion, Engine, EngineError, EngineOptions, Io, Queue, QueueConfig, QueueError, Target,
     TargetFacts, Targets, Wait,
@@ -41,6 +43,10 @@ impl Engine for Psync {
 
     fn facts(&self) -> &[TargetFacts] {
         &self.facts
+    }
+
+    fn premises(&self, patience: Duration) -> Vec<Option<Premises>> {
+        self.facts.iter().map(|fact| premises_now(fact, patience)).collect()
     }
 
     fn invalidate(&self) -> Result<(), EngineError> {

@@ -1,5 +1,6 @@
 //! What a run found, as plain data. The formats turn it into text.
 
+use super::premises::PremisesReport;
 use super::steady::SteadyReport;
 use super::trigger::TriggerReport;
 use crate::base::PerOp;
@@ -193,4 +194,6 @@ pub struct TargetReport {
     pub device: Option<DeviceSummary>,
     /// What it says of itself, if it is an NVMe device that could be asked.
     pub nvme: Option<DeviceFacts>,
+    /// What verdicts on it rest on, if a job verifies there.
+    pub premises: Option<PremisesReport>,
 }

@@ -12,6 +12,7 @@ use super::figures::{
     BATCH_NAMES, DEPTH_NAMES, FINE_BATCH_NAMES, LatencyLevel, Rates, busy_percent, cpu_percent, fio_batches,
     latency_levels, mixed, runtime_ns, share_of_group, shares, waiting_percent,
 };
+use super::premises::PremisesReport;
 use super::trigger;
 use super::{
     Format, IntervalSummary, JobReport, ReactorReport, Report, TargetReport, blocks, machine, options,
@@ -362,7 +363,14 @@ fn target_object(target: &TargetReport) -> Value {
         })
     });
     let nvme = target.nvme.as_ref().map(device::object);
-    json!({ "path": target.path, "size_bytes": target.size_bytes, "device": device, "nvme": nvme })
+    let premises = target.premises.as_ref().map(PremisesReport::object);
+    json!({
+        "path": target.path,
+        "size_bytes": target.size_bytes,
+        "device": device,
+        "nvme": nvme,
+        "premises": premises,
+    })
 }
 
 fn errors_total(stats: &WorkerStats) -> u64 {

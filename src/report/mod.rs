@@ -13,6 +13,7 @@ pub mod live;
 mod machine;
 mod normal;
 mod options;
+mod premises;
 mod steady;
 mod text;
 mod trigger;
@@ -27,6 +28,7 @@ pub use data::{
     CpuUse, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,
     TargetReport,
 };
+pub use premises::{PremisesReport, atomic_object};
 pub use steady::SteadyReport;
 pub use text::{calendar, span};
 pub use trigger::{CommandReport, TriggerReport};

@@ -82,6 +82,9 @@ fn header(report: &Report) -> String {
         for sentence in target.nvme.iter().flat_map(device::sentences) {
             out.push_str(&wrapped("  ", &printable(&sentence), WIDTH));
         }
+        if let Some(premises) = &target.premises {
+            out.push_str(&wrapped("  premises: ", &printable(&premises.line()), WIDTH));
+        }
     }
     if report.targets.len() > TARGETS_SHOWN {
         out.push_str(&format!("target: and {} more\n", report.targets.len() - TARGETS_SHOWN));

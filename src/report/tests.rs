@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::base::atomic::{AtomicSource, AtomicWrites};
 use crate::base::host::DeviceSummary;
 use crate::base::nvme::{ControllerFacts, DeviceFacts, LbaFormat, NamespaceFacts, PcieLink, Smart};
+use crate::base::premises::{CacheSource, Flushes, Premises};
 use crate::base::shape::{BlockSizes, Mix};
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
@@ -12,8 +14,8 @@ use crate::job::spec::ContinueOn;
 use crate::stats::{LatencyStats, WorkerStats};
 
 use super::{
-    CpuUse, FORMATS, IntervalSummary, JobError, JobReport, MachineReport, RateSummary, ReactorReport, Report,
-    TargetReport, parse_formats, render,
+    CpuUse, FORMATS, IntervalSummary, JobError, JobReport, MachineReport, PremisesReport, RateSummary,
+    ReactorReport, Report, TargetReport, parse_formats, render,
 };
 
 const STARTED_MS: u64 = 1_795_238_631_483;
@@ -227,9 +229,20 @@ pub(crate) fn mixed() -> Report {
             write_cache: Some("write back".to_owned()),
         }),
         nvme: Some(facts()),
+        premises: Some(premises()),
     }];
     report.job_toml = Some("[[job]]\nname = \"fast reads\"\n".to_owned());
     report
+}
+
+fn premises() -> PremisesReport {
+    PremisesReport::of(&Premises {
+        volatile_cache: Some(true),
+        cache_source: CacheSource::Feature,
+        flushes: Flushes::WriteBack,
+        atomic: AtomicWrites::up_to(16384, AtomicSource::Nawupf),
+        ..Premises::default()
+    })
 }
 
 /// A blocking engine in the middle of a run, and a job that failed before its first I/O.

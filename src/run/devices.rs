@@ -35,7 +35,13 @@ pub fn describe(uses_files: bool, opened: &dyn OpenJob, outcome: &mut Outcome) {
                 }
             }
         }
-        outcome.targets.push(TargetReport { path, size_bytes: fact.size_bytes, device, nvme });
+        outcome.targets.push(TargetReport {
+            path,
+            size_bytes: fact.size_bytes,
+            device,
+            nvme,
+            premises: None,
+        });
     }
 }
 
@@ -74,10 +80,11 @@ pub fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
-    use crate::base::atomic::AtomicWrites;
     use crate::base::nvme::Smart;
+    use crate::base::premises::Premises;
     use crate::base::verify::RunId;
     use crate::engine::{EngineError, TargetFacts};
     use crate::reactor::Turning;
@@ -115,6 +122,10 @@ mod tests {
             Err(EngineError { message: "this one only talks".to_owned(), errno: None })
         }
 
+        fn premises(&self, _: Duration) -> Vec<Option<Premises>> {
+            Vec::new()
+        }
+
         fn take_notes(&self) -> Vec<String> {
             Vec::new()
         }
@@ -130,8 +141,7 @@ mod tests {
             size_bytes: 4096,
             lba_bytes: 512,
             is_block_device: false,
-            volatile_cache: None,
-            atomic: AtomicWrites::default(),
+            premises: Premises::default(),
             known: None,
         }
     }

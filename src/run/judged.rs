@@ -147,8 +147,12 @@ fn describe(snapshot: &Snapshot) -> String {
 fn policy(spec: &JobSpec, job: &JobState) -> String {
     let flushed = "every write that a flush has made durable must stand";
     let completed = "every write that has completed must stand";
-    let cached = |cache: Option<bool>| job.targets.iter().find(|target| target.volatile_cache == cache);
+    let cached =
+        |cache: Option<bool>| job.targets.iter().find(|target| target.premises.volatile_cache == cache);
     let (what, why) = match spec.verify.policy {
+        Policy::Auto | Policy::Fsynced if let Some(why) = super::premises::trouble_of(job) => {
+            return format!("job `{}`: nothing that was acknowledged is demanded: {why}", job.name);
+        }
         _ if job.writes_are_durable => (completed, "writes were durable when they completed".to_owned()),
         Policy::Completed => (completed, "verify_policy = \"completed\"".to_owned()),
         Policy::Fsynced => (flushed, "verify_policy = \"fsynced\"".to_owned()),
@@ -240,25 +244,20 @@ pub fn regions(regions: &[Region]) -> Vec<RegionState> {
 
 /// A job, as a snapshot keeps it, without workers.
 pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
+    let premises = super::premises::of(plan, facts);
     let target = |(at, fact): (usize, &TargetFacts)| TargetState {
         path: fact.path.display().to_string(),
         identity: identity_of(fact),
         known_as: known_as(fact),
         size_bytes: fact.size_bytes,
         lba_bytes: fact.lba_bytes,
-        atomic: super::verification::atomic_writes(plan, at, fact),
-        // What a file system has in its cache goes with the power, whatever the device does.
-        volatile_cache: if plan.uses_files() && !fact.is_block_device {
-            Some(true)
-        } else {
-            fact.volatile_cache
-        },
+        premises: premises[at].clone(),
     };
     JobState {
         name: plan.spec.name.clone(),
         options: shaping(plan),
         seed: plan.seed,
-        writes_are_durable: super::verification::writes_are_durable(&plan.spec),
+        writes_are_durable: super::verification::writes_are_durable(&plan.spec, facts),
         targets: facts.iter().enumerate().map(target).collect(),
         workers: Vec::new(),
     }

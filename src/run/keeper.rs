@@ -319,7 +319,7 @@ impl Keeper {
 
     /// Remembers what the workers of a stage that has ended were promised.
     fn leave(&mut self, stage: StageState) {
-        let jobs = self.gather(&stage);
+        let jobs = self.gather(&stage, false);
         self.past.extend(jobs);
     }
 
@@ -430,9 +430,13 @@ impl Keeper {
         super::shell::run(text, state.as_slice())
     }
 
-    /// What all workers are promised by now.
-    fn gather(&self, stage: &StageState) -> Vec<JobState> {
+    /// What all workers are promised by now; `looks`: asks devices whether their caches are what they were.
+    fn gather(&self, stage: &StageState, looks: bool) -> Vec<JobState> {
         let mut jobs = stage.jobs.clone();
+        for (job, watch) in jobs.iter_mut().zip(&stage.premises) {
+            let now = if looks { watch.look() } else { watch.known() };
+            job.targets.iter_mut().zip(now).for_each(|(target, now)| target.premises = now);
+        }
         for kept in &stage.kept {
             jobs[kept.job].workers.push(WorkerState { promises: kept.board.read(), ..kept.state.clone() });
         }
@@ -468,7 +472,7 @@ impl Keeper {
     ) -> Result<u64, NotStored> {
         let mut bytes = Vec::new();
         if self.file.is_some() {
-            let jobs = self.past.iter().cloned().chain(self.gather(stage)).collect();
+            let jobs = self.past.iter().cloned().chain(self.gather(stage, true)).collect();
             let snapshot = Snapshot {
                 run: self.run,
                 taken_unix_ns: unix_time_ns(),

@@ -23,6 +23,7 @@ mod own_copy;
 mod pace;
 mod places;
 mod plan;
+mod premises;
 mod progress;
 mod recording;
 mod replay;

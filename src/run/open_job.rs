@@ -2,6 +2,7 @@
 //! through here, what is called once an I/O does not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Advice;
 
@@ -9,6 +10,7 @@ use crate::base::clock::Clock;
 use crate::base::host::mapping::BufferMemory;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::DeviceFacts;
+use crate::base::premises::Premises;
 use crate::base::replay::Recorder;
 use crate::base::spdk::SpdkOptions;
 use crate::base::units::SECOND_NS;
@@ -62,6 +64,8 @@ pub trait OpenJob: Send + Sync {
     fn drop_cached(&self) -> Result<(), EngineError>;
     /// A way to read a target before the run, whatever the engine.
     fn reader(&self) -> Result<Box<dyn Reader>, EngineError>;
+    /// What holds now of the premises that can change; `None` where there is no answer within `patience`.
+    fn premises(&self, patience: Duration) -> Vec<Option<Premises>>;
     /// What has happened to the targets since the last call.
     fn take_notes(&self) -> Vec<String>;
     /// Makes a worker on the calling thread, with sentences about what it does without.
@@ -176,6 +180,10 @@ impl<E: Engine> OpenJob for Opened<E> {
         let (queue, _) = self.0.queue(&QueueConfig { depth: 1 }, &area)?;
         let buffer = area.take();
         Ok(Box::new(ReadQueue { queue, area, buffer, facts: self.0.facts().to_vec() }))
+    }
+
+    fn premises(&self, patience: Duration) -> Vec<Option<Premises>> {
+        self.0.premises(patience)
     }
 
     fn take_notes(&self) -> Vec<String> {

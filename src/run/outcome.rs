@@ -149,6 +149,16 @@ impl Outcome {
         new
     }
 
+    /// What is reported of a target; one of its own if nothing is yet.
+    pub fn target(&mut self, path: &str, size_bytes: u64) -> &mut TargetReport {
+        let at = self.targets.iter().position(|target| target.path == path).unwrap_or_else(|| {
+            let path = path.to_owned();
+            self.targets.push(TargetReport { path, size_bytes, device: None, nvme: None, premises: None });
+            self.targets.len() - 1
+        });
+        &mut self.targets[at]
+    }
+
     /// The entry that a worker of `plan` belongs to: that of its group, if it reports as one.
     pub fn entry_for(&mut self, plan: &JobPlan, live: Arc<Live>) -> usize {
         let joins = |entry: &Entry| {

@@ -34,7 +34,7 @@ use super::status_file::StatusFile;
 use super::stuck::{Heartbeats, published};
 use super::{
     Observer, Progress, Requests, RunError, RunOptions, around, blocks, devices, files, layout, pace,
-    recording, replay, starting, steady_state, verification,
+    premises, recording, replay, starting, steady_state, verification,
 };
 
 pub use threads::{Ended, Message, thread_name};
@@ -117,7 +117,7 @@ fn run_all(
             let (finder, found) = verification::channel();
             let (recorder, recording) = recording::begin(plan, clone)?.unzip();
             let verify = verification::parts(plan, clone, &*opened, &workload, outcome.run_id, &finder)?;
-            kept.add(plan, clone, opened.facts(), &workload, verify.as_ref(), &live);
+            kept.add(plan, clone, &opened, &workload, verify.as_ref(), &live);
             watched.push(Watched {
                 name: format!("{}.{clone}", plan.spec.name),
                 entry: outcome.entry_for(plan, Arc::clone(&live)),
@@ -158,6 +158,7 @@ fn run_all(
     }
     let stage = Stage { plans, threads, watched, lives };
     devices::watch_disks(plans, outcome);
+    let watches = kept.premises.clone();
     let stuck = stage.run(makers, outcome, (keeper, kept, logs), options, requests, observer);
     outcome.disks.end(Clock::get().now_ns());
     let stuck = stuck?;
@@ -166,7 +167,9 @@ fn run_all(
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
         at_work.retain(|(job, _)| !stuck.contains(job));
         look_once_more(plans, &at_work, outcome);
+        premises::look_again(watches.iter().filter(|_| stuck.is_empty()));
     }
+    premises::report(&watches, outcome);
     Ok(())
 }
 
@@ -241,6 +244,7 @@ fn prepare(
         ));
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
+    premises::say(plan, facts, outcome, observer);
     Ok((opened, regions))
 }
 

@@ -22,12 +22,12 @@ use crate::verify::judge::{Judge, TargetIdentity};
 use crate::verify::ledger::Ledger;
 use crate::verify::payload::PatternFill;
 use crate::verify::promises::Promises;
-use crate::verify::snapshot::JobState;
+use crate::verify::snapshot::{JobState, TargetState, WorkerState};
 use crate::workload::{Issued, Region, WorkloadSpec};
 
 use super::open_job::OpenJob;
 use super::plan::{self, JobPlan};
-use super::{RunError, RunOptions, judged};
+use super::{RunError, RunOptions, judged, premises};
 
 /// Violations on their way from a worker to files.
 const ON_THE_WAY: usize = 16 << 10;
@@ -50,9 +50,26 @@ pub(super) fn format(spec: &JobSpec, method: Method) -> Result<BlockFormat, RunE
     })
 }
 
-/// Whether a write that has completed is durable.
-pub fn writes_are_durable(spec: &JobSpec) -> bool {
-    spec.sync != SyncMode::None || spec.writefua
+/// Whether a write that has completed is durable: not if the kernel drops what makes it so.
+pub fn writes_are_durable(spec: &JobSpec, facts: &[TargetFacts]) -> bool {
+    (spec.sync != SyncMode::None || spec.writefua)
+        && facts.iter().all(|fact| fact.premises.trouble().is_none())
+}
+
+/// What an earlier run was promised: nothing by flushes that did not reach the drive.
+fn promises_of(job: &JobState, worker: &WorkerState) -> Promises {
+    let mut promises = worker.promises.clone();
+    if premises::trouble_of(job).is_some() {
+        promises.forget_flushes();
+    }
+    promises
+}
+
+/// Whether an earlier run's writes were lost with the power unless they were flushed. Of a device that
+/// nobody knows, nothing is demanded that it may not have promised.
+fn was_volatile(job: &JobState) -> bool {
+    let volatile = |target: &TargetState| target.premises.volatile_cache != Some(false);
+    job.targets.iter().any(volatile) || premises::trouble_of(job).is_some()
 }
 
 /// What one worker needs to verify; `None` if its job does not.
@@ -71,7 +88,7 @@ pub fn parts(
     check_grid(plan, facts, workload, format.interval)?;
     let worker = plan.first_worker + clone;
     let earlier = if let Some(job) = &plan.judged {
-        Some(judged::worker(plan, job, clone, facts, workload)?.promises.clone())
+        Some(promises_of(job, judged::worker(plan, job, clone, facts, workload)?))
     } else if spec.verify.only {
         let issued = Issued::at_end(workload).map_err(|error| RunError::bad_job(spec, error))?;
         let endless = || RunError::bad_job(spec, "verify_only needs a job that ends by an amount");
@@ -86,9 +103,9 @@ pub fn parts(
     let depth = plan::worker_config(plan, clone, opened.is_blocking()).depth;
     let ledger = match &plan.resumed {
         Some(job) => {
-            let promises = &judged::worker(plan, job, clone, facts, workload)?.promises;
-            let volatile = job.targets.iter().any(|target| target.volatile_cache != Some(false));
-            Ledger::resume(promises, !volatile || job.writes_are_durable, depth)
+            let promises = promises_of(job, judged::worker(plan, job, clone, facts, workload)?);
+            let durable = job.writes_are_durable && premises::trouble_of(job).is_none();
+            Ledger::resume(&promises, !was_volatile(job) || durable, depth)
         }
         None => Ledger::new(depth),
     };
@@ -116,14 +133,17 @@ pub fn parts(
         power_lost: plan.judged.is_some(),
         unix_origin_ns: unix_time_ns().saturating_sub(now),
         volatile_cache: match &plan.judged {
-            // Of a device that nobody knows, nothing is demanded that it may not have promised.
-            Some(job) => job.targets.iter().any(|target| target.volatile_cache != Some(false)),
-            None => facts.iter().any(|fact| fact.volatile_cache == Some(true)),
+            Some(job) => was_volatile(job),
+            None => facts.iter().any(|fact| fact.premises.volatile_cache == Some(true)),
         },
-        writes_are_durable: plan
-            .judged
-            .as_ref()
-            .map_or_else(|| writes_are_durable(spec), |job| job.writes_are_durable),
+        writes_are_durable: match &plan.judged {
+            Some(job) => job.writes_are_durable && premises::trouble_of(job).is_none(),
+            None => writes_are_durable(spec, facts),
+        },
+        flush_trouble: match &plan.judged {
+            Some(job) => premises::trouble_of(job),
+            None => facts.iter().find_map(|fact| fact.premises.trouble()),
+        },
         waits_for_leave: plan.uses_files() && spec.invalidate,
         most_bytes: plan.largest_io(),
         found: found.clone(),
@@ -133,12 +153,13 @@ pub fn parts(
 /// Which of the writes to be judged a target stores whole: those of an earlier run by what held then, those
 /// of a run that goes on by what holds all along.
 pub fn atomic_writes(plan: &JobPlan, target: usize, fact: &TargetFacts) -> AtomicWrites {
-    let atomic = |job: &JobState| job.targets.get(target).map(|then| then.atomic);
+    let atomic = |job: &JobState| job.targets.get(target).map(|then| then.premises.atomic);
     if let Some(then) = plan.judged.as_ref().and_then(atomic) {
         return then;
     }
     let before = plan.resumed.as_ref().and_then(atomic);
-    before.map_or(fact.atomic, |before| before.meet(&fact.atomic))
+    let now = fact.premises.atomic;
+    before.map_or(now, |before| before.meet(&now))
 }
 
 /// Blocks lie on a grid that the target's logical blocks divide.

@@ -197,6 +197,12 @@ impl Promises {
         promises
     }
 
+    /// Takes back what flushes made durable: they did not reach the drive.
+    pub fn forget_flushes(&mut self) {
+        self.writes.durable = Mark::default();
+        self.trims.durable = Mark::default();
+    }
+
     /// The mutations of the kind of `op`.
     #[must_use]
     pub fn of(&self, op: Op) -> &Mutated {

@@ -6,7 +6,7 @@ mod codec;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::base::atomic::AtomicWrites;
+use crate::base::premises::Premises;
 use crate::base::verify::RunId;
 
 use super::promises::Promises;
@@ -95,10 +95,8 @@ pub struct TargetState {
     pub size_bytes: u64,
     /// Its logical block.
     pub lba_bytes: u32,
-    /// Which writes it stored whole or not at all.
-    pub atomic: AtomicWrites,
-    /// Whether it had a volatile write cache that was on; `None` if nobody knows.
-    pub volatile_cache: Option<bool>,
+    /// What a verdict on what was written to it rests on.
+    pub premises: Premises,
 }
 
 /// One worker.

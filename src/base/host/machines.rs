@@ -8,9 +8,12 @@ use proptest::prelude::*;
 
 use super::block::{self, BlockDevice, DeviceNumber};
 use super::claims::{Claims, parse_mountinfo, parse_swaps, unescape};
+use super::flush_path;
 use super::nvme_admin::Namespace;
 use super::{Sysfs, nvme};
 use crate::base::atomic::{AtomicLimit, AtomicSource, AtomicWrites};
+use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
+use crate::base::premises::{CacheSource, Deallocated, Flushes, Premises};
 
 pub(super) struct Machine {
     root: tempfile::TempDir,
@@ -248,6 +251,101 @@ fn a_write_is_one_command_only_where_the_kernel_neither_merges_nor_splits() {
     set("logical_block_size", "512");
     set("physical_block_size", "4096");
     assert_eq!(whole("259:0"), (64 << 10) - 3584);
+}
+
+/// What an NVMe drive with a volatile cache says, which is on or off; or does not say.
+fn told(enabled: Option<bool>) -> DeviceFacts {
+    let controller = ControllerFacts {
+        write_cache_present: true,
+        write_cache_enabled: enabled,
+        ..ControllerFacts::default()
+    };
+    let namespace = NamespaceFacts { deallocated_reads_as: 1, ..NamespaceFacts::default() };
+    DeviceFacts { controller, namespace, ..DeviceFacts::default() }
+}
+
+fn premises(machine: &Machine, number: &str, told: Option<&DeviceFacts>, direct: bool) -> Premises {
+    let ask = |device: &BlockDevice| told.filter(|_| device.name.starts_with("nvme")).cloned();
+    let device = machine.device(number);
+    let own = ask(&device);
+    flush_path::of_device(&machine.sysfs, &device, own.as_ref(), direct, &ask)
+}
+
+#[test]
+fn the_kernel_drops_flushes_where_it_believes_that_there_is_no_cache() {
+    let machine = nvme_machine("");
+    let seen = |told: Option<bool>| {
+        let premises = premises(&machine, "259:1", Some(&self::told(told)), true);
+        (premises.volatile_cache, premises.flushes)
+    };
+    // Partitions go by the queue of their disk.
+    assert_eq!(seen(Some(true)), (Some(true), Flushes::WriteBack));
+    assert_eq!(seen(Some(false)), (Some(false), Flushes::NotNeeded));
+    assert_eq!(seen(None), (Some(true), Flushes::WriteBack), "the drive has said so to the kernel");
+    machine.write("sys/block/nvme0n1/queue/write_cache", "write through");
+    assert_eq!(seen(Some(true)), (Some(true), Flushes::Dropped));
+    assert_eq!(seen(Some(false)), (Some(false), Flushes::NotNeeded));
+    assert_eq!(seen(None), (None, Flushes::NotKnown), "nobody has asked the drive");
+    let cached = premises(&machine, "259:0", Some(&told(Some(false))), false);
+    assert_eq!((cached.volatile_cache, cached.cache_source), (Some(true), CacheSource::PageCache));
+    assert_eq!(cached.deallocated, Deallocated::Zeros);
+    let no_cache = DeviceFacts {
+        controller: ControllerFacts { write_cache_enabled: Some(false), ..ControllerFacts::default() },
+        ..told(None)
+    };
+    let seen = premises(&machine, "259:0", Some(&no_cache), true);
+    assert_eq!((seen.volatile_cache, seen.cache_source), (Some(false), CacheSource::Vwc));
+}
+
+#[test]
+fn a_scsi_or_virtio_disk_says_itself_whether_its_cache_is_on() {
+    let machine = Machine::new("", "");
+    let disk = machine.disk("pci0000:00/ata1/host0/target0:0:0/0:0:0:0/block/sda", "8:0");
+    let home = "sys/devices/pci0000:00/ata1/host0/target0:0:0/0:0:0:0";
+    machine.link(&format!("{disk}/device"), home);
+    let seen = || {
+        let premises = premises(&machine, "8:0", None, true);
+        (premises.volatile_cache, premises.cache_source, premises.flushes)
+    };
+    assert_eq!(seen(), (Some(true), CacheSource::Kernel, Flushes::WriteBack));
+    machine.write(&format!("{disk}/queue/write_cache"), "write through");
+    assert_eq!(seen(), (Some(false), CacheSource::Kernel, Flushes::NotNeeded));
+    machine.write(&format!("{home}/scsi_disk/0:0:0:0/cache_type"), "write back");
+    assert_eq!(seen(), (Some(true), CacheSource::CacheType, Flushes::Dropped));
+    machine.write(&format!("{home}/scsi_disk/0:0:0:0/cache_type"), "none");
+    assert_eq!(seen(), (Some(false), CacheSource::CacheType, Flushes::NotNeeded));
+}
+
+#[test]
+fn what_is_below_a_stacked_device_decides_and_is_else_not_known() {
+    let machine = nvme_machine("");
+    let dm = machine.disk("virtual/block/dm-0", "253:0");
+    machine.link(&format!("{dm}/slaves/nvme0n1p2"), "sys/block/nvme0n1/nvme0n1p2");
+    let seen = |told: Option<bool>| {
+        let premises = premises(&machine, "253:0", Some(&self::told(told)), true);
+        assert_eq!(premises.atomic, AtomicWrites::default());
+        (premises.volatile_cache, premises.flushes)
+    };
+    assert_eq!(seen(Some(true)), (Some(true), Flushes::NotKnown));
+    machine.write("sys/block/dm-0/queue/write_cache", "write through");
+    assert_eq!(seen(Some(true)), (Some(true), Flushes::Dropped), "by the upper device");
+    assert_eq!(seen(Some(false)), (Some(false), Flushes::NotNeeded));
+    assert_eq!(seen(None), (Some(true), Flushes::Dropped), "the kernel knows of the cache below");
+    machine.write("sys/block/dm-0/queue/write_cache", "write back");
+    machine.write("sys/block/nvme0n1/queue/write_cache", "write through");
+    assert_eq!(seen(Some(true)), (Some(true), Flushes::Dropped), "by the lower device");
+    machine.write("sys/block/dm-0/queue/write_cache", "write through");
+    assert_eq!(seen(None), (None, Flushes::NotKnown));
+    // A loop device shows a file, and its file system has a cache of its own.
+    let disk = machine.disk("virtual/block/loop0", "7:0");
+    machine.write(&format!("{disk}/loop/backing_file"), "/somewhere/image");
+    let seen = || {
+        let premises = premises(&machine, "7:0", None, true);
+        (premises.volatile_cache, premises.flushes)
+    };
+    assert_eq!(seen(), (Some(true), Flushes::NotKnown));
+    machine.write(&format!("{disk}/queue/write_cache"), "write through");
+    assert_eq!(seen(), (None, Flushes::NotKnown));
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod cgroup;
 pub mod claims;
 pub mod cpu_time;
 pub mod disk_util;
+pub mod flush_path;
 pub mod hugepages;
 pub mod identity;
 pub mod mapping;

@@ -18,7 +18,7 @@ use crate::base::nvme::{Admin, ControllerFacts, DeviceFacts, NamespaceFacts};
 /// NVME_IOCTL_ADMIN_CMD: `_IOWR('N', 0x41, struct nvme_admin_cmd)`.
 const ADMIN_CMD: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<Command>(b'N', 0x41);
 /// How long a device may take to answer before the run goes on without its facts.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 const GET_LOG_PAGE: u8 = 0x02;
 const IDENTIFY: u8 = 0x06;
@@ -153,12 +153,20 @@ impl Namespace {
 /// # Errors
 /// Why nothing is known: no permission, no answer.
 pub fn facts(sysfs: &Sysfs, namespace: &Namespace) -> Result<DeviceFacts, String> {
+    facts_within(PATIENCE, sysfs, namespace)
+}
+
+/// The same with another limit of time.
+///
+/// # Errors
+/// As [`facts`].
+pub fn facts_within(patience: Duration, sysfs: &Sysfs, namespace: &Namespace) -> Result<DeviceFacts, String> {
     let Namespace { node, nsid, name } = namespace.clone();
     let ask = move || {
         let admin = KernelAdmin::open(&node).map_err(|error| format!("cannot open it: {error}"))?;
         DeviceFacts::collect(&admin, nsid)
     };
-    let mut facts = in_time(PATIENCE, ask).map_err(|why| format!("/dev/{name}: {why}"))?;
+    let mut facts = in_time(patience, ask).map_err(|why| format!("/dev/{name}: {why}"))?;
     facts.link = nvme::link(sysfs, &name);
     Ok(facts)
 }

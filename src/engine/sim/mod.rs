@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::atomic::AtomicWrites;
 use crate::base::clock::Clock;
+use crate::base::premises::{CacheSource, Deallocated, Flushes, Premises};
 use crate::base::{Op, Status, random};
 
 use super::ranges::{TrimRange, carried};
@@ -140,8 +141,14 @@ impl Engine for Sim {
                 size_bytes: target.size_hint,
                 lba_bytes: options.sim.lba,
                 is_block_device: false,
-                volatile_cache: Some(options.sim.cache),
-                atomic: AtomicWrites::in_units(options.sim.atomic_bytes()),
+                premises: Premises {
+                    volatile_cache: Some(options.sim.cache),
+                    cache_source: CacheSource::Simulated,
+                    flushes: if options.sim.cache { Flushes::Command } else { Flushes::NotNeeded },
+                    atomic: AtomicWrites::in_units(options.sim.atomic_bytes()),
+                    deallocated: Deallocated::Simulated,
+                    broken: String::new(),
+                },
                 known: None,
             });
         }

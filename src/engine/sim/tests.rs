@@ -454,7 +454,10 @@ fn engines_that_name_a_drive_share_it() {
     let second = open(name, SimOptions { seed: 2, ..SimOptions::default() }).unwrap();
     assert_eq!(read(&second), [(5, 0, 9)]);
     let facts = &second.facts()[0];
-    assert_eq!((facts.lba_bytes, facts.volatile_cache, facts.atomic.unit_bytes), (512, Some(true), 512));
+    assert_eq!(
+        (facts.lba_bytes, facts.premises.volatile_cache, facts.premises.atomic.unit_bytes),
+        (512, Some(true), 512)
+    );
     let other = open(name, SimOptions { lba: 4096, ..SimOptions::default() }).err().unwrap();
     assert!(other.message.contains("sim_lba = 512"), "{other}");
     assert!(open(name, SimOptions { lba: 0, ..SimOptions::default() }).is_err());

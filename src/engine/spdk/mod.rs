@@ -12,6 +12,7 @@ mod session;
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::Status;
 use crate::base::atomic::AtomicWrites;
@@ -19,6 +20,7 @@ use crate::base::host::{self, Sysfs};
 use crate::base::nvme::{
     self, Admin, ControllerFacts, DeviceFacts, FEATURE_VOLATILE_WRITE_CACHE, NamespaceFacts,
 };
+use crate::base::premises::{CacheSource, Flushes, Premises};
 use crate::base::spdk::{SpdkOptions, WriteMode};
 use crate::base::transport_id::{Transport, TransportId};
 
@@ -52,6 +54,16 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
+    /// Whether the cache is on, by feature 06h; `None` if there is none, or no answer.
+    fn cache_is_on(&self) -> Option<bool> {
+        if !self.held.answers() {
+            return None;
+        }
+        let channel = Channel(&self.held.controller);
+        let facts = ControllerFacts::parse(&channel.identify_controller().ok()?);
+        facts.ask_write_cache(&channel).ok().filter(|_| facts.write_cache_present)
+    }
+
     /// What the device says; `None` if it does not answer any more.
     fn facts(&self) -> Option<DeviceFacts> {
         if !self.held.answers() {
@@ -121,6 +133,20 @@ impl Engine for Spdk {
         self.namespaces.iter().map(Namespace::facts).collect()
     }
 
+    fn premises(&self, _: Duration) -> Vec<Option<Premises>> {
+        let now = |(namespace, fact): (&Namespace, &TargetFacts)| {
+            let on = namespace.cache_is_on()?;
+            let flushes = if on { Flushes::Command } else { Flushes::NotNeeded };
+            Some(Premises {
+                volatile_cache: Some(on),
+                cache_source: CacheSource::Feature,
+                flushes,
+                ..fact.premises.clone()
+            })
+        };
+        self.namespaces.iter().zip(&self.facts).map(now).collect()
+    }
+
     fn take_notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for lease in &self.leases {
@@ -177,8 +203,10 @@ impl Spdk {
             size_bytes: geometry.blocks.saturating_mul(u64::from(geometry.lba_bytes)),
             lba_bytes: geometry.lba_bytes,
             is_block_device: true,
-            volatile_cache: device.volatile_cache(),
-            atomic: atomic_writes(&device, &geometry, controller.info().max_transfer_bytes),
+            premises: Premises::of_device(
+                &device,
+                atomic_writes(&device, &geometry, controller.info().max_transfer_bytes),
+            ),
             known: Some(known(&held, &device)),
         });
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());

@@ -906,6 +906,33 @@ pub struct TargetReport {
     /// What it says of itself, if it is an NVMe device that could be asked.
     #[prost(message, optional, tag = "4")]
     pub nvme: ::core::option::Option<NvmeDevice>,
+    /// What verdicts on it rest on, if a job verifies there.
+    #[prost(message, optional, tag = "5")]
+    pub premises: ::core::option::Option<Premises>,
+}
+/// What verdicts on a target rest on, in words; the flags are absent where that is not known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Premises {
+    /// A volatile cache was on.
+    #[prost(bool, optional, tag = "1")]
+    pub cache_on: ::core::option::Option<bool>,
+    #[prost(string, tag = "2")]
+    pub cache: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "3")]
+    pub flushes_reach: ::core::option::Option<bool>,
+    #[prost(string, tag = "4")]
+    pub flushes: ::prost::alloc::string::String,
+    /// Which writes are stored whole.
+    #[prost(string, tag = "5")]
+    pub atomic: ::prost::alloc::string::String,
+    /// What deallocated blocks read as.
+    #[prost(string, tag = "6")]
+    pub deallocated: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub power_loss_protection: ::prost::alloc::string::String,
+    /// Why neither flushes nor completions promise anything; empty if nothing is known against them.
+    #[prost(string, tag = "8")]
+    pub broken: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Device {

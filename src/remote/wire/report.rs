@@ -15,7 +15,7 @@ use super::live::{trigger_from, trigger_to};
 use crate::base::host::cpu_time::Idleness;
 use crate::base::host::disk_util::{DiskCounts, DiskUse};
 use crate::base::host::printable;
-use crate::report::{CpuUse, MachineReport, ReactorReport, Report, TargetReport};
+use crate::report::{CpuUse, MachineReport, PremisesReport, ReactorReport, Report, TargetReport};
 
 /// All counters of a report together: so nothing that is added up later overflows.
 const MOST_IN_ALL: u128 = 1 << 60;
@@ -196,6 +196,7 @@ fn target_to(target: &TargetReport) -> bench::TargetReport {
         size_bytes: target.size_bytes,
         device: target.device.as_ref().map(device::summary_to),
         nvme: target.nvme.as_ref().map(device::facts_to),
+        premises: target.premises.as_ref().map(premises_to),
     }
 }
 
@@ -205,7 +206,34 @@ fn target_from(target: &bench::TargetReport) -> Result<TargetReport, String> {
         size_bytes: target.size_bytes,
         device: target.device.as_ref().map(device::summary_from),
         nvme: target.nvme.as_ref().map(device::facts_from).transpose()?,
+        premises: target.premises.as_ref().map(premises_from),
     })
+}
+
+fn premises_to(premises: &PremisesReport) -> bench::Premises {
+    bench::Premises {
+        cache_on: premises.cache_on,
+        cache: premises.cache.clone(),
+        flushes_reach: premises.flushes_reach,
+        flushes: premises.flushes.clone(),
+        atomic: premises.atomic.clone(),
+        deallocated: premises.deallocated.clone(),
+        power_loss_protection: premises.protection.clone(),
+        broken: premises.broken.clone(),
+    }
+}
+
+fn premises_from(premises: &bench::Premises) -> PremisesReport {
+    PremisesReport {
+        cache_on: premises.cache_on,
+        cache: premises.cache.clone(),
+        flushes_reach: premises.flushes_reach,
+        flushes: premises.flushes.clone(),
+        atomic: premises.atomic.clone(),
+        deallocated: premises.deallocated.clone(),
+        protection: premises.power_loss_protection.clone(),
+        broken: premises.broken.clone(),
+    }
 }
 
 fn machine_to(machine: &MachineReport) -> bench::MachineReport {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::base::atomic::AtomicWrites;
+use crate::base::premises::Premises;
 use crate::job::samples;
 use crate::job::{OptionDef, parse, table};
 use crate::run::plan;
@@ -99,8 +99,7 @@ fn facts(plan: &JobPlan) -> Vec<TargetFacts> {
         size_bytes: TARGET_BYTES,
         lba_bytes: 512,
         is_block_device: false,
-        volatile_cache: Some(true),
-        atomic: AtomicWrites::default(),
+        premises: Premises { volatile_cache: Some(true), ..Premises::default() },
         known: None,
     };
     plan.targets.iter().map(fact).collect()

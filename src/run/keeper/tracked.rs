@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::engine::TargetFacts;
 use crate::reactor::{Live, VerifyParts};
 use crate::verify::board::Board;
 use crate::verify::promises::Promises;
@@ -11,7 +10,9 @@ use crate::verify::snapshot::{JobState, WorkerState};
 use crate::workload::{Region, WorkloadSpec};
 
 use super::super::judged;
+use super::super::open_job::OpenJob;
 use super::super::plan::JobPlan;
+use super::super::premises::Watch;
 
 /// A worker whose promises are kept.
 pub struct Tracked {
@@ -38,6 +39,8 @@ pub struct StageState {
     pub lives: Vec<Arc<Live>>,
     /// Simulated drives, whose power a trigger cuts.
     pub simulated: Vec<PathBuf>,
+    /// What verdicts rest on, of those jobs.
+    pub premises: Vec<Watch>,
     /// What is written over: identity of the target, first byte and length.
     pub written: Vec<(u64, u64, u64)>,
 }
@@ -48,11 +51,12 @@ impl StageState {
         &mut self,
         plan: &JobPlan,
         clone: u32,
-        facts: &[TargetFacts],
+        opened: &Arc<dyn OpenJob>,
         workload: &WorkloadSpec,
         verify: Option<&VerifyParts>,
         live: &Arc<Live>,
     ) {
+        let facts = opened.facts();
         self.lives.push(Arc::clone(live));
         if plan.spec.ioengine == "sim" && clone == 0 {
             self.simulated.extend(plan.targets.iter().cloned());
@@ -67,6 +71,7 @@ impl StageState {
         let Some(parts) = verify.filter(|_| plan.modifies()) else { return };
         if clone == 0 {
             self.jobs.push(judged::job_state(plan, facts));
+            self.premises.push(Watch::new(plan, opened));
         }
         self.kept.push(Tracked {
             job: self.jobs.len() - 1,

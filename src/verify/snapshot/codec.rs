@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::base::atomic::{AtomicLimit, AtomicSource, AtomicWrites, Boundaries};
+use crate::base::premises::{CacheSource, Deallocated, Flushes, Premises};
 use crate::base::verify::{Method, RunId};
 
 use super::super::checksum;
@@ -150,8 +151,7 @@ impl Writer {
             out.text(&target.known_as);
             out.number(target.size_bytes);
             out.number(u64::from(target.lba_bytes));
-            out.atomic(&target.atomic);
-            out.number(target.volatile_cache.map_or(2, u64::from));
+            out.premises(&target.premises);
         });
         self.list(&job.workers, |out, worker| {
             out.number(u64::from(worker.number));
@@ -164,11 +164,25 @@ impl Writer {
         });
     }
 
+    fn premises(&mut self, premises: &Premises) {
+        self.atomic(&premises.atomic);
+        self.number(premises.volatile_cache.map_or(2, u64::from));
+        self.one_of(&CacheSource::ALL, premises.cache_source);
+        self.one_of(&Flushes::ALL, premises.flushes);
+        self.one_of(&Deallocated::ALL, premises.deallocated);
+        self.text(&premises.broken);
+    }
+
+    /// The place of `one` among `all`.
+    fn one_of<T: PartialEq>(&mut self, all: &[T], one: T) {
+        self.number(all.iter().position(|other| *other == one).unwrap_or(0) as u64);
+    }
+
     fn atomic(&mut self, atomic: &AtomicWrites) {
         self.number(u64::from(atomic.unit_bytes));
         self.number(u64::from(atomic.write_bytes));
-        self.number(AtomicSource::ALL.iter().position(|one| *one == atomic.source).unwrap_or(0) as u64);
-        self.number(AtomicLimit::ALL.iter().position(|one| *one == atomic.limit).unwrap_or(0) as u64);
+        self.one_of(&AtomicSource::ALL, atomic.source);
+        self.one_of(&AtomicLimit::ALL, atomic.limit);
         self.number(u64::from(atomic.crossing_bytes));
         for boundaries in [atomic.boundaries, atomic.splits] {
             self.number(boundaries.every);
@@ -298,14 +312,34 @@ impl<'a> Reader<'a> {
             known_as: self.text()?,
             size_bytes: self.number()?,
             lba_bytes: self.small()?,
-            atomic: self.atomic()?,
-            volatile_cache: match self.number()? {
-                0 => Some(false),
-                1 => Some(true),
-                2 => None,
-                _ => return Err("neither yes nor no nor unknown"),
-            },
+            premises: self.premises()?,
         })
+    }
+
+    fn premises(&mut self) -> Read<Premises> {
+        let atomic = self.atomic()?;
+        let volatile_cache = match self.number()? {
+            0 => Some(false),
+            1 => Some(true),
+            2 => None,
+            _ => return Err("neither yes nor no nor unknown"),
+        };
+        if self.version == 1 {
+            return Ok(Premises { atomic, volatile_cache, ..Premises::default() });
+        }
+        Ok(Premises {
+            volatile_cache,
+            cache_source: self.one_of(&CacheSource::ALL)?,
+            flushes: self.one_of(&Flushes::ALL)?,
+            atomic,
+            deallocated: self.one_of(&Deallocated::ALL)?,
+            broken: self.text()?,
+        })
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Read<T> {
+        let at: usize = self.small()?;
+        all.get(at).copied().ok_or("a number that stands for nothing")
     }
 
     fn atomic(&mut self) -> Read<AtomicWrites> {
@@ -314,13 +348,11 @@ impl<'a> Reader<'a> {
             return Ok(AtomicWrites::in_units(self.small()?));
         }
         let (unit_bytes, write_bytes) = (self.small()?, self.small()?);
-        let source: usize = self.small()?;
-        let limit: usize = self.small()?;
         Ok(AtomicWrites {
             unit_bytes,
             write_bytes,
-            source: *AtomicSource::ALL.get(source).ok_or("an atomic write that nothing promises")?,
-            limit: *AtomicLimit::ALL.get(limit).ok_or("an unknown limit of atomic writes")?,
+            source: self.one_of(&AtomicSource::ALL)?,
+            limit: self.one_of(&AtomicLimit::ALL)?,
             crossing_bytes: self.small()?,
             boundaries: self.boundaries()?,
             splits: self.boundaries()?,
@@ -430,11 +462,20 @@ mod tests {
     }
 
     prop_compose! {
+        fn any_premises()(
+            atomic in any_atomic(), volatile_cache: Option<bool>, cache_source in select(&CacheSource::ALL[..]),
+            flushes in select(&Flushes::ALL[..]), deallocated in select(&Deallocated::ALL[..]), broken in ".{0,9}",
+        ) -> Premises {
+            Premises { volatile_cache, cache_source, flushes, atomic, deallocated, broken }
+        }
+    }
+
+    prop_compose! {
         fn any_target()(
             path in ".{0,20}", identity: u64, known_as in ".{0,9}", size_bytes: u64, lba_bytes: u32,
-            atomic in any_atomic(), volatile_cache: Option<bool>,
+            premises in any_premises(),
         ) -> TargetState {
-            TargetState { path, identity, known_as, size_bytes, lba_bytes, atomic, volatile_cache }
+            TargetState { path, identity, known_as, size_bytes, lba_bytes, premises }
         }
     }
 
@@ -528,7 +569,7 @@ mod tests {
     }
 
     /// What the golden file holds.
-    fn golden(atomic: AtomicWrites) -> Snapshot {
+    fn golden(premises: Premises) -> Snapshot {
         let mut failed = Failures::default();
         failed.insert(17);
         failed.insert_run(40, 49);
@@ -550,8 +591,7 @@ mod tests {
             known_as: "Model S123".to_owned(),
             size_bytes: 1 << 40,
             lba_bytes: 4096,
-            atomic,
-            volatile_cache: Some(true),
+            premises,
         };
         let options = [("rw", "\"randwrite\""), ("bs", "\"4KiB\"")];
         let job = JobState {
@@ -574,7 +614,9 @@ mod tests {
     #[test]
     fn version_1_stays_readable() {
         let stored = include_bytes!("version-1.state");
-        assert_eq!(Snapshot::decode(stored), Ok(golden(AtomicWrites::in_units(16384))));
+        let atomic = AtomicWrites::in_units(16384);
+        let premises = Premises { atomic, volatile_cache: Some(true), ..Premises::default() };
+        assert_eq!(Snapshot::decode(stored), Ok(golden(premises)));
     }
 
     #[test]
@@ -587,7 +629,15 @@ mod tests {
             limit: AtomicLimit::Mdts,
             ..AtomicWrites::up_to(16384, AtomicSource::Nawupf)
         };
-        assert_eq!(golden(atomic).encode(), stored);
-        assert_eq!(Snapshot::decode(stored), Ok(golden(atomic)));
+        let premises = Premises {
+            volatile_cache: Some(true),
+            cache_source: CacheSource::Feature,
+            flushes: Flushes::Dropped,
+            atomic,
+            deallocated: Deallocated::Ones,
+            broken: "changed".to_owned(),
+        };
+        assert_eq!(golden(premises.clone()).encode(), stored);
+        assert_eq!(Snapshot::decode(stored), Ok(golden(premises)));
     }
 }

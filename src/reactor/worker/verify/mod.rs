@@ -72,6 +72,8 @@ pub struct VerifyParts {
     pub volatile_cache: bool,
     /// A write that completed is durable (O_DSYNC).
     pub writes_are_durable: bool,
+    /// Why flushes make nothing durable: they do not reach the drive.
+    pub flush_trouble: Option<String>,
     /// Before anything is read back, somebody drops the target's cached pages and says so
     /// ([`super::Live::allow_judging`]).
     pub waits_for_leave: bool,
@@ -152,6 +154,7 @@ pub(super) struct Verification {
     unix_origin_ns: u64,
     volatile_cache: bool,
     writes_are_durable: bool,
+    flush_trouble: Option<String>,
     waits_for_leave: bool,
     most_bytes: u32,
     sender: Sender<Found>,
@@ -224,6 +227,7 @@ impl Verification {
             unix_origin_ns: parts.unix_origin_ns,
             volatile_cache: parts.volatile_cache,
             writes_are_durable: parts.writes_are_durable,
+            flush_trouble: parts.flush_trouble,
             waits_for_leave: parts.waits_for_leave,
             most_bytes: parts.most_bytes,
             sender: parts.found,

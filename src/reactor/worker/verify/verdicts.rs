@@ -411,6 +411,8 @@ impl Verification {
             "nothing was demanded: verify = \"null\" compares nothing"
         } else if self.audits() {
             "nothing was demanded: no block of the region was written by this tool or fio"
+        } else if let Some(why) = self.flush_trouble.as_ref().filter(|_| self.goes_by_flushes()) {
+            return Some(format!("nothing was demanded: {why}"));
         } else if self.goes_by_flushes() {
             "nothing was demanded: no flush had made any of these writes durable, so a volatile cache \
              promised nothing; set fsync = N, or verify_policy = \"completed\""

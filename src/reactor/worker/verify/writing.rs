@@ -103,7 +103,7 @@ impl Verification {
         if round.1 == 0 {
             let (ticket, _, well) = self.rounds.swap_remove(at);
             // Of what completed before the power went, a flush after its return says nothing.
-            self.ledger.flushed(ticket, well && !self.power_lost);
+            self.ledger.flushed(ticket, well && self.flush_trouble.is_none() && !self.power_lost);
         }
     }
 

@@ -163,14 +163,33 @@ fn any_machine() -> impl Strategy<Value = MachineReport> {
     )
 }
 
+fn premises(time: u64) -> Option<PremisesReport> {
+    let known = [None, Some(false), Some(true)][(time % 3) as usize];
+    (!time.is_multiple_of(5)).then(|| PremisesReport {
+        cache_on: known,
+        flushes_reach: known,
+        cache: "cache".to_owned(),
+        flushes: "flushes".to_owned(),
+        atomic: "atomic".to_owned(),
+        deallocated: "deallocated".to_owned(),
+        protection: "protection".to_owned(),
+        broken: "broken".to_owned(),
+    })
+}
+
 fn any_report() -> impl Strategy<Value = Report> {
     let words = prop::collection::vec(any::<String>(), 0..3);
     (prop::collection::vec(any_job(), 0..3), any_machine(), words, any::<u64>(), any::<Option<i32>>())
         .prop_map(|(jobs, machine, words, time, signal)| {
             let command = CommandReport { text: "pdu".into(), took_ns: time, ..CommandReport::default() };
             let nvme = (time % 2 == 0).then(facts);
-            let target =
-                TargetReport { path: "x".into(), size_bytes: time, device: Some(Default::default()), nvme };
+            let target = TargetReport {
+                path: "x".into(),
+                size_bytes: time,
+                device: Some(Default::default()),
+                nvme,
+                premises: premises(time),
+            };
             Report {
                 time_unix_ms: time,
                 started_unix_ms: time / 2,
@@ -243,8 +262,13 @@ fn small_report() -> bench::Report {
     tally.keep(&lost(1));
     one.verify = Some(tally);
     let mut report = report(vec![one]);
-    report.targets =
-        vec![TargetReport { path: "x".into(), size_bytes: 1, device: None, nvme: Some(facts()) }];
+    report.targets = vec![TargetReport {
+        path: "x".into(),
+        size_bytes: 1,
+        device: None,
+        nvme: Some(facts()),
+        premises: None,
+    }];
     encode(&report)
 }
 
