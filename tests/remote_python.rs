@@ -7,6 +7,7 @@ mod common;
 #[path = "common/served.rs"]
 mod served;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Done, Lab, Running, at, number};
@@ -48,19 +49,25 @@ fn main() {
     libtest_mimic::run(&arguments, trials.into()).exit();
 }
 
+/// The Python that `ci/install` has made beside what cargo builds, or else the machine's.
+fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/python3");
+    if own.exists() { own } else { PathBuf::from("python3") }
+}
+
 fn why_not() -> Option<String> {
-    let asked = Command::new("python3").args(["-c", "import grpc, grpc_tools, tomllib"]).output();
+    let asked = Command::new(python()).args(["-c", "import grpc, grpc_tools, tomllib"]).output();
     match asked {
         Err(why) => Some(format!("no python3: {why}")),
         Ok(out) if !out.status.success() => {
-            Some("python3 has no grpcio-tools, or is older than 3.11".to_owned())
+            Some("python3 has no grpcio-tools (see ci/install), or is older than 3.11".to_owned())
         }
         Ok(_) => None,
     }
 }
 
 fn bench(lab: &Lab, arguments: &[&str]) -> Done {
-    let mut command = lab.command("python3");
+    let mut command = lab.command(&python().to_string_lossy());
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench.py")).args(arguments);
     Running::of(command).end()
 }
