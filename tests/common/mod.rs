@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -96,8 +97,42 @@ pub const MARK: u8 = 0xaa;
 pub struct Running {
     child: Child,
     what: String,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// What the program has written to a stream so far, and who reads it.
+struct Stream {
+    read: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn of(from: Option<impl Read + Send + 'static>) -> Stream {
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&read);
+        let reader = from.map(|mut from| {
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from.read(&mut buffer) {
+                    into.lock().expect("no reader panics").extend_from_slice(&buffer[..count]);
+                }
+            })
+        });
+        Stream { read, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.read.lock().expect("no reader panics")).into_owned()
+    }
+
+    /// All of it, when the program has ended.
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("a reader");
+        }
+        self.so_far()
+    }
 }
 
 impl Running {
@@ -109,8 +144,8 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stdout = child.stdout.take().map(drain);
-        let stderr = child.stderr.take().map(drain);
+        let stdout = Stream::of(child.stdout.take());
+        let stderr = Stream::of(child.stderr.take());
         Running { child, what, stdout, stderr }
     }
 
@@ -178,6 +213,38 @@ impl Running {
         self.wait_until("a file", || path.exists());
     }
 
+    /// Waits until what it has written to standard output holds.
+    pub fn wait_for_stdout(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> &mut Running {
+        let read = Arc::clone(&self.stdout.read);
+        self.wait_for_text(what, &read, holds);
+        self
+    }
+
+    /// Waits until what it has written to standard error holds.
+    pub fn wait_for_stderr(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> &mut Running {
+        let read = Arc::clone(&self.stderr.read);
+        self.wait_for_text(what, &read, holds);
+        self
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr.so_far()
+    }
+
+    fn wait_for_text(&mut self, what: &str, read: &Mutex<Vec<u8>>, holds: impl Fn(&str) -> bool) {
+        self.wait_until(what, || holds(&String::from_utf8_lossy(&read.lock().expect("no reader panics"))));
+    }
+
+    /// Waits until one of its reports so far, which come by `--status-interval` and `--output-format=json`,
+    /// holds: something has been done, on a machine of any speed.
+    pub fn wait_for_report(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> &mut Running {
+        self.wait_for_stdout(what, |text| {
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            whole.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|json| holds(&json))
+        })
+    }
+
     pub fn wait_until(&mut self, what: &str, holds: impl FnMut() -> bool) {
         if in_time(holds) {
             return;
@@ -196,11 +263,7 @@ impl Running {
         for _ in 0..LIMIT.as_millis() / TICK.as_millis() {
             if self.has_ended() {
                 let status = self.child.wait().expect("the child is ours");
-                let text = |bytes: Option<JoinHandle<Vec<u8>>>| {
-                    let bytes = bytes.map(|bytes| bytes.join().expect("a reader")).unwrap_or_default();
-                    String::from_utf8_lossy(&bytes).into_owned()
-                };
-                let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+                let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
                 return Done { what: self.what, code: status.code(), stdout, stderr };
             }
             thread::sleep(TICK);
@@ -230,14 +293,6 @@ fn processor_time(task: &Path) -> Option<Duration> {
     Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 1000 / second))
 }
 
-fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes);
-        bytes
-    })
-}
-
 /// What the program left.
 #[derive(Debug)]
 pub struct Done {
@@ -262,6 +317,13 @@ impl Done {
     pub fn says(self, text: &str) -> Done {
         assert!(self.stderr.contains(text), "stderr does not say {text:?}: {self:#?}");
         self
+    }
+
+    /// Standard output as a JSON document a line: reports so far, and the last one.
+    #[track_caller]
+    pub fn reports(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+        self.stdout.lines().map(parse).collect()
     }
 
     /// Standard output as one JSON document.
