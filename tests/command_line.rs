@@ -472,10 +472,11 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
 #[test]
 fn the_live_line_stays_off_the_report() {
     let lab = Lab::new();
-    let job = ["--ioengine=null", "--size=1t", "--runtime=1200ms", "--time_based", "--output-format=json"];
-    let done = lab.run(&with(&job, &["--eta=always", "--eta-interval=100ms"])).expect(0).says("\r");
-    done.json();
-    let done = lab.run(&with(&job, &["--eta=never", "--runtime=600ms"])).expect(0);
+    let mut running = lab.spawn(&with(&ENDLESS, &["--eta=always", "--eta-interval=100ms"]));
+    running.wait_for_stderr("a live line", |text| text.contains('\r'));
+    running.signal(Signal::INT);
+    running.end().expect(130).json();
+    let done = lab.run(&with(&ENDLESS, &["--eta=never", "--runtime=600ms"])).expect(0);
     assert_eq!(done.stderr, "");
 }
 

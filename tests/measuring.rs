@@ -224,7 +224,7 @@ fn what_one_did_alone_is_not_in_the_intervals_of_all() {
 #[test]
 fn bandwidth_of_intervals_can_be_left_out() {
     let lab = lab();
-    let json = run(&lab, &["--runtime=1300ms", "--disable_bw"]).expect(0).json();
+    let json = run(&lab, &["--runtime=1300ms", "--iopsavgtime=50", "--disable_bw"]).expect(0).json();
     let read = at(&json, "/jobs/0/read");
     assert_eq!((number(read, "/bw_samples"), number(read, "/bw_max")), (0, 0));
     assert!(number(read, "/iops_samples") >= 1 && number(read, "/bw_bytes") > 0);
@@ -302,9 +302,11 @@ fn idle_cpus_are_told_when_asked_for() {
 #[test]
 fn a_live_line_stays_as_often_as_asked() {
     let lab = lab();
-    let done =
-        run(&lab, &["--runtime=1200ms", "--eta=always", "--eta-interval=100ms", "--eta-newline=200ms"]);
-    assert!(done.stderr.matches('\n').count() >= 2, "{}", done.stderr);
+    let mut running =
+        lab.spawn(&["j.toml", "--runtime=1h", "--eta=always", "--eta-interval=100ms", "--eta-newline=200ms"]);
+    running.wait_for_stderr("two lines that stay", |text| text.matches('\n').count() >= 2);
+    running.signal(rustix::process::Signal::INT);
+    running.end().expect(130);
     run(&lab, &["--eta-interval=1ms"]).expect(2).says("at least 100ms");
     run(&lab, &["--idle-prof=calibrate"]).expect(2);
     run(&lab, &["--minimal"]).expect(2).says("--output-format=json");

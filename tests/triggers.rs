@@ -17,7 +17,7 @@ bs = "4k"
 size = "4m"
 iodepth = 16
 time_based = true
-runtime = "30s"
+runtime = "10m"
 fsync = 50
 verify = "crc32c"
 [[job]]
@@ -60,36 +60,47 @@ fn the_snapshot_is_on_disk_before_the_command_runs() {
     let lab = lab();
     // Whatever lies there when the command runs is what was promised, to the byte.
     let done =
-        run(&lab, &["--trigger-timeout=800ms", "--trigger=cp $FIO_SPDK_STATE copy; echo cut; echo why >&2"]);
+        run(&lab, &["--trigger-ios=2000", "--trigger=cp $FIO_SPDK_STATE copy; echo cut; echo why >&2"]);
     let json = done.expect(0).json();
     assert_eq!(lab.bytes("copy"), lab.bytes("j.state"));
     let trigger = at(&json, "/fio-spdk/trigger");
-    assert_eq!(at(trigger, "/fired_by"), "trigger_timeout");
+    assert!(at(trigger, "/fired_by").to_string().contains("trigger_ios"), "{trigger:#}");
     assert_eq!(at(trigger, "/command/output"), "cut\nwhy\n");
     assert_eq!(at(trigger, "/command/success"), true);
     assert_eq!(at(trigger, "/snapshot"), "j.state");
     assert_eq!(number(trigger, "/snapshot_bytes"), lab.bytes("j.state").len() as u64);
-    assert!(
-        number(trigger, "/at_ns") >= 800_000_000
-            && number(trigger, "/stored_ns") > number(trigger, "/freeze_ns")
-    );
+    assert!(number(trigger, "/stored_ns") > number(trigger, "/freeze_ns"));
     assert!(!lab.names().contains(&"j.state.new".to_owned()), "{:?}", lab.names());
     judge(&lab, &[]);
 }
 
 #[test]
+fn a_time_fires_it_and_not_before() {
+    // What is promised then depends on the machine, and is not asked.
+    let json = run(&lab(), &["--trigger-timeout=50ms"]).expect(0).json();
+    assert_eq!(at(&json, "/fio-spdk/trigger/fired_by"), "trigger_timeout");
+    assert!(number(&json, "/fio-spdk/trigger/at_ns") >= 50_000_000);
+}
+
+/// A run that reports so far, of which a flush has made something durable.
+fn with_promises(lab: &Lab, more: &[&str]) -> common::Running {
+    let so_far = ["j.toml", "--output-format=json", "--status-interval=100ms"];
+    let mut running = lab.spawn(&[&so_far[..], more].concat());
+    running.wait_for_report("a flush", |json| number(json, "/jobs/0/sync/total_ios") > 0);
+    running
+}
+
+/// The last of the reports of a run that reports so far.
+fn last_report(done: &Done) -> Value {
+    done.reports().pop().expect("a report")
+}
+
+#[test]
 fn a_file_fires_it_and_is_removed() {
     let lab = lab();
-    let mut running = lab.spawn(&[
-        "j.toml",
-        "--output-format=json",
-        "--trigger-file=cut",
-        "--trigger=true",
-        "--ioengine=psync",
-    ]);
-    running.wait_for_worker("j.0");
+    let running = with_promises(&lab, &["--trigger-file=cut", "--trigger=true", "--ioengine=psync"]);
     lab.file("cut", "");
-    let json = running.end().expect(0).json();
+    let json = last_report(&running.end().expect(0));
     assert_eq!(at(&json, "/fio-spdk/trigger/fired_by"), "file cut");
     assert!(!lab.names().contains(&"cut".to_owned()));
     judge(&lab, &[]);
@@ -98,9 +109,9 @@ fn a_file_fires_it_and_is_removed() {
 #[test]
 fn a_signal_fires_it() {
     let lab = lab();
-    let mut running = lab.spawn(&["j.toml", "--output-format=json"]);
-    running.wait_for_worker("j.0").signal(Signal::USR2);
-    let json = running.end().expect(0).json();
+    let running = with_promises(&lab, &[]);
+    running.signal(Signal::USR2);
+    let json = last_report(&running.end().expect(0));
     assert_eq!(at(&json, "/fio-spdk/trigger/fired_by"), "SIGUSR2");
     judge(&lab, &[]);
 }
@@ -109,7 +120,7 @@ fn a_signal_fires_it() {
 fn a_number_of_ios_fires_it_over_all_workers() {
     let lab = lab();
     let more = ["--trigger-ios=2000", "--numjobs=2", "--offset_increment=4m", "--filename=data"];
-    let json = run(&lab, &more).expect(0).json();
+    let json = cut(&lab, &more);
     assert!(at(&json, "/fio-spdk/trigger/fired_by").to_string().contains("trigger_ios"));
     assert_eq!(number(&json, "/fio-spdk/trigger/ledgers"), 2);
     judge(&lab, &more[1..]);
@@ -181,14 +192,15 @@ fn a_command_that_fails_is_told_and_is_an_error() {
 #[test]
 fn a_run_that_ends_leaves_a_snapshot_and_judging_leaves_it_alone() {
     let lab = lab();
-    run(&lab, &["--runtime=200ms"]).expect(0);
+    let more = ["--number_ios=1000"];
+    run(&lab, &more).expect(0);
     let before = lab.bytes("j.state");
-    let json = judge(&lab, &[]);
+    let json = judge(&lab, &more);
     assert_eq!(lab.bytes("j.state"), before);
     let notes = at(&json, "/fio-spdk/notes").to_string();
     assert!(notes.contains("when the writing ended") && notes.contains("volatile cache"), "{notes}");
     // And again, weeks later.
-    judge(&lab, &[]);
+    judge(&lab, &more);
 }
 
 #[test]
@@ -296,8 +308,9 @@ fn what_a_later_stage_writes_over_is_not_promised_any_more() {
     let lab = lab();
     let second = "[[job]]\nname = \"k\"\nstonewall = true\nfilename = \"data\"\n";
     lab.file("j.toml", format!("{JOB}{second}"));
-    run(&lab, &["--runtime=200ms"]).expect(0);
-    let json = run(&lab, &["--verify_state_load"]).expect(0).json();
+    let more = ["--number_ios=1000"];
+    run(&lab, &more).expect(0);
+    let json = run(&lab, &[&more[..], &["--verify_state_load"]].concat()).expect(0).json();
     assert_eq!((common::jobs(&json).len(), at(&json, "/jobs/0/jobname").as_str()), (1, Some("k")));
 }
 
@@ -314,8 +327,7 @@ fn a_trigger_does_not_hide_what_failed_before() {
 #[test]
 fn two_runs_do_not_share_a_snapshot() {
     let lab = lab();
-    let mut first = lab.spawn(&["j.toml"]);
-    first.wait_for_worker("j.0");
+    let first = with_promises(&lab, &[]);
     run(&lab, &["--filename=other"]).expect(4).says("j.state");
     assert!(!lab.path("other").exists(), "nothing is written");
     first.signal(Signal::INT);
