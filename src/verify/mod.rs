@@ -1,6 +1,7 @@
 //! Is this right: blocks and what stands in them, checksums, the ledger of promises, and the judge.
 //! Knows neither engines nor workloads.
 
+mod allowed;
 pub mod block;
 pub mod board;
 pub mod checksum;
