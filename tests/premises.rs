@@ -141,6 +141,42 @@ fn what_was_promised_under_a_cache_that_changed_is_not_demanded() {
 }
 
 #[test]
+fn a_flush_of_one_worker_is_demanded_of_all_on_the_drive() {
+    for (lies, code) in [(false, 0), (true, 1)] {
+        let lab = Lab::new();
+        let drive = lab.path("drive");
+        // Only the second job flushes.
+        let text = |more: &str| {
+            let faults = if lies && more.is_empty() {
+                "sim_faults = { lying_flush = 1.0 }\ntrigger_ios = 400"
+            } else {
+                more
+            };
+            let faults = if faults.is_empty() { "trigger_ios = 400" } else { faults };
+            format!(
+                "[global]\nioengine = \"sim\"\nfilename = \"{}\"\nsize = \"64k\"\nbs = \"4k\"\nio_size = \
+                 \"1g\"\nrw = \"randwrite\"\nrandseed = 1\nverify = \"crc32c\"\ndo_verify = false\n{faults}\n\
+                 [[job]]\nname = \"a\"\n[[job]]\nname = \"b\"\noffset = \"64k\"\nfsync = 5\n",
+                drive.display()
+            )
+        };
+        let run = |more: &str| {
+            let jobs =
+                job::parse(&[("two.toml".to_owned(), text(more))], &[]).unwrap_or_else(|why| panic!("{why}"));
+            let options = RunOptions { state: Some(lab.path("j.state")), ..RunOptions::default() };
+            let ended = run::execute(jobs, &options, &Requests::default(), &mut Heard::default());
+            ended.unwrap_or_else(|why| panic!("{why}")).report
+        };
+        run("");
+        let report = run("verify_state_load = true");
+        let demanded: Vec<u64> =
+            report.jobs.iter().map(|job| job.verify.as_ref().unwrap().demanded).collect();
+        assert!(demanded.iter().all(|&demanded| demanded > 0), "{demanded:?}");
+        assert_eq!(ended_code(&report, None), code, "{report:#?}");
+    }
+}
+
+#[test]
 fn damage_is_found_whatever_became_of_flushes() {
     let lab = Lab::new();
     lab.run("sim_faults = { bit_flip = 0.2 }\ntrigger_ios = 200");

@@ -19,6 +19,7 @@ use crate::engine::Targets;
 use crate::reactor::{Found, Live, TapHandle, WorkerOutcome, WorkerState, drive, tap};
 use crate::report::{CpuUse, ReactorReport};
 use crate::stats::{VerifyTally, WorkerStats};
+use crate::verify::flush_credit::{Member, peers};
 use crate::workload::Region;
 
 use super::assign::{Seat, Thread, assign, crowded};
@@ -33,7 +34,7 @@ use super::sampler::{Meter, Sampler};
 use super::status_file::StatusFile;
 use super::stuck::{Heartbeats, published};
 use super::{
-    Observer, Progress, Requests, RunError, RunOptions, around, blocks, devices, files, layout, pace,
+    Observer, Progress, Requests, RunError, RunOptions, around, blocks, devices, files, judged, layout, pace,
     premises, recording, replay, starting, steady_state, verification,
 };
 
@@ -156,6 +157,7 @@ fn run_all(
     if let Some(note) = crowded(&threads, &seats) {
         outcome.note(note);
     }
+    cover_each_other(&mut makers);
     let stage = Stage { plans, threads, watched, lives };
     devices::watch_disks(plans, outcome);
     let watches = kept.premises.clone();
@@ -171,6 +173,21 @@ fn run_all(
     }
     premises::report(&watches, outcome);
     Ok(())
+}
+
+/// A flush covers what every worker on its targets has completed.
+fn cover_each_other(makers: &mut [Option<Maker>]) {
+    let mut members = Vec::new();
+    let mut ledgers = Vec::new();
+    for (opened, request) in makers.iter_mut().flatten() {
+        let (first, count) = (request.config.first_target, request.config.targets);
+        let own = usize::from(first)..usize::from(first) + usize::from(count);
+        let Some(parts) = &mut request.verify else { continue };
+        let targets = opened.facts().get(own).unwrap_or_default().iter().map(judged::identity_of).collect();
+        members.push(Member { board: Arc::clone(parts.ledger.board()), targets });
+        ledgers.push(&mut parts.ledger);
+    }
+    ledgers.into_iter().zip(peers(&members)).for_each(|(ledger, peers)| ledger.cover(peers));
 }
 
 /// What is left to do with targets that answer, when the work on them has ended.

@@ -8,7 +8,9 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
+use std::sync::{Arc, OnceLock};
 
+use super::flush_credit::Credit;
 use super::promises::{Failures, Mark, Mutated, Promises};
 
 /// An empty slot.
@@ -19,7 +21,7 @@ pub(super) const MOST_RUNS: usize = 256;
 
 /// Numbers that change together, rarely.
 #[derive(Debug)]
-struct Together {
+pub(super) struct Together {
     /// Odd while they change.
     version: AtomicU64,
     len: AtomicU64,
@@ -27,7 +29,7 @@ struct Together {
 }
 
 impl Together {
-    fn new(words: usize) -> Together {
+    pub(super) fn new(words: usize) -> Together {
         Together {
             version: AtomicU64::new(0),
             len: AtomicU64::new(0),
@@ -36,7 +38,7 @@ impl Together {
     }
 
     /// Only the worker calls this.
-    fn set(&self, numbers: impl Iterator<Item = u64>) {
+    pub(super) fn set(&self, numbers: impl Iterator<Item = u64>) {
         let version = self.version.load(Relaxed);
         self.version.store(version + 1, Relaxed);
         fence(Release);
@@ -49,7 +51,7 @@ impl Together {
         self.version.store(version + 2, Release);
     }
 
-    fn get(&self) -> Vec<u64> {
+    pub(super) fn get(&self) -> Vec<u64> {
         loop {
             let before = self.version.load(Acquire);
             let len = usize::try_from(self.len.load(Relaxed)).unwrap_or(usize::MAX);
@@ -112,6 +114,15 @@ impl Column {
         self.durable.set(std::iter::once(durable.mark).chain(durable.holes.iter().copied()));
     }
 
+    /// What had completed by now, for a flush that is about to be submitted by another worker.
+    pub(super) fn capture(&self, into: &mut Mark) {
+        into.mark = self.issued.load(Acquire);
+        into.holes.clear();
+        let slots = self.in_flight.iter().map(|slot| slot.load(Acquire));
+        into.holes.extend(slots.filter(|&number| number < into.mark));
+        into.holes.sort_unstable();
+    }
+
     fn read(&self) -> Mutated {
         let issued = self.issued.load(Acquire);
         let slots = self.in_flight.iter().map(|slot| slot.load(Acquire));
@@ -158,6 +169,9 @@ pub struct Board {
     frozen: AtomicBool,
     hold: AtomicBool,
     dismissed: AtomicBool,
+    power_lost: AtomicBool,
+    /// What flushes of other workers have made durable.
+    credits: OnceLock<Vec<Arc<Credit>>>,
 }
 
 impl Board {
@@ -172,6 +186,8 @@ impl Board {
             frozen: AtomicBool::new(false),
             hold: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
+            power_lost: AtomicBool::new(false),
+            credits: OnceLock::new(),
         }
     }
 
@@ -180,8 +196,40 @@ impl Board {
     pub fn read(&self) -> Promises {
         let frozen = self.frozen.load(Acquire);
         let flush_epoch = self.flush_epoch.load(Acquire);
-        let (writes, trims) = (self.writes.read(), self.trims.read());
+        let (mut writes, mut trims) = (self.writes.read(), self.trims.read());
+        // Last, when it is known what failed.
+        self.add_credits(&mut writes, &mut trims);
         Promises { writes, trims, flush_epoch, open_end: !frozen }
+    }
+
+    /// Adds what flushes of other workers have made durable.
+    pub(super) fn add_credits(&self, writes: &mut Mutated, trims: &mut Mutated) {
+        for credit in self.credits.get().into_iter().flatten() {
+            let (of_writes, of_trims) = credit.read();
+            writes.durable.unite(&of_writes.below(writes.issued));
+            trims.durable.unite(&of_trims.below(trims.issued));
+        }
+    }
+
+    /// Where flushes of others say what they cover; before anything is issued.
+    pub(super) fn accept(&self, credits: Vec<Arc<Credit>>) {
+        // A board has one stage.
+        let _ = self.credits.set(credits);
+    }
+
+    /// How many mutations of a kind may be in flight.
+    pub(super) fn depth(&self) -> usize {
+        self.writes.in_flight.len()
+    }
+
+    /// The worker says that its device has lost its power.
+    pub fn set_power_lost(&self) {
+        self.power_lost.store(true, Release);
+    }
+
+    /// Whether it has said so: a flush that comes back afterwards says nothing of what was before.
+    pub(super) fn has_lost_power(&self) -> bool {
+        self.power_lost.load(Acquire)
     }
 
     /// Asks the worker to issue no more writes and trims, and to stay as it is, taking back what

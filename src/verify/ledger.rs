@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Release;
 use crate::base::Op;
 
 use super::board::{Board, Column};
+use super::flush_credit::Peer;
 use super::promises::{Failures, Mark, Mutated, Promises, State};
 
 /// An empty slot.
@@ -109,6 +110,8 @@ struct FlushInFlight {
     ticket: u64,
     writes: Mark,
     trims: Mark,
+    /// Of the workers that it covers too.
+    peers: Vec<(Mark, Mark)>,
 }
 
 /// The ledger of one worker.
@@ -123,6 +126,8 @@ pub struct Ledger {
     newest_durable_ticket: Option<u64>,
     flush_epoch: u64,
     board: Arc<Board>,
+    /// Other workers that its flushes cover.
+    peers: Vec<Peer>,
 }
 
 impl Ledger {
@@ -139,6 +144,7 @@ impl Ledger {
             newest_durable_ticket: None,
             flush_epoch: 0,
             board: Arc::new(Board::new(depth)),
+            peers: Vec::new(),
         }
     }
 
@@ -162,15 +168,17 @@ impl Ledger {
         &self.board
     }
 
+    /// The other workers that its flushes cover, before anything is issued.
+    pub fn cover(&mut self, peers: Vec<Peer>) {
+        self.peers = peers;
+    }
+
     /// What is promised by now, if no more is issued.
     #[must_use]
     pub fn promises(&self) -> Promises {
-        Promises {
-            writes: self.writes.promises(),
-            trims: self.trims.promises(),
-            flush_epoch: self.flush_epoch,
-            open_end: false,
-        }
+        let (mut writes, mut trims) = (self.writes.promises(), self.trims.promises());
+        self.board.add_credits(&mut writes, &mut trims);
+        Promises { writes, trims, flush_epoch: self.flush_epoch, open_end: false }
     }
 
     fn kind(&self, op: Op) -> &Kind {
@@ -226,6 +234,11 @@ impl Ledger {
         flush.ticket = ticket;
         self.writes.capture(&mut flush.writes);
         self.trims.capture(&mut flush.trims);
+        flush.peers.resize_with(self.peers.len(), Default::default);
+        for (peer, (writes, trims)) in self.peers.iter().zip(&mut flush.peers) {
+            peer.board.writes.capture(writes);
+            peer.board.trims.capture(trims);
+        }
         self.flushes.push(flush);
         ticket
     }
@@ -241,6 +254,11 @@ impl Ledger {
             self.trims.durable.copy_from(&flush.trims);
             self.board.writes.set_durable(&self.writes.durable);
             self.board.trims.set_durable(&self.trims.durable);
+            for (peer, (writes, trims)) in self.peers.iter().zip(&flush.peers) {
+                if !peer.board.has_lost_power() {
+                    peer.credit.publish(writes, trims);
+                }
+            }
         }
         self.flush_epoch += u64::from(well);
         self.board.flush_epoch.store(self.flush_epoch, Release);

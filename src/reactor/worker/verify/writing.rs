@@ -73,6 +73,7 @@ impl Verification {
     /// the power had gone before, and goes, or is gone, while it is read back what was left then.
     pub(in crate::reactor::worker) fn saw_gone(&mut self) -> bool {
         let again = std::mem::replace(&mut self.power_lost, true);
+        self.ledger.board().set_power_lost();
         // Others of the reads that failed together find the stage changed.
         if self.audits() || !matches!(self.stage, Stage::Read | Stage::Finish) {
             return false;
