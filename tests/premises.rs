@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use fio_spdk::base::host::affinity;
 use fio_spdk::base::premises::{Flushes, Premises};
 use fio_spdk::base::verify::Verdict;
 use fio_spdk::engine::sim;
@@ -148,11 +149,11 @@ fn a_flush_of_one_worker_is_demanded_of_all_on_the_drive() {
         // Only the second job flushes.
         let text = |more: &str| {
             let faults = if lies && more.is_empty() {
-                "sim_faults = { lying_flush = 1.0 }\ntrigger_ios = 400"
+                "sim_faults = { lying_flush = 1.0 }\ntrigger_ios = 2000"
             } else {
                 more
             };
-            let faults = if faults.is_empty() { "trigger_ios = 400" } else { faults };
+            let faults = if faults.is_empty() { "trigger_ios = 2000" } else { faults };
             format!(
                 "[global]\nioengine = \"sim\"\nfilename = \"{}\"\nsize = \"64k\"\nbs = \"4k\"\nio_size = \
                  \"1g\"\nrw = \"randwrite\"\nrandseed = 1\nverify = \"crc32c\"\ndo_verify = false\n{faults}\n\
@@ -161,8 +162,11 @@ fn a_flush_of_one_worker_is_demanded_of_all_on_the_drive() {
             )
         };
         let run = |more: &str| {
-            let jobs =
-                job::parse(&[("two.toml".to_owned(), text(more))], &[]).unwrap_or_else(|why| panic!("{why}"));
+            let jobs = job::parse(&[("two.toml".to_owned(), text(more))], &[]);
+            let mut jobs = jobs.unwrap_or_else(|why| panic!("{why}"));
+            // On one thread they take turns.
+            let cpu = affinity::available().unwrap()[0];
+            jobs.iter_mut().for_each(|job| job.cpus_allowed = Some(vec![cpu]));
             let options = RunOptions { state: Some(lab.path("j.state")), ..RunOptions::default() };
             let ended = run::execute(jobs, &options, &Requests::default(), &mut Heard::default());
             ended.unwrap_or_else(|why| panic!("{why}")).report

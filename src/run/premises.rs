@@ -98,11 +98,6 @@ pub fn say(plan: &JobPlan, facts: &[TargetFacts], outcome: &mut Outcome, observe
     }
 }
 
-/// Looks once more at the end of a stage.
-pub fn look_again<'a>(watches: impl Iterator<Item = &'a Watch>) {
-    watches.for_each(|watch| drop(watch.look()));
-}
-
 /// Puts what has changed while the jobs ran into the report.
 pub fn report(watches: &[Watch], outcome: &mut Outcome) {
     for watch in watches {

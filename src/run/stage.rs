@@ -157,7 +157,6 @@ fn run_all(
     if let Some(note) = crowded(&threads, &seats) {
         outcome.note(note);
     }
-    cover_each_other(&mut makers);
     let stage = Stage { plans, threads, watched, lives };
     devices::watch_disks(plans, outcome);
     let watches = kept.premises.clone();
@@ -168,8 +167,7 @@ fn run_all(
     // Where the power was cut, or a device does not answer, nobody waits for it once more.
     if keeper.as_ref().is_some_and(|keeper| keeper.fired.is_none()) && !requests.abandon() {
         at_work.retain(|(job, _)| !stuck.contains(job));
-        look_once_more(plans, &at_work, outcome);
-        premises::look_again(watches.iter().filter(|_| stuck.is_empty()));
+        look_once_more(plans, &at_work, &watches, outcome);
     }
     premises::report(&watches, outcome);
     Ok(())
@@ -191,7 +189,13 @@ fn cover_each_other(makers: &mut [Option<Maker>]) {
 }
 
 /// What is left to do with targets that answer, when the work on them has ended.
-fn look_once_more(plans: &[JobPlan], answering: &[(usize, Arc<dyn OpenJob>)], outcome: &mut Outcome) {
+fn look_once_more(
+    plans: &[JobPlan],
+    answering: &[(usize, Arc<dyn OpenJob>)],
+    watches: &[premises::Watch],
+    outcome: &mut Outcome,
+) {
+    watches.iter().for_each(|watch| drop(watch.look()));
     answering.iter().for_each(|(_, opened)| devices::look_again(&**opened, outcome));
     let synced = plans.iter().filter(|plan| plan.spec.files.end_syncfs && plan.modifies());
     synced.for_each(|plan| files::sync_file_systems(plan, outcome));
@@ -294,6 +298,7 @@ impl Stage<'_> {
         requests: &Requests,
         observer: &mut dyn Observer,
     ) -> Result<Vec<usize>, RunError> {
+        cover_each_other(&mut makers);
         let (messages_in, messages) = unbounded();
         let mut starts: Vec<Sender<()>> = Vec::new();
         for (number, thread) in self.threads.iter().enumerate() {
