@@ -87,6 +87,28 @@ sins! {
 }
 
 #[test]
+fn a_failed_write_that_lands_over_a_newer_one_is_named() {
+    let mut found = 0;
+    for seed in 0..6 {
+        let played = play(&format!(
+            "rw = \"randwrite\"\nbs = \"4k\"\nsize = \"64k\"\nnorandommap = true\nnumber_ios = 400\niodepth = 4\nio_size = \"1g\"\n\
+             continue_on_error = \"write\"\nrandseed = {seed}\nsim_seed = {seed}\n{}",
+            rate(Fault::LateWrite, 0.1)
+        ));
+        for seen in &played.seen {
+            played.assert(seen.verdict == Verdict::Lost, "a newer write is gone");
+            let named = seen.line.contains("had ended with an error before write")
+                && seen.line.contains("failed, timed out or was aborted, and is now stored over write");
+            played.assert(named, "the failed write is named");
+            let is_late = |sin: &Sin| sin.fault == Fault::LateWrite && sin.offset == seen.offset;
+            played.assert(played.sins.iter().any(is_late), "a write landed late there");
+        }
+        found += played.seen.len();
+    }
+    assert!(found > 5, "only {found}");
+}
+
+#[test]
 fn transient_read() {
     let found = on_every_shape(Fault::TransientRead, 0.05, "", |played| {
         played.assert(played.tally().transient > 0 || played.seen.is_empty(), "it goes away");

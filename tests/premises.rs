@@ -189,3 +189,18 @@ fn damage_is_found_whatever_became_of_flushes() {
     let corrupt: u64 = report.jobs.iter().map(|job| job.verify.as_ref().unwrap().of(Verdict::Corrupt)).sum();
     assert!(corrupt > 0 && ended_code(&report, None) == 1);
 }
+
+#[test]
+fn a_drive_below_a_path_that_drops_flushes_is_never_accused() {
+    for seed in 0..10 {
+        let lab = Lab::new();
+        let drive = format!("sim_path_flushes = false\nsim_seed = {seed}\n");
+        let (heard, _) = lab.run(&format!("{drive}trigger_ios = {}", 200 + seed));
+        assert!(heard.iter().any(|note| note.contains("flushes do NOT reach the drive")), "{heard:?}");
+        let (_, report) = lab.run(&format!("{drive}verify_state_load = true"));
+        let tally = report.jobs[0].verify.as_ref().unwrap();
+        assert_eq!(lost(&report), 0, "{tally:#?}");
+        assert_eq!((tally.demanded, ended_code(&report, None)), (0, 5), "{tally:#?}");
+        assert!(tally.of(Verdict::AllowedLoss) > 0, "{tally:#?}");
+    }
+}

@@ -26,6 +26,8 @@ pub enum Fault {
     ReadError,
     /// A write fails; each of its LBAs is old or new.
     WriteError,
+    /// A write fails and leaves nothing; later it lands after all, perhaps over a newer one.
+    LateWrite,
     /// A write never completes.
     Stalled,
     /// A read gives a flipped bit, once.
@@ -42,7 +44,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults with their names in job files.
-    pub const ALL: [(&'static str, Fault); 17] = [
+    pub const ALL: [(&'static str, Fault); 18] = [
         ("lost", Fault::Lost),
         ("torn", Fault::Torn),
         ("torn_lba", Fault::TornLba),
@@ -54,6 +56,7 @@ impl Fault {
         ("shifted", Fault::Shifted),
         ("read_error", Fault::ReadError),
         ("write_error", Fault::WriteError),
+        ("late_write", Fault::LateWrite),
         ("stalled", Fault::Stalled),
         ("transient_read", Fault::TransientRead),
         ("stalled_read", Fault::StalledRead),
@@ -143,6 +146,8 @@ pub struct SimOptions {
     pub lba: u32,
     /// `sim_cache`: a volatile write cache.
     pub cache: bool,
+    /// `sim_path_flushes`: flushes reach the drive; otherwise the path to it drops them.
+    pub path_flushes: bool,
     /// `sim_atomic_unit` in bytes; where it is absent, one LBA.
     pub atomic_unit: Option<u32>,
     /// `sim_latency` in nanoseconds.
@@ -163,6 +168,7 @@ impl Default for SimOptions {
             seed: 1,
             lba: 512,
             cache: true,
+            path_flushes: true,
             atomic_unit: None,
             latency_ns: 0,
             cut_after: None,

@@ -179,6 +179,7 @@ fn sim(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
             ("sim_seed", sim.seed != unset.seed),
             ("sim_lba", sim.lba != unset.lba),
             ("sim_cache", sim.cache != unset.cache),
+            ("sim_path_flushes", sim.path_flushes != unset.path_flushes),
             ("sim_atomic_unit", sim.atomic_unit != unset.atomic_unit),
             ("sim_latency", sim.latency_ns != unset.latency_ns),
             ("sim_cut_after", sim.cut_after != unset.cut_after),

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_drive_is_described_and_prints_back() {
-        let lines = "ioengine = \"sim\"\nsim_seed = 3\nsim_lba = 4096\nsim_cache = false\n\
+        let lines = "ioengine = \"sim\"\nsim_seed = 3\nsim_lba = 4096\nsim_cache = false\nsim_path_flushes = false\n\
                      sim_atomic_unit = \"16k\"\nsim_latency = \"10us\"\nsim_cut_after = 7\n\
                      sim_fault_after = 2\nsim_fault_limit = 1\n";
         let faults = FaultRates::default()
@@ -136,6 +136,7 @@ mod tests {
             seed: 3,
             lba: 4096,
             cache: false,
+            path_flushes: false,
             atomic_unit: Some(16384),
             latency_ns: 10_000,
             cut_after: Some(7),

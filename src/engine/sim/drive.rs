@@ -22,10 +22,10 @@ pub const EINVAL: i32 = 22;
 pub const ENODATA: i32 = 61;
 pub const ECANCELED: i32 = 125;
 
-/// Writes that are to be rolled back at most; the oldest makes room.
-const MAX_ROLLBACKS: usize = 64;
-/// A roll-back comes at most this many commands later.
-const ROLLBACK_WITHIN: u64 = 32;
+/// Contents that wait to be stored at most; the oldest makes room.
+const MAX_DELAYED: usize = 64;
+/// They are stored at most this many commands later.
+const DELAYED_WITHIN: u64 = 32;
 
 /// One queue, as far as the power goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,13 +87,13 @@ fn spans(whole: Span, ranges: &[u8]) -> Vec<Span> {
     }
 }
 
-/// Contents that will come back.
+/// Contents that will be stored later: what was there before a write, or a write that failed.
 #[derive(Debug)]
-struct Rollback {
+struct Delayed {
     ticket: Ticket,
     span: Span,
     due: u64,
-    old: Box<[u8]>,
+    contents: Box<[u8]>,
 }
 
 /// A simulated drive.
@@ -107,7 +107,7 @@ pub struct Drive {
     log: Log,
     /// LBAs that cannot be read.
     unreadable: BTreeSet<u64>,
-    rollbacks: Vec<Rollback>,
+    delayed: Vec<Delayed>,
     sessions: Vec<Session>,
     sins: Vec<Sin>,
     commands: u64,
@@ -126,7 +126,7 @@ impl Drive {
             image: Image::default(),
             log: Log::default(),
             unreadable: BTreeSet::new(),
-            rollbacks: Vec::new(),
+            delayed: Vec::new(),
             sessions: Vec::new(),
             sins: Vec::new(),
             commands: 0,
@@ -235,8 +235,8 @@ impl Drive {
     /// The power goes: see the head of `sim`.
     pub fn cut(&mut self) {
         self.log.cut(&mut self.image, self.unit);
-        for rollback in std::mem::take(&mut self.rollbacks) {
-            self.forgive(&rollback.ticket);
+        for one in std::mem::take(&mut self.delayed) {
+            self.forgive(&one.ticket);
         }
         self.cuts += 1;
     }
@@ -262,7 +262,7 @@ impl Drive {
             return (self.undone(ticket, span, data, ENODEV), 0);
         }
         self.users[ticket.user].in_flight -= 1;
-        self.roll_back(|rollback, now| rollback.due <= now);
+        self.store_delayed(|one, now| one.due <= now);
         let (mut span, mut data) = (span, data);
         if ticket.fault == Some(Fault::Short) {
             span.len = self.shortened(ticket, span);
@@ -359,7 +359,7 @@ impl Drive {
             span.offset < other.offset + u64::from(other.len)
                 && other.offset < span.offset + u64::from(span.len)
         };
-        self.roll_back(|rollback, _| meets(rollback.span));
+        self.store_delayed(|one, _| meets(one.span));
         let lbas = self.lbas(span.offset, u64::from(span.len));
         if self.unreadable.range(lbas).next().is_some() {
             self.forgive(ticket);
@@ -389,8 +389,12 @@ impl Drive {
                 return status;
             }
             Some(Fault::RolledBack) => {
-                self.plan_rollback(ticket, span, &honest);
+                self.store_later(ticket, span, honest.old.clone());
                 honest
+            }
+            Some(Fault::LateWrite) => {
+                self.store_later(ticket, span, honest.new);
+                return Status::from_errno(EIO);
             }
             Some(fault) => {
                 let key = random::derive(ticket.key, 4);
@@ -413,28 +417,29 @@ impl Drive {
         status
     }
 
-    fn plan_rollback(&mut self, ticket: &Ticket, span: Span, honest: &Piece) {
-        if self.rollbacks.len() == MAX_ROLLBACKS {
-            let oldest = self.rollbacks[0].ticket.number;
-            self.roll_back(|rollback, _| rollback.ticket.number == oldest);
+    /// Plans that these contents are stored some commands later.
+    fn store_later(&mut self, ticket: &Ticket, span: Span, contents: Box<[u8]>) {
+        if self.delayed.len() == MAX_DELAYED {
+            let oldest = self.delayed[0].ticket.number;
+            self.store_delayed(|one, _| one.ticket.number == oldest);
         }
-        let wait = 1 + random::below(random::derive(ticket.key, 5), ROLLBACK_WITHIN);
+        let wait = 1 + random::below(random::derive(ticket.key, 5), DELAYED_WITHIN);
         let due = self.commands + wait;
-        self.rollbacks.push(Rollback { ticket: *ticket, span, due, old: honest.old.clone() });
+        self.delayed.push(Delayed { ticket: *ticket, span, due, contents });
     }
 
-    /// Brings back the old contents for which it is time.
-    fn roll_back(&mut self, is_due: impl Fn(&Rollback, u64) -> bool) {
+    /// Stores the contents for which it is time.
+    fn store_delayed(&mut self, is_due: impl Fn(&Delayed, u64) -> bool) {
         let mut index = 0;
-        while index < self.rollbacks.len() {
-            if !is_due(&self.rollbacks[index], self.commands) {
+        while index < self.delayed.len() {
+            if !is_due(&self.delayed[index], self.commands) {
                 index += 1;
                 continue;
             }
-            let Rollback { mut ticket, span, old, .. } = self.rollbacks.remove(index);
+            let Delayed { mut ticket, span, contents, .. } = self.delayed.remove(index);
             // At a power cut it has a fate of its own.
             ticket.key = random::derive(ticket.key, 7);
-            let piece = self.piece(span.offset, old);
+            let piece = self.piece(span.offset, contents);
             if piece.old == piece.new {
                 self.forgive(&ticket);
             } else {
@@ -462,6 +467,9 @@ impl Drive {
     }
 
     fn flush(&mut self, ticket: &Ticket, span: Span) -> Status {
+        if !self.sessions[ticket.session].options.path_flushes {
+            return Status::OK;
+        }
         if ticket.fault == Some(Fault::LyingFlush) {
             if self.log.holds_before(ticket.mark) {
                 self.confess(ticket, span, None);

@@ -126,7 +126,7 @@ impl Engine for Sim {
         for (index, target) in targets.iter().enumerate() {
             let made = || Arc::new(Mutex::new(Drive::new(&options.sim)));
             let drive = Arc::clone(drives.entry(target.path.clone()).or_insert_with(made));
-            let through = options.sync || options.dsync;
+            let through = (options.sync || options.dsync) && options.sim.path_flushes;
             let session = lock(&drive).open(&options.sim, through, index, target.size_hint);
             let session = session.map_err(|what| {
                 let shown = target.path.display();
@@ -144,7 +144,11 @@ impl Engine for Sim {
                 premises: Premises {
                     volatile_cache: Some(options.sim.cache),
                     cache_source: CacheSource::Simulated,
-                    flushes: if options.sim.cache { Flushes::Command } else { Flushes::NotNeeded },
+                    flushes: match (options.sim.cache, options.sim.path_flushes) {
+                        (false, _) => Flushes::NotNeeded,
+                        (true, true) => Flushes::Command,
+                        (true, false) => Flushes::Dropped,
+                    },
                     atomic: AtomicWrites::in_units(options.sim.atomic_bytes()),
                     deallocated: Deallocated::Simulated,
                     broken: String::new(),

@@ -906,6 +906,17 @@ const OF_ENGINES: &[OptionDef] = &[
     .shapes_promises(),
     entry(
         SIM,
+        "sim_path_flushes",
+        &[],
+        "true",
+        Kind::Flag(|job| &mut job.sim.path_flushes),
+        "Whether flushes reach the drive. With false the path drops them, and FUA, and reports success, as \
+         Linux does where `queue/write_cache` is `write through` although the cache of the drive is on: \
+         then no flush promises anything.",
+    )
+    .shapes_promises(),
+    entry(
+        SIM,
         "sim_atomic_unit",
         &[],
         "one logical block",
@@ -950,7 +961,8 @@ const OF_ENGINES: &[OptionDef] = &[
          blocks land), `misplaced` (lands elsewhere), `rolled_back` (what stood there before comes back \
          later), `bit_flip`, `blank` (zeros), `ones` (0xff), `shifted` (some bytes further on), \
          `read_error` (cannot be read: ENODATA), `write_error` (fails with EIO; each logical block is old or \
-         new), `stalled` (never completes). Reads: `transient_read` (a flipped bit, once), `stalled_read`. \
+         new), `late_write` (fails with EIO and leaves nothing, then lands after all, perhaps over a newer \
+         write), `stalled` (never completes). Reads: `transient_read` (a flipped bit, once), `stalled_read`. \
          Flushes: `lying_flush` (nothing becomes durable). Trims: `undead_trim` (the old data stay). \
          `short` lets reads and writes come back short, which is no error.",
     ),
