@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fio_spdk::base::Op;
 use fio_spdk::base::atomic::AtomicSource;
 use fio_spdk::base::spdk::{SpdkOptions, TimeoutAction};
+use fio_spdk::base::verify::Verdict;
 use fio_spdk::engine::{
     Buffer, BufferArea, Completion, Engine, EngineOptions, Io, Queue, QueueConfig, Spdk, SpdkQueue, Target,
     Wait,
@@ -380,6 +381,32 @@ fn a_controller_that_dies_under_a_job_ends_the_job_with_its_name() {
         assert!(told || death == Death::Disconnected, "{:?}", report.notes);
         assert_eq!(drive.get(Knob::QueuePairs), 0);
         assert_eq!(drive.get(Knob::Misuses), 0);
+    }
+}
+
+#[test]
+fn a_block_that_the_device_reports_as_deallocated_is_blank_and_not_unreadable() {
+    let id = "trtype=PCIe traddr=0000:0c:00.1 ns=1";
+    let _alone = alone();
+    let drive = Drive::at(controller(id)).unwrap();
+    let run = || {
+        execute(&format!(
+            "[[job]]\nioengine = \"spdk\"\nfilename = \"{id}\"\nsize = \"64k\"\nbs = \"4k\"\niodepth = 1\n\
+             rw = \"write\"\nverify = \"crc32c\"\nverify_state_save = false\n"
+        ))
+    };
+    run();
+    let before = drive.get(Knob::Commands);
+    run();
+    // The last of these are the reads, of a block each.
+    let commands = drive.get(Knob::Commands) - before;
+    for (status, found) in [(0x287, [1, 0]), (0x281, [0, 1])] {
+        drive.set(Knob::Status, status);
+        drive.set(Knob::FailAt, commands - 3);
+        let report = run();
+        let tally = report.jobs[0].verify.as_ref().unwrap();
+        let counts = [Verdict::Blank, Verdict::Unreadable].map(|one| tally.of(one));
+        assert_eq!(counts, found, "{tally:#?}");
     }
 }
 

@@ -56,6 +56,15 @@ impl Status {
         nvme::name(sct, sc)
     }
 
+    /// Whether a read found a block that is deallocated or was never written (2h/87h), on a device that is
+    /// set to report that as an error (DULBE of feature 05h). The kernel makes ENODATA of it, as of other
+    /// media errors: there it cannot be told.
+    #[inline]
+    #[must_use]
+    pub const fn is_deallocated(self) -> bool {
+        matches!(self.nvme(), Some((2, 0x87, _)))
+    }
+
     /// Whether the I/O succeeded.
     #[must_use]
     pub const fn is_ok(self) -> bool {

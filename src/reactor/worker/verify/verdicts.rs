@@ -4,6 +4,11 @@ use super::*;
 use crate::base::atomic::AtomicSource;
 
 impl Verification {
+    /// Whether a read is of one block.
+    pub(in crate::reactor::worker) fn is_one_block(&self, read: &SweepRead) -> bool {
+        read.len == self.sealer.format.interval
+    }
+
     /// Judges a read that came back whole.
     pub(in crate::reactor::worker) fn judge(
         &mut self,
