@@ -25,7 +25,7 @@ const SEED: u64 = 1;
 /// Rounds of a random sequence.
 const ROUNDS: u32 = 400;
 /// After this long a check counts as hung.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 const SECOND: Wait = Wait { min: 1, timeout_ns: 1_000_000_000 };
 
 #[path = "conformance/drive.rs"]

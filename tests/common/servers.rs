@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::{BINARY, Done, Lab, Running, at};
 
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(10);
 
-/// Writes and promises for longer than any test takes.
+/// Writes and promises for longer than any test takes. Flushes follow each other soon, and one ends it, so that
+/// something is promised whenever something was written.
 pub const LONG: &str = r#"
 [global]
 rw = "randwrite"
@@ -23,8 +24,9 @@ bs = "4k"
 size = "2m"
 iodepth = 8
 time_based = true
-runtime = "60s"
-fsync = 50
+runtime = "10m"
+fsync = 10
+end_fsync = true
 verify = "crc32c"
 [[job]]
 name = "j"
@@ -197,9 +199,10 @@ impl Bench {
         panic!("waited too long for {what}: {last:#?}; {}", self.log(at));
     }
 
-    /// Waits until a run of a server writes; gives its id.
+    /// Waits until a run of a server writes, and has flushed: between two looks at its progress it has issued
+    /// more flushes than fit in its queue. Gives its id.
     pub fn wait_for_writes(&self, at: usize) -> String {
-        let writes = |run: &Value| run.pointer("/progress/iops/write").and_then(Value::as_f64) > Some(0.0);
+        let writes = |run: &Value| run.pointer("/progress/iops/write").and_then(Value::as_f64) > Some(200.0);
         self.wait_for_runs(at, "writes", |runs| runs.first().is_some_and(writes));
         super::at(&self.runs(at)[0], "/run").as_str().expect("an id").to_owned()
     }

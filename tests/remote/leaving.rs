@@ -39,7 +39,7 @@ fn a_run_whose_client_is_killed_ends_in_order_and_is_fetched_later() {
 #[test]
 fn a_detached_run_goes_on_without_its_client_and_another_one_takes_it_over() {
     let bench = detached();
-    let running = bench.begin_all(&["j.toml", "--runtime=6s"]);
+    let running = bench.begin_all(&["j.toml"]);
     let run = bench.wait_for_writes(0);
     running.signal(Signal::KILL);
     running.end();
@@ -50,7 +50,8 @@ fn a_detached_run_goes_on_without_its_client_and_another_one_takes_it_over() {
     let more = ["attach", "unix:s0", "--run", &run[..4], "--state_dir=taken", "--output-format=json"];
     let second = bench.begin(&more);
     bench.wait_for_runs(0, "a client that drives", |runs| runs[0]["driven"] == true);
-    let done = second.end().expect(0);
+    bench.begin(&["stop", "unix:s0"]).end().expect(0);
+    let done = second.end().expect(143);
     assert_eq!(at(&done.json(), "/fio-spdk/unfinished"), false);
     assert!(bench.lab.path("taken/j.unix_._s0.state").exists());
     all_checked(
@@ -105,7 +106,7 @@ fn interrupts_are_obeyed_although_the_run_does_not_end() {
 #[test]
 fn a_second_client_watches_and_neither_stores_nor_ends() {
     let bench = Bench::new(1);
-    let driver = bench.begin_all(&["j.toml", "--runtime=4s", "--output-format=json"]);
+    let driver = bench.begin_all(&["j.toml", "--output-format=json"]);
     let run = bench.wait_for_writes(0);
     fs::create_dir(bench.lab.path("elsewhere")).expect("a directory");
     let watch = ["attach", "unix:s0", "--state_dir=elsewhere", "--output-format=json"];
@@ -116,11 +117,12 @@ fn a_second_client_watches_and_neither_stores_nor_ends() {
     leaves.signal(Signal::INT);
     leaves.end().expect(130);
     assert_eq!(bench.runs(0)[0]["running"], true, "who watches ends nothing");
-    let all = driver.end().expect(0).json();
+    bench.begin(&["stop", "unix:s0"]).end().expect(0);
+    let all = driver.end().expect(143).json();
     let ios = number(&all, "/jobs/0/write/total_ios");
     let mut told = Vec::new();
     for watcher in watchers {
-        let done = watcher.end().expect(0);
+        let done = watcher.end().expect(143);
         assert_eq!(number(&done.json(), "/jobs/0/write/total_ios"), ios);
         told.push(done.stderr);
     }
@@ -198,8 +200,8 @@ fn who_falls_silent_has_vanished_on_either_side() {
 #[test]
 fn an_interrupt_ends_the_wait_for_a_server() {
     let bench = Bench::new(1);
-    let running = bench.begin(&["j.toml", "--client=unix:s0", "--client=unix:nobody"]);
-    std::thread::sleep(Duration::from_millis(500));
+    let mut running = bench.begin(&["j.toml", "--client=unix:s0", "--client=unix:nobody"]);
+    running.wait_for_stderr("the wait", |text| text.contains("unix:nobody: waiting for it"));
     running.signal(Signal::INT);
     running.end().expect(130).says("ended before it began");
     assert!(bench.runs(0).is_empty());

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::servers::{Bench, LONG, all_checked};
-use crate::common::{Done, Lab, at, jobs, number};
+use crate::common::{Done, Lab, at, in_time, jobs, number};
 
 /// A run of a moment, whose report has a bit of everything.
 const SHORT: &str = r#"
@@ -155,19 +155,21 @@ fn the_live_line_and_reports_so_far_come_while_it_runs() {
     let bench = Bench::new(1);
     let mut running = bench.begin_all(&[
         "j.toml",
-        "--runtime=3s",
         "--eta=always",
         "--eta-interval=100ms",
         "--status-interval=1s",
         "--output-format=json",
     ]);
     bench.wait_for_writes(0);
-    assert!(!running.has_ended());
-    let done = running.end().expect(0);
-    assert!(done.stderr.contains("\r") && done.stderr.contains("IOPS"), "{}", done.stderr);
-    let documents = serde_json::Deserializer::from_str(&done.stdout).into_iter::<Value>();
-    let documents: Vec<Value> = documents.map(|document| document.expect("JSON")).collect();
-    assert!(documents.len() >= 2, "{}", done.stdout);
+    let documents_in = |text: &str| -> Vec<Value> {
+        serde_json::Deserializer::from_str(text).into_iter::<Value>().map_while(Result::ok).collect()
+    };
+    running.wait_for_stdout("two reports", |text| documents_in(text).len() >= 2);
+    running.wait_for_stderr("a live line", |text| text.contains('\r') && text.contains("IOPS"));
+    running.signal(Signal::INT);
+    let done = running.end().expect(130);
+    let documents = documents_in(&done.stdout);
+    assert!(documents.len() >= 3, "{}", done.stdout);
     let ios = |json: &Value| number(json, "/jobs/0/write/total_ios");
     assert!(documents.is_sorted_by_key(ios), "{}", done.stdout);
     let unfinished = |json: &Value| at(json, "/fio-spdk/unfinished") == true;
@@ -180,14 +182,18 @@ fn the_live_line_and_reports_so_far_come_while_it_runs() {
 #[test]
 fn a_signal_asks_for_the_report_so_far() {
     let bench = Bench::new(1);
-    let running = bench.begin_all(&["j.toml"]);
+    let mut running = bench.begin_all(&["j.toml"]);
     bench.wait_for_writes(0);
-    std::thread::sleep(std::time::Duration::from_millis(1200));
-    running.signal(Signal::USR1);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // What the client has not heard of yet is not in its first report.
+    let is_told = |text: &str| text.contains("so far") && text.contains("write:");
+    assert!(in_time(|| {
+        running.signal(Signal::USR1);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        is_told(&running.stderr_so_far())
+    }));
+    assert!(!running.has_ended(), "the run goes on");
     running.signal(Signal::INT);
-    let done = running.end().expect(130);
-    assert!(done.stderr.contains("so far") && done.stderr.contains("write:"), "{}", done.stderr);
+    running.end().expect(130);
 }
 
 #[test]
@@ -231,7 +237,8 @@ fn two_hundred_workers_report_one_by_one_and_promise_all_that_they_wrote() {
     let bench = Bench::new(1);
     let job = LONG.replace("size = \"2m\"", "size = \"32k\"").replace("filename = \"data\"", "numjobs = 200");
     let job = job.replace("[global]\n", "[global]\nioengine = \"psync\"\nstate_checkpoint = \"200ms\"\n");
-    let job = job.replace("time_based = true\nruntime = \"60s\"\nfsync = 50\n", "number_ios = 8\n");
+    let job = job
+        .replace("time_based = true\nruntime = \"10m\"\nfsync = 10\nend_fsync = true\n", "number_ios = 8\n");
     bench.lab.file("j.toml", job);
     let json = bench.json(&["j.toml"]);
     assert_eq!(jobs(&json).len(), 200);

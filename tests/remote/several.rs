@@ -180,7 +180,7 @@ fn async_stream(
 #[test]
 fn a_server_that_is_killed_spoils_nothing_of_the_others() {
     let mut bench = Bench::new(2);
-    let running = bench.begin_all(&["j.toml", "--runtime=4s", "--output-format=json"]);
+    let running = bench.begin_all(&["j.toml", "--runtime=15s", "--output-format=json"]);
     bench.wait_for_writes(0);
     bench.wait_for_writes(1);
     thread::sleep(Duration::from_millis(1500));

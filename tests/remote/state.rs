@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use fio_spdk::verify::snapshot::Snapshot;
+
 use crate::common::servers::{Bench, LONG, all_checked, send, wait_until};
 use crate::common::{at, number};
 
@@ -104,7 +106,13 @@ fn what_checkpoints_have_brought_judges_after_the_plug_was_pulled() {
         let running = bench.begin_all(&["j.toml", "--output-format=json"]);
         bench.wait_for_writes(0);
         let session = bench.session(0);
-        thread::sleep(Duration::from_millis(170 * cut));
+        // A checkpoint with a promise in it has come to the client.
+        wait_until("a promise at the client", || {
+            let snapshot = fs::read(bench.link(0)).ok().and_then(|bytes| Snapshot::decode(&bytes).ok());
+            let jobs = snapshot.into_iter().flat_map(|snapshot| snapshot.jobs);
+            jobs.flat_map(|job| job.workers).any(|worker| worker.promises.flush_epoch > 0)
+        });
+        thread::sleep(Duration::from_millis(70 * cut));
         // All of the machine at once.
         send(session, Signal::KILL);
         bench.end(0, Signal::KILL);
@@ -121,7 +129,7 @@ fn what_checkpoints_have_brought_judges_after_the_plug_was_pulled() {
 #[test]
 fn stages_and_jobs_that_keep_no_state_do_as_they_would_here() {
     let bench = Bench::new(1);
-    let two = LONG.replace("runtime = \"60s\"", "runtime = \"300ms\"")
+    let two = LONG.replace("runtime = \"10m\"", "runtime = \"300ms\"")
         + "[[job]]\nname = \"k\"\nstonewall = true\nfilename = \"more\"\n";
     bench.lab.file("j.toml", two);
     bench.json(&["j.toml"]);

@@ -182,7 +182,7 @@ fn who_watches_stores_nothing_and_ends_nothing() {
     let outcomes = lab.drive_all(vec![attach(&lab, true)]);
     well(&outcomes);
     assert!(!lab.link("dut1").exists());
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if lab.log.count("dut1: None") == 1 {
             return;
         }
