@@ -153,7 +153,9 @@ fn policy(spec: &JobSpec, job: &JobState) -> String {
         Policy::Auto | Policy::Fsynced if let Some(why) = super::premises::trouble_of(job) => {
             return format!("job `{}`: nothing that was acknowledged is demanded: {why}", job.name);
         }
-        _ if job.writes_are_durable => (completed, "writes were durable when they completed".to_owned()),
+        _ if job.writes_are_durable => {
+            (completed, "writes were durable when they completed (trims go by flushes)".to_owned())
+        }
         Policy::Completed => (completed, "verify_policy = \"completed\"".to_owned()),
         Policy::Fsynced => (flushed, "verify_policy = \"fsynced\"".to_owned()),
         Policy::Auto => match (cached(Some(true)), cached(None)) {

@@ -105,7 +105,8 @@ pub fn parts(
         Some(job) => {
             let promises = promises_of(job, judged::worker(plan, job, clone, facts, workload)?);
             let durable = job.writes_are_durable && premises::trouble_of(job).is_none();
-            Ledger::resume(&promises, !was_volatile(job) || durable, depth)
+            let volatile = was_volatile(job);
+            Ledger::resume(&promises, !volatile || durable, !volatile, depth)
         }
         None => Ledger::new(depth),
     };

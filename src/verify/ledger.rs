@@ -149,14 +149,21 @@ impl Ledger {
     }
 
     /// The ledger of a worker that goes on where another, that made `promises`, lost its power.
+    ///
+    /// `writes_are_durable` and `trims_are_durable` say whether what completes needs no flush.
     #[must_use]
-    pub fn resume(promises: &Promises, completed_is_durable: bool, depth: u32) -> Ledger {
+    pub fn resume(
+        promises: &Promises,
+        writes_are_durable: bool,
+        trims_are_durable: bool,
+        depth: u32,
+    ) -> Ledger {
         // A board has room for as many holes as its depth.
         let holes = promises.writes.durable.holes.len().max(promises.trims.durable.holes.len());
         let mut ledger = Ledger::new(depth);
         ledger.board = Arc::new(Board::new(holes.max(ledger.writes.slots.len())));
-        ledger.writes.resume(&promises.writes, completed_is_durable, &ledger.board.writes);
-        ledger.trims.resume(&promises.trims, completed_is_durable, &ledger.board.trims);
+        ledger.writes.resume(&promises.writes, writes_are_durable, &ledger.board.writes);
+        ledger.trims.resume(&promises.trims, trims_are_durable, &ledger.board.trims);
         ledger.flush_epoch = promises.flush_epoch;
         ledger.board.flush_epoch.store(ledger.flush_epoch, Release);
         ledger
@@ -466,13 +473,13 @@ mod tests {
         ledger.complete(Op::Write, 3);
         let (durable, failed) = (State::Durable, State::Failed);
         for (completed_is_durable, third) in [(true, State::Completed), (false, failed)] {
-            let mut next = Ledger::resume(&ledger.promises(), completed_is_durable, 4);
+            let mut next = Ledger::resume(&ledger.promises(), completed_is_durable, completed_is_durable, 4);
             next.issue(Op::Write, 4);
             let states: Vec<State> = (0..6).map(|number| next.state(Op::Write, number)).collect();
             assert_eq!(states, [durable, failed, durable, third, State::InFlight, State::Unissued]);
             assert_eq!(next.board().read().writes, next.promises().writes);
             // Nor does a smaller depth forget a hole.
-            let shallow = Ledger::resume(&ledger.promises(), completed_is_durable, 1);
+            let shallow = Ledger::resume(&ledger.promises(), completed_is_durable, completed_is_durable, 1);
             assert_eq!(shallow.board().read().writes, shallow.promises().writes);
             // What was lost does not come back by a flush.
             let ticket = next.flush();

@@ -315,7 +315,7 @@ impl Drive {
         let change = Change { key: ticket.key, whole: span.len <= self.unit, pieces };
         let pieces = change.survivors(self.unit);
         // Without power there is no cache: what has landed stays.
-        self.store(ticket, span.len, pieces, errno == ENODEV);
+        self.store(ticket, span, pieces, errno == ENODEV);
         Status::from_errno(errno)
     }
 
@@ -329,15 +329,17 @@ impl Drive {
     }
 
     /// Puts pieces into the image, and into the cache where there is one.
-    fn store(&mut self, ticket: &Ticket, len: u32, pieces: Vec<Piece>, durable: bool) {
+    fn store(&mut self, ticket: &Ticket, span: Span, pieces: Vec<Piece>, durable: bool) {
         for piece in &pieces {
             self.image.write(piece.offset, &piece.new);
             self.heal(piece.offset, piece.new.len() as u64);
         }
-        if durable || !self.cached || self.sessions[ticket.session].writes_through {
+        // What makes a write durable (O_DSYNC, FUA) is not asked for with a deallocate.
+        let through = span.op == Op::Write && self.sessions[ticket.session].writes_through;
+        if durable || !self.cached || through {
             pieces.iter().for_each(|piece| self.log.etch(piece.offset, &piece.new));
         } else if !pieces.is_empty() {
-            self.log.push(Change { key: ticket.key, whole: len <= self.unit, pieces });
+            self.log.push(Change { key: ticket.key, whole: span.len <= self.unit, pieces });
         }
     }
 
@@ -383,7 +385,7 @@ impl Drive {
             None | Some(Fault::Short) => honest,
             Some(Fault::ReadError) => {
                 let lbas = self.lbas(offset, u64::from(len));
-                self.store(ticket, len, vec![honest], false);
+                self.store(ticket, span, vec![honest], false);
                 self.unreadable.extend(lbas);
                 self.confess(ticket, span, None);
                 return status;
@@ -413,7 +415,7 @@ impl Drive {
                 }
             }
         };
-        self.store(ticket, len, vec![stored], false);
+        self.store(ticket, span, vec![stored], false);
         status
     }
 
@@ -444,7 +446,7 @@ impl Drive {
                 self.forgive(&ticket);
             } else {
                 self.confess(&ticket, span, None);
-                self.store(&ticket, span.len, vec![piece], false);
+                self.store(&ticket, span, vec![piece], false);
             }
         }
     }
@@ -462,7 +464,7 @@ impl Drive {
         }
         let pieces = spans.iter().flat_map(|&span| self.zeros(span)).collect();
         spans.iter().for_each(|span| self.heal(span.offset, u64::from(span.len)));
-        self.store(ticket, span.len, pieces, false);
+        self.store(ticket, span, pieces, false);
         Status::OK
     }
 

@@ -65,6 +65,8 @@ pub(crate) struct Frozen {
     pub is_plain: bool,
     /// Only what a flush made durable must have survived.
     pub fsynced: bool,
+    /// Writes were durable when they completed; trims never are.
+    pub writes_are_durable: bool,
     pub judges_trims: bool,
     /// The workload trims.
     pub trims: bool,
@@ -80,8 +82,8 @@ impl Frozen {
         newest.op == Op::Write || self.judges_trims
     }
 
-    fn survives(&self, state: State) -> bool {
-        survives(self.fsynced, state)
+    fn survives(&self, op: Op, state: State) -> bool {
+        survives(self.fsynced, self.writes_are_durable, op, state)
     }
 
     fn allowed(&mut self, place: Place, newest: Mutation) -> Allowed {
@@ -96,16 +98,17 @@ impl Frozen {
                 io_len: mutation.len,
                 state,
             });
-            !survives(self.fsynced, state)
+            !survives(self.fsynced, self.writes_are_durable, mutation.op, state)
         });
         let issued = promises.issued(Op::Write);
-        Allowed::gather(chain.into_iter(), |candidate| self.survives(candidate.state), issued)
+        Allowed::gather(chain.into_iter(), |one| self.survives(one.op, one.state), issued)
     }
 }
 
-/// Whether a write must be found again.
-fn survives(fsynced: bool, state: State) -> bool {
-    if fsynced { state == State::Durable } else { state.is_settled() }
+/// Whether a write or a trim must be found again.
+fn survives(fsynced: bool, writes_are_durable: bool, op: Op, state: State) -> bool {
+    let waits_for_flush = fsynced && !(writes_are_durable && op == Op::Write);
+    if waits_for_flush { state == State::Durable } else { state.is_settled() }
 }
 
 /// Judges reads.
@@ -214,7 +217,8 @@ fn check_promised(judge: &mut Judge, frozen: &mut Frozen, block: &[u8], place: P
         out.unpromised += 1;
         return;
     }
-    let settled = frozen.is_plain || frozen.survives(frozen.promises.state(newest.op, newest.sequence));
+    let settled =
+        frozen.is_plain || frozen.survives(newest.op, frozen.promises.state(newest.op, newest.sequence));
     if settled && newest.op == Op::Write {
         if !judge.knows_run()
             && let Some((run, _)) = judge.run_of(block, place)

@@ -156,20 +156,28 @@ impl Verification {
         let interval = self.sealer.format.interval;
         let replays = History::bytes_needed(&self.workload, interval) > 0;
         let promises = self.earlier.clone().unwrap_or_else(|| Arc::new(self.ledger.promises()));
-        let unsettled = if fsynced && replays { promises.not_durable() } else { promises.unsettled() };
+        let unsettled = match fsynced && replays {
+            true if self.writes_are_durable => {
+                let writes = promises.unsettled().into_iter().filter(|(op, _)| *op == Op::Write);
+                writes.chain(promises.not_durable().into_iter().filter(|(op, _)| *op != Op::Write)).collect()
+            }
+            true => promises.not_durable(),
+            false => promises.unsettled(),
+        };
         let history = History::new(&self.workload, self.issued(), interval, &unsettled);
         self.checker.knowledge = Knowledge::Frozen(Box::new(Frozen {
             history: history.map_err(|error| error.to_string())?,
             is_plain: !fsynced && promises.is_settled(),
             promises,
             fsynced,
+            writes_are_durable: self.writes_are_durable,
             judges_trims: self.spec.trim_verify_zero,
             longest: u64::from(self.workload.sizes.get(Op::Write).max()),
             whole_writes: self
                 .checker
                 .judge
                 .judges_whole_writes(u64::from(self.workload.sizes.get(Op::Write).max())),
-            trims: self.workload.trim.is_some() || self.workload.mix.issues(Op::Deallocate),
+            trims: self.trims(),
         }));
         Ok(())
     }

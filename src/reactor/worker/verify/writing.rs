@@ -132,19 +132,27 @@ impl Verification {
     /// power has gone, parts of others may.
     pub(super) fn is_certain(&self, sequence: u64) -> bool {
         let state = self.ledger.state(Op::Write, sequence);
-        let survives = if self.goes_by_flushes() { state == State::Durable } else { state.is_settled() };
+        let waits_for_flush = self.goes_by_flushes() && !self.writes_are_durable;
+        let survives = if waits_for_flush { state == State::Durable } else { state.is_settled() };
         survives
             && !self.power_lost
             && self.ledger.failed(Op::Write) == 0
             && self.ledger.failed(Op::Deallocate) == 0
     }
 
-    /// Whether only what a flush has made durable must stand.
+    /// Whether some of what has completed must be found only if a flush has made it durable. Where writes
+    /// are durable when they complete (O_DSYNC, FUA) that holds for trims alone.
     pub(super) fn goes_by_flushes(&self) -> bool {
-        match self.spec.policy {
+        let by_flushes = match self.spec.policy {
             Policy::Completed => false,
-            Policy::Fsynced => !self.writes_are_durable,
-            Policy::Auto => self.power_lost && self.volatile_cache && !self.writes_are_durable,
-        }
+            Policy::Fsynced => true,
+            Policy::Auto => self.power_lost && self.volatile_cache,
+        };
+        by_flushes && (self.trims() || !self.writes_are_durable)
+    }
+
+    /// Whether the workload trims.
+    pub(super) fn trims(&self) -> bool {
+        self.workload.trim.is_some() || self.workload.mix.issues(Op::Deallocate)
     }
 }
