@@ -341,6 +341,35 @@ fn a_drive_that_lies_about_flushes_is_caught_by_the_snapshot() {
 }
 
 #[test]
+fn a_write_torn_inside_a_logical_block_is_found_over_any_earlier_content() {
+    let (mut torn, mut found) = (0, 0);
+    for (number, content) in (0..).zip(EARLIER) {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, drive) = (folder.path().join("state"), folder.path().join("drive").display().to_string());
+        // Nothing was flushed: of whole logical blocks each may be old or new, of parts none.
+        let lines = "verify = 'crc32c'; rw = 'randwrite'; bs = '4k'; size = '256k'; iodepth = 8; \
+                     verify_policy = 'fsynced'; sim_faults = { torn = 0.5 }";
+        let earlier = earlier_job(&drive, lines, content, number + 1000);
+        execute(&earlier, &state, &[("do_verify", "false")]);
+        let text = toml(&drive, &format!("{lines}; randseed = {number}; sim_seed = {number}"));
+        let judged = execute(&text, &state, &[]);
+        let faults = sim::committed(&drive);
+        sim::forget(&drive);
+        let mut tally = VerifyTally::default();
+        judged.jobs.iter().filter_map(|job| job.verify.as_ref()).for_each(|one| tally.merge(one));
+        let cut = Cut { text: format!("# an earlier run:\n{earlier}{text}"), seed: number, tally };
+        let violations = cut.tally.violations();
+        cut.assert(violations == cut.tally.of(Verdict::Torn), "a torn write is called otherwise");
+        cut.assert(violations <= faults.len() as u64, "more blocks than were torn");
+        torn += faults.len() as u64;
+        found += violations;
+    }
+    println!("{found} of {torn}");
+    // Where so few bytes of a sector are new that they could as well be old there is nothing to find.
+    assert!(torn > 400 && found * 100 >= torn * 98, "{found} of {torn}");
+}
+
+#[test]
 fn a_trim_waits_for_a_flush_also_where_writes_are_durable() {
     let mut gone = 0;
     for seed in 0..30 {
