@@ -138,6 +138,18 @@ const FILES: &[&str] = &["", "", "invalidate = false", "sync = 'dsync'", "direct
 const RINGS: &[&str] =
     &["", "", "invalidate = false", "fixedbufs = false", "registerfiles = false", "direct = true"];
 
+/// What changes when I/Os are issued, and not which.
+const PACES: &[&str] = &[
+    "",
+    "",
+    "",
+    "rate_iops = 100000",
+    "rate_iops = 50000; rate_process = 'poisson'",
+    "rate = '400m'",
+    "thinktime = '10us'; thinktime_blocks = 8",
+    "iodepth_batch_submit = 2",
+];
+
 /// Draws from lists by a seed.
 struct Draw {
     seed: u64,
@@ -185,7 +197,7 @@ fn job_of(parts: [&str; 9]) -> Case {
 fn drawn_job(draw: &mut Draw, ranges: &[&str]) -> Case {
     let timed = draw.below(100) == 0;
     let amount = if timed { "runtime = '30ms'; time_based = true" } else { draw.one(AMOUNTS) };
-    job_of([
+    let case = job_of([
         draw.one(WORKLOADS),
         amount,
         draw.one(PLACES),
@@ -195,7 +207,13 @@ fn drawn_job(draw: &mut Draw, ranges: &[&str]) -> Case {
         draw.one(FLUSHES),
         draw.one(METHODS),
         draw.one(ranges),
-    ])
+    ]);
+    let pace = draw.one(PACES);
+    if case.has("iodepth_batch_submit") && pace.contains("iodepth_batch_submit") {
+        case
+    } else {
+        case.with(pace)
+    }
 }
 
 fn engine_lines(draw: &mut Draw, engine: &str, may_be_direct: bool) -> String {
