@@ -11,7 +11,7 @@ use crate::base::units::format_size;
 use crate::report::{PremisesReport, atomic_object, calendar};
 use crate::run::load_snapshot;
 use crate::verify::promises::{Mutated, Promises};
-use crate::verify::snapshot::{Cause, JobState, Snapshot, TargetState, WorkerState};
+use crate::verify::snapshot::{Cause, JobState, Snapshot, TargetState, WorkerState, WrittenRange};
 
 use super::{EXIT_USAGE, output};
 
@@ -54,11 +54,23 @@ fn text(snapshot: &Snapshot) -> String {
         printable(&snapshot.tool)
     );
     snapshot.jobs.iter().for_each(|job| job_text(&mut out, job));
+    for range in &snapshot.unverified {
+        let _ = writeln!(
+            out,
+            "\nstage {} wrote to bytes {} to {} of the target of identity {:016x}, and did not verify: nothing that \
+             earlier stages wrote there is promised",
+            u64::from(range.stage) + 1,
+            range.start,
+            range.start.saturating_add(range.bytes),
+            range.identity
+        );
+    }
     out
 }
 
 fn job_text(out: &mut String, job: &JobState) {
-    let _ = writeln!(out, "\njob {}, seed {}", printable(&job.name), job.seed);
+    let stage = u64::from(job.stage) + 1;
+    let _ = writeln!(out, "\njob {}, stage {stage}, seed {}", printable(&job.name), job.seed);
     for (name, value) in &job.options {
         let _ = writeln!(out, "  {} = {}", printable(name), printable(value));
     }
@@ -120,12 +132,19 @@ fn mutated_text(out: &mut String, what: &str, promises: &Promises, op: Op) {
     if !kind.in_flight.is_empty() {
         let _ = writeln!(out, "      in flight: {}", listed(kind.in_flight.iter().map(u64::to_string)));
     }
-    if !kind.failed.runs().is_empty() {
-        let runs = kind.failed.runs().iter().map(|&(first, last)| match last - first {
+    if kind.failed.run_count() > 0 {
+        let runs: Vec<(u64, u64)> = kind.failed.runs().collect();
+        let runs = runs.into_iter().map(|(first, last)| match last - first {
             0 => first.to_string(),
             _ => format!("{first} to {last}"),
         });
         let _ = writeln!(out, "      failed: {}", listed(runs));
+    }
+    if let Some((first, last)) = kind.failed.coarse() {
+        let _ = writeln!(
+            out,
+            "      coarse: of {first} to {last}, any other may have failed too: more failed than is told apart"
+        );
     }
 }
 
@@ -141,22 +160,27 @@ struct Sums {
     completed: u64,
 }
 
-/// How many are durable, and how many have completed without being that.
+/// How many are durable, and how many have completed without being that. Of the rest nobody knows.
 fn sums(kind: &Mutated) -> Sums {
-    let settled = kind.issued.saturating_sub(kind.in_flight.len() as u64 + kind.failed.count());
+    // How many numbers from `first` to before `end` failed, or may have.
+    let failed = |end: u64| -> u64 {
+        let runs = kind.failed.runs().filter(|run| run.0 < end);
+        runs.map(|(first, last)| last.min(end - 1) - first + 1).sum()
+    };
+    let unknown = |end: u64| -> u64 {
+        let range = kind.failed.coarse().filter(|range| range.0 < end);
+        range.map_or(0, |(first, last)| {
+            let end = end.min(last + 1);
+            end - first - (failed(end) - failed(first))
+        })
+    };
+    let is_lost = |number: &&u64| kind.failed.contains(**number) || kind.failed.is_unknown(**number);
+    let flying = kind.in_flight.iter().filter(|number| !is_lost(number)).count() as u64;
+    let settled = kind.issued.saturating_sub(flying + failed(kind.issued) + unknown(kind.issued));
     let below = kind.durable.mark;
-    let overlap = |first: u64, last: u64| last.min(below.saturating_sub(1)) - first + 1;
-    let failed: u64 = kind
-        .failed
-        .runs()
-        .iter()
-        .filter(|run| run.0 < below)
-        .map(|&(first, last)| overlap(first, last))
-        .sum();
-    let is_failed = |number: &&u64| kind.failed.contains(**number);
     // A hole may have failed since: it counts once.
-    let holes = kind.durable.holes.len() as u64 - kind.durable.holes.iter().filter(is_failed).count() as u64;
-    let durable = below.saturating_sub(holes + failed);
+    let holes = kind.durable.holes.iter().filter(|number| !is_lost(number)).count() as u64;
+    let durable = below.saturating_sub(holes + failed(below) + unknown(below));
     Sums { durable, completed: settled.saturating_sub(durable) }
 }
 
@@ -171,6 +195,16 @@ fn object(snapshot: &Snapshot) -> Value {
         },
         "tool": snapshot.tool,
         "jobs": snapshot.jobs.iter().map(job_object).collect::<Vec<_>>(),
+        "unverified": snapshot.unverified.iter().map(range_object).collect::<Vec<_>>(),
+    })
+}
+
+fn range_object(range: &WrittenRange) -> Value {
+    json!({
+        "identity": format!("{:016x}", range.identity),
+        "stage": range.stage,
+        "start": range.start,
+        "bytes": range.bytes,
     })
 }
 
@@ -205,6 +239,7 @@ fn job_object(job: &JobState) -> Value {
     });
     json!({
         "name": job.name,
+        "stage": job.stage,
         "options": options,
         "seed": job.seed,
         "writes_are_durable": job.writes_are_durable,
@@ -220,7 +255,8 @@ fn mutated_object(kind: &Mutated) -> Value {
         "durable": sums.durable,
         "completed_not_durable": sums.completed,
         "in_flight": kind.in_flight,
-        "failed": kind.failed.runs(),
+        "failed": kind.failed.runs().collect::<Vec<_>>(),
+        "coarse": kind.failed.coarse(),
         "durable_below": kind.durable.mark,
         "durable_holes": kind.durable.holes,
     })
@@ -229,13 +265,16 @@ fn mutated_object(kind: &Mutated) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::failures::Failures;
     use crate::verify::ledger::Ledger;
     use crate::verify::promises::State;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn sums_are_those_of_the_states(events in proptest::collection::vec(0_u8..8, 0..120)) {
+        fn sums_are_those_of_the_states(
+            events in proptest::collection::vec(0_u8..8, 0..120), coarse in proptest::option::of((0_u64..20, 20_u64..40)),
+        ) {
             let mut ledger = Ledger::new(128);
             let (mut next, mut flying) = (0, Vec::new());
             for event in events {
@@ -254,7 +293,10 @@ mod tests {
                     _ => {}
                 }
             }
-            let promises = ledger.promises();
+            let mut promises = ledger.promises();
+            let runs: Vec<_> = promises.writes.failed.runs().collect();
+            let coarse = coarse.filter(|range| range.1 < next);
+            promises.writes.failed = Failures::from_runs(&runs, coarse).unwrap_or_default();
             let count = |state| (0..next).filter(|&n| promises.state(Op::Write, n) == state).count() as u64;
             let sums = sums(&promises.writes);
             prop_assert_eq!((sums.durable, sums.completed), (count(State::Durable), count(State::Completed)));

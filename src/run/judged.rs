@@ -256,6 +256,7 @@ pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
         premises: premises[at].clone(),
     };
     JobState {
+        stage: plan.stage,
         name: plan.spec.name.clone(),
         options: shaping(plan),
         seed: plan.seed,

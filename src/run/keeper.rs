@@ -5,6 +5,7 @@
 //! stable storage, the command runs, the run ends. With a courier the storage that counts is the client's:
 //! what is stored here meanwhile is the server's own copy.
 
+mod past;
 mod tracked;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use super::plan::{self, JobPlan};
 use super::state_file::{Overlap, StateFile};
 use super::{Courier, Requests, RunError, RunOptions};
 
+use past::Past;
 pub use tracked::{StageState, Tracked};
 
 /// How long workers may take to answer a freeze; a turn takes microseconds. Who does not answer is
@@ -39,6 +41,8 @@ const WORKER_BYTES: u64 = 16 << 10;
 const IO_BYTES: u64 = 64;
 const JOB_BYTES: u64 = 64 << 10;
 const TARGET_BYTES: usize = 256;
+/// Of what a worker that does not verify writes over.
+const RANGE_BYTES: u64 = 64;
 /// Of what is wrong with the server's own copies.
 const MOST_NOTES: usize = 8;
 
@@ -48,8 +52,7 @@ pub struct Keeper {
     trigger: TriggerSpec,
     file: Option<(PathBuf, Place)>,
     run: RunId,
-    /// Jobs of the stages before.
-    past: Vec<JobState>,
+    past: Past,
     requested: Arc<AtomicUsize>,
     requested_by: Arc<OnceLock<String>>,
     courier: Option<Arc<dyn Courier>>,
@@ -145,7 +148,7 @@ impl Keeper {
             trigger: TriggerSpec { seed: trigger.timeout_ns.map(|_| seed), ..trigger },
             file: None,
             run,
-            past: Vec::new(),
+            past: Past::default(),
             requested: Arc::clone(&requests.trigger),
             requested_by: Arc::clone(&requests.trigger_why),
             courier: options.courier.clone(),
@@ -189,8 +192,14 @@ impl Keeper {
             kept().map(|plan| u64::from(plan.spec.numjobs) * u64::from(plan.spec.iodepth)).sum();
         let names: usize =
             kept().flat_map(|plan| &plan.targets).map(|path| path.as_os_str().len() + TARGET_BYTES).sum();
-        let bytes =
-            kept().count() as u64 * JOB_BYTES + workers * WORKER_BYTES + depths * IO_BYTES + names as u64;
+        let others = plans.iter().filter(|plan| plan.modifies() && !plan.verifies());
+        let ranges: u64 =
+            others.map(|plan| u64::from(plan.spec.numjobs) * plan.targets.len() as u64 * RANGE_BYTES).sum();
+        let bytes = ranges
+            + kept().count() as u64 * JOB_BYTES
+            + workers * WORKER_BYTES
+            + depths * IO_BYTES
+            + names as u64;
         let targets: Vec<PathBuf> = plans
             .iter()
             .filter(|plan| plan.uses_files() && plan.modifies())
@@ -242,13 +251,14 @@ impl Keeper {
     }
 
     /// Begins to keep the promises of a stage. A snapshot is stored before anything is written: the
-    /// one of an earlier run says nothing any more of what this run leaves.
+    /// one of an earlier run says nothing any more of what this run leaves, nor does that of an earlier stage
+    /// of what this one writes over.
     ///
     /// # Errors
     /// Why the promises cannot be kept, in a sentence.
     pub fn begin(mut self, stage: StageState) -> Result<AtWork, String> {
-        self.forget_overwritten(&stage);
-        if !stage.kept.is_empty() && self.file.is_some() {
+        let takes_away = self.past.write_over(&stage.unverified);
+        if (takes_away || !stage.kept.is_empty()) && self.file.is_some() {
             self.save(Cause::Checkpoint, &stage, true).map_err(|failure| failure.why)?;
         }
         // Not before: a slow client would be fired at before anything is written.
@@ -257,6 +267,9 @@ impl Keeper {
         let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             self.watch(&stage, &seen);
+            if takes_away && stage.kept.is_empty() && self.fired.is_none() {
+                self.keep(Cause::Ended, &stage);
+            }
             self.leave(stage);
             self
         });
@@ -300,27 +313,10 @@ impl Keeper {
         }
     }
 
-    /// What a stage writes over, no earlier one has promised any more.
-    fn forget_overwritten(&mut self, stage: &StageState) {
-        let is_hit = |job: &JobState| {
-            let regions = job.workers.iter().flat_map(|worker| &worker.regions);
-            regions.filter_map(|region| Some((job.targets.get(usize::from(region.target))?, region))).any(
-                |(target, region)| {
-                    stage.written.iter().any(|&(identity, start, bytes)| {
-                        identity == target.identity
-                            && start < region.start.saturating_add(region.bytes)
-                            && region.start < start.saturating_add(bytes)
-                    })
-                },
-            )
-        };
-        self.past.retain(|job| !is_hit(job));
-    }
-
     /// Remembers what the workers of a stage that has ended were promised.
     fn leave(&mut self, stage: StageState) {
         let jobs = self.gather(&stage, false);
-        self.past.extend(jobs);
+        self.past.jobs.extend(jobs);
     }
 
     /// Whether a trigger may fire: not while evidence is looked at.
@@ -472,13 +468,14 @@ impl Keeper {
     ) -> Result<u64, NotStored> {
         let mut bytes = Vec::new();
         if self.file.is_some() {
-            let jobs = self.past.iter().cloned().chain(self.gather(stage, true)).collect();
+            let jobs = self.past.jobs.iter().cloned().chain(self.gather(stage, true)).collect();
             let snapshot = Snapshot {
                 run: self.run,
                 taken_unix_ns: unix_time_ns(),
                 cause,
                 tool: env!("CARGO_PKG_VERSION").to_owned(),
                 jobs,
+                unverified: self.past.unverified.clone(),
             };
             bytes = snapshot.encode();
         } else if trigger.is_none() {

@@ -111,6 +111,7 @@ fn describe_candidate(candidate: &Candidate) -> String {
         State::Unissued => "never issued",
         State::InFlight => "in flight",
         State::Failed => "failed",
+        State::Unknown => "completed or failed: more writes failed than were told apart",
         State::Completed => "completed",
         State::Durable => "durable",
     };

@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
+
+use super::failures::Failures;
 use super::flush_credit::Credit;
-use super::promises::{Failures, Mark, Mutated, Promises};
+use super::promises::{Mark, Mutated, Promises};
 
 /// An empty slot.
 const NONE: u64 = u64::MAX;
-/// Runs of failed numbers that are told apart; of more, the nearest are told as one: some writes
-/// then seem to have failed that did not, and nothing is demanded of them.
-pub(super) const MOST_RUNS: usize = 256;
 
 /// Numbers that change together, rarely.
 #[derive(Debug)]
@@ -71,7 +71,9 @@ impl Together {
 pub(super) struct Column {
     issued: AtomicU64,
     in_flight: Box<[AtomicU64]>,
-    failed: Together,
+    /// A whole list each time: failures are rare, and a reader never waits for the worker nor the other way
+    /// round, however many there are.
+    failed: ArcSwap<Failures>,
     durable: Together,
 }
 
@@ -80,7 +82,7 @@ impl Column {
         Column {
             issued: AtomicU64::new(0),
             in_flight: (0..depth).map(|_| AtomicU64::new(NONE)).collect(),
-            failed: Together::new(2 * MOST_RUNS),
+            failed: ArcSwap::default(),
             durable: Together::new(1 + depth),
         }
     }
@@ -100,14 +102,9 @@ impl Column {
         self.issued.store(issued, Release);
     }
 
+    /// Must come before the write that failed stops being in flight.
     pub(super) fn set_failed(&self, failures: &Failures) {
-        let runs = failures.runs();
-        if runs.len() <= MOST_RUNS {
-            self.failed.set(runs.iter().flat_map(|&(first, last)| [first, last]));
-            return;
-        }
-        let few = joined(runs, MOST_RUNS);
-        self.failed.set(few.iter().flat_map(|&(first, last)| [first, last]));
+        self.failed.store(Arc::new(failures.clone()));
     }
 
     pub(super) fn set_durable(&self, durable: &Mark) {
@@ -130,33 +127,13 @@ impl Column {
         let mut in_flight: Vec<u64> = slots.filter(|&number| number < issued).collect();
         in_flight.sort_unstable();
         // Nor has anything failed there.
-        let failed = self.failed.get();
-        let runs = failed.as_chunks::<2>().0.iter().filter(|&&[first, _]| first < issued);
-        let runs: Vec<(u64, u64)> = runs.map(|&[first, last]| (first, last.min(issued - 1))).collect();
-        let failed = Failures::from_runs(runs).unwrap_or_default();
+        let failed = self.failed.load().below(issued);
         let durable = self.durable.get();
         let (mark, holes) = durable.split_first().map_or((0, &[][..]), |(mark, holes)| (*mark, holes));
         let mark = mark.min(issued);
         let holes = holes.iter().copied().filter(|&number| number < mark).collect();
         Mutated { issued, in_flight, failed, durable: Mark { mark, holes } }
     }
-}
-
-/// `runs` as at most `most` runs that hold them all: those with the smallest gaps between them are
-/// joined.
-fn joined(runs: &[(u64, u64)], most: usize) -> Vec<(u64, u64)> {
-    let mut gaps: Vec<(u64, usize)> =
-        runs.windows(2).enumerate().map(|(at, pair)| (pair[1].0 - pair[0].1, at)).collect();
-    gaps.sort_unstable_by(|one, other| other.cmp(one));
-    let mut kept: Vec<usize> = gaps.iter().take(most - 1).map(|&(_, at)| at).collect();
-    kept.sort_unstable();
-    let mut first = 0;
-    let mut all = Vec::with_capacity(most);
-    for last in kept.into_iter().chain([runs.len() - 1]) {
-        all.push((runs[first].0, runs[last].1));
-        first = last + 1;
-    }
-    all
 }
 
 /// The ledger of one worker, for all to read, and what they ask of the worker.
@@ -283,36 +260,15 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn what_failed_since_the_first_look_is_beyond_the_end() {
         let column = Column::new(1);
         column.issue(0, 6);
         // As if 7 to 9 had been issued between the looks.
-        column.set_failed(&Failures::from_runs(vec![(2, 3), (5, 9), (11, 12)]).unwrap());
+        column.set_failed(&Failures::from_runs(&[(2, 3), (5, 9), (11, 12)], Some((1, 20))).unwrap());
         let read = column.read();
-        assert_eq!((read.issued, read.failed.runs()), (7, &[(2, 3), (5, 6)][..]));
-    }
-
-    proptest! {
-        #[test]
-        fn joined_runs_hold_all_and_are_few(steps in proptest::collection::vec((2_u64..50, 0_u64..5), 1..60), most in 1_usize..70) {
-            let mut failures = Failures::default();
-            let mut at = 0;
-            for (gap, len) in steps {
-                (at..=at + len).for_each(|number| failures.insert(number));
-                at += len + gap;
-            }
-            let few = joined(failures.runs(), most);
-            prop_assert!(few.len() <= most.max(1));
-            let few = Failures::from_runs(few).unwrap();
-            for &(first, last) in failures.runs() {
-                prop_assert!((first..=last).all(|number| few.contains(number)));
-            }
-            if failures.runs().len() <= most {
-                prop_assert_eq!(few, failures);
-            }
-        }
+        let failed = Failures::from_runs(&[(2, 3), (5, 6)], Some((1, 6))).unwrap();
+        assert_eq!((read.issued, read.failed), (7, failed));
     }
 }

@@ -7,6 +7,7 @@ pub mod board;
 pub mod checksum;
 mod damage;
 mod diagnose;
+pub mod failures;
 pub mod flush_credit;
 pub mod judge;
 pub mod ledger;

@@ -7,6 +7,8 @@
 
 use crate::base::Op;
 
+use super::failures::Failures;
+
 /// Where one mutation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -16,6 +18,8 @@ pub enum State {
     InFlight,
     /// An error came back: old or new, or a mix, may stand.
     Failed,
+    /// It came back; whether well or with an error was not kept: see [`Failures::is_unknown`].
+    Unknown,
     /// It came back well.
     Completed,
     /// And a flush that was submitted afterwards has completed.
@@ -27,85 +31,6 @@ impl State {
     #[must_use]
     pub fn is_settled(self) -> bool {
         matches!(self, State::Completed | State::Durable)
-    }
-}
-
-/// Numbers that failed, as runs of neighbours: a device that fails everything takes one entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Failures {
-    /// First and last of each run, rising.
-    runs: Vec<(u64, u64)>,
-}
-
-impl Failures {
-    /// From runs (first and last of each).
-    ///
-    /// # Errors
-    /// If they do not rise with gaps between them.
-    pub fn from_runs(runs: Vec<(u64, u64)>) -> Result<Failures, &'static str> {
-        let is_run = |run: &(u64, u64)| run.0 <= run.1;
-        let rises = |pair: &[(u64, u64)]| pair[0].1.checked_add(1).is_some_and(|next| next < pair[1].0);
-        if runs.iter().all(is_run) && runs.windows(2).all(rises) {
-            Ok(Failures { runs })
-        } else {
-            Err("runs of failed numbers do not rise")
-        }
-    }
-
-    /// First and last of each run, rising.
-    #[must_use]
-    pub fn runs(&self) -> &[(u64, u64)] {
-        &self.runs
-    }
-
-    pub(super) fn insert(&mut self, number: u64) {
-        let at = self.runs.partition_point(|&(_, last)| last.saturating_add(1) < number);
-        match self.runs.get_mut(at) {
-            Some((first, last)) if *first <= number.saturating_add(1) => {
-                *first = (*first).min(number);
-                *last = (*last).max(number);
-            }
-            _ => {
-                self.runs.insert(at, (number, number));
-                return;
-            }
-        }
-        if let Some(&(next_first, next_last)) = self.runs.get(at + 1)
-            && self.runs[at].1.saturating_add(1) == next_first
-        {
-            self.runs[at].1 = next_last;
-            self.runs.remove(at + 1);
-        }
-    }
-
-    /// Adds all from `first` to `last`.
-    pub(super) fn insert_run(&mut self, first: u64, last: u64) {
-        let mut runs = std::mem::take(&mut self.runs);
-        runs.push((first, last));
-        runs.sort_unstable();
-        for (first, last) in runs {
-            match self.runs.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
-                _ => self.runs.push((first, last)),
-            }
-        }
-    }
-
-    /// Whether `number` failed.
-    #[must_use]
-    pub fn contains(&self, number: u64) -> bool {
-        let at = self.runs.partition_point(|&(_, last)| last < number);
-        self.runs.get(at).is_some_and(|&(first, _)| first <= number)
-    }
-
-    /// How many failed.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.runs.iter().map(|&(first, last)| last - first + 1).sum()
-    }
-
-    fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
-        self.runs.iter().flat_map(|&(first, last)| first..=last)
     }
 }
 
@@ -151,6 +76,8 @@ impl Mutated {
             State::InFlight
         } else if self.failed.contains(number) {
             State::Failed
+        } else if self.failed.is_unknown(number) {
+            State::Unknown
         } else if self.durable.covers(number) {
             State::Durable
         } else {
@@ -243,7 +170,7 @@ impl Promises {
     /// mutation stands.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let settled = |kind: &Mutated| kind.in_flight.is_empty() && kind.failed.runs.is_empty();
+        let settled = |kind: &Mutated| kind.in_flight.is_empty() && kind.failed.is_empty();
         settled(&self.writes) && settled(&self.trims) && !self.open_end
     }
 }

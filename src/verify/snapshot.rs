@@ -36,6 +36,9 @@ pub struct Snapshot {
     pub tool: String,
     /// The jobs that write and verify, in the order of the job file.
     pub jobs: Vec<JobState>,
+    /// What later stages may have written over without verifying: there, jobs of earlier stages have been
+    /// promised nothing. Only what lies in the region of one of them.
+    pub unverified: Vec<WrittenRange>,
 }
 
 impl Snapshot {
@@ -46,6 +49,10 @@ impl Snapshot {
         if self.run != other.run {
             return false;
         }
+        let stage = |snapshot: &Snapshot| {
+            let jobs = snapshot.jobs.iter().map(|job| job.stage);
+            jobs.chain(snapshot.unverified.iter().map(|range| range.stage)).max()
+        };
         // Rises in each worker: what is in flight only sinks where nothing was issued.
         let come = |it: &Promises| {
             let in_flight = Reverse(it.writes.in_flight.len() + it.trims.in_flight.len());
@@ -59,9 +66,22 @@ impl Snapshot {
         let both = own.iter().filter_map(|(number, own)| Some((*own, *others.get(number)?)));
         match both.map(|(own, other)| own.cmp(&other)).find(|order| order.is_ne()) {
             Some(order) => order.is_gt(),
-            None => self.taken_unix_ns > other.taken_unix_ns,
+            None => (stage(self), self.taken_unix_ns) > (stage(other), other.taken_unix_ns),
         }
     }
+}
+
+/// Bytes of a target that were written, by whom and what is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WrittenRange {
+    /// The identity of the target.
+    pub identity: u64,
+    /// The stage that wrote, from 0.
+    pub stage: u32,
+    /// The first byte.
+    pub start: u64,
+    /// Length in bytes.
+    pub bytes: u64,
 }
 
 /// One job.
@@ -69,6 +89,8 @@ impl Snapshot {
 pub struct JobState {
     /// Its name.
     pub name: String,
+    /// The stage that it ran in, from 0: what a later one wrote counts above what an earlier one did.
+    pub stage: u32,
     /// Options that shape what is written where, as they were resolved: name and value. A job with
     /// others generates another workload.
     pub options: Vec<(String, String)>,
@@ -110,6 +132,17 @@ pub struct WorkerState {
     pub promises: Promises,
 }
 
+impl JobState {
+    /// What its workers owned: the identity of the target, first byte and length in bytes.
+    pub fn owned(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        let regions = self.workers.iter().flat_map(|worker| &worker.regions);
+        regions.filter_map(|region| {
+            let target = self.targets.get(usize::from(region.target))?;
+            Some((target.identity, region.start, region.bytes))
+        })
+    }
+}
+
 /// A part of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionState {
@@ -133,6 +166,7 @@ mod tests {
         };
         let job = JobState {
             name: "j".to_owned(),
+            stage: 0,
             options: Vec::new(),
             seed: 1,
             writes_are_durable: false,
@@ -140,7 +174,7 @@ mod tests {
             workers: issued.iter().map(worker).collect(),
         };
         let (run, cause, tool) = (RunId(7), Cause::Checkpoint, String::new());
-        Snapshot { run, taken_unix_ns, cause, tool, jobs: vec![job] }
+        Snapshot { run, taken_unix_ns, cause, tool, jobs: vec![job], unverified: Vec::new() }
     }
 
     #[test]
@@ -155,6 +189,10 @@ mod tests {
         assert!(flushed.is_ahead_of(&early) && !early.is_ahead_of(&flushed));
         // A later stage, with other workers.
         assert!(taken(4, &[(3, 1)]).is_ahead_of(&taken(3, &[(1, 5)])));
+        let mut written_over = early.clone();
+        written_over.unverified = vec![WrittenRange { identity: 1, stage: 1, start: 0, bytes: 512 }];
+        written_over.taken_unix_ns = 1;
+        assert!(written_over.is_ahead_of(&early) && !early.is_ahead_of(&written_over));
         let other = Snapshot { run: RunId(8), ..taken(1, &[(1, 1)]) };
         assert!(!late.is_ahead_of(&other) && !other.is_ahead_of(&late));
     }

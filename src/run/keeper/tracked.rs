@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::reactor::{Live, VerifyParts};
 use crate::verify::board::Board;
 use crate::verify::promises::Promises;
-use crate::verify::snapshot::{JobState, WorkerState};
+use crate::verify::snapshot::{JobState, WorkerState, WrittenRange};
 use crate::workload::{Region, WorkloadSpec};
 
 use super::super::judged;
@@ -41,8 +41,8 @@ pub struct StageState {
     pub simulated: Vec<PathBuf>,
     /// What verdicts rest on, of those jobs.
     pub premises: Vec<Watch>,
-    /// What is written over: identity of the target, first byte and length.
-    pub written: Vec<(u64, u64, u64)>,
+    /// What jobs that do not verify may write.
+    pub unverified: Vec<WrittenRange>,
 }
 
 impl StageState {
@@ -61,12 +61,14 @@ impl StageState {
         if plan.spec.ioengine == "sim" && clone == 0 {
             self.simulated.extend(plan.targets.iter().cloned());
         }
-        if plan.modifies() {
-            let place = |region: &Region| {
-                let fact = &facts[usize::from(region.target)];
-                (judged::identity_of(fact), region.start, region.bytes)
+        if plan.modifies() && !plan.verifies() {
+            let range = |region: &Region| WrittenRange {
+                identity: judged::identity_of(&facts[usize::from(region.target)]),
+                stage: plan.stage,
+                start: region.start,
+                bytes: region.bytes,
             };
-            self.written.extend(workload.regions.iter().map(place));
+            self.unverified.extend(workload.regions.iter().map(range));
         }
         let Some(parts) = verify.filter(|_| plan.modifies()) else { return };
         if clone == 0 {

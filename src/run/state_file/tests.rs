@@ -13,6 +13,7 @@ const SPACES: [u64; 3] = [0, 64, 8192];
 
 fn snapshot(number: u64, jobs: usize) -> Snapshot {
     let job = crate::verify::snapshot::JobState {
+        stage: 0,
         name: format!("job {number}"),
         options: vec![("bs".to_owned(), "4k".to_owned())],
         seed: number,
@@ -26,6 +27,7 @@ fn snapshot(number: u64, jobs: usize) -> Snapshot {
         cause: Cause::Checkpoint,
         tool: "test".to_owned(),
         jobs: vec![job; jobs],
+        unverified: Vec::new(),
     }
 }
 

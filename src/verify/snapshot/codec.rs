@@ -1,4 +1,4 @@
-//! A snapshot as bytes, version 2, and how version 1 is read; `docs/formats.md` has the tables.
+//! A snapshot as bytes, version 2; `docs/formats.md` has the tables.
 //!
 //! A line for people, then the body, then a checksum over all before it. Numbers of the body are
 //! LEB128; lists of rising numbers are kept as the distances between them, so that hundreds of I/Os
@@ -11,15 +11,14 @@ use crate::base::premises::{CacheSource, Deallocated, Flushes, Premises};
 use crate::base::verify::{Method, RunId};
 
 use super::super::checksum;
-use super::super::promises::{Failures, Mark, Mutated, Promises};
-use super::{Cause, JobState, RegionState, Snapshot, TargetState, WorkerState};
+use super::super::failures::Failures;
+use super::super::promises::{Mark, Mutated, Promises};
+use super::{Cause, JobState, RegionState, Snapshot, TargetState, WorkerState, WrittenRange};
 
 /// How every snapshot begins; the version and a newline follow.
 const MAGIC: &str = "fio-spdk snapshot ";
 /// The version that is written.
 const VERSION: u32 = 2;
-/// The oldest version that is read.
-const OLDEST: u32 = 1;
 /// Length of the checksum: CRC-64/NVME.
 const SUM: usize = 8;
 /// Why bytes are no snapshot.
@@ -42,7 +41,8 @@ impl fmt::Display for SnapshotError {
             SnapshotError::Version(version) => {
                 write!(
                     out,
-                    "it is of version {version}, and this fio-spdk reads versions {OLDEST} to {VERSION}"
+                    "it is of version {version}, and this fio-spdk reads version {VERSION}: judge it with the release \
+                     that took it (its header has the release in readable form), or write and judge again"
                 )
             }
             SnapshotError::Damaged => out.write_str("it is damaged or cut short: its checksum is wrong"),
@@ -67,6 +67,12 @@ impl Snapshot {
         });
         out.text(&self.tool);
         out.list(&self.jobs, Writer::job);
+        out.list(&self.unverified, |out, range| {
+            out.number(range.identity);
+            out.number(u64::from(range.stage));
+            out.number(range.start);
+            out.number(range.bytes);
+        });
         let sum = sum(&out.0);
         out.0.extend_from_slice(&sum);
         out.0
@@ -81,17 +87,15 @@ impl Snapshot {
         let end = rest.iter().take(16).position(|&byte| byte == b'\n').ok_or(SnapshotError::Damaged)?;
         let version = String::from_utf8_lossy(&rest[..end]).into_owned();
         let (covered, end) = bytes.split_last_chunk::<SUM>().ok_or(SnapshotError::Damaged)?;
-        let known = (OLDEST..=VERSION).find(|known| version == known.to_string());
-        let Some(known) = known else {
+        if version != VERSION.to_string() {
             return Err(SnapshotError::Version(version.escape_default().to_string()));
-        };
+        }
         if sum(covered) != *end {
             return Err(SnapshotError::Damaged);
         }
-        let left = covered.get(MAGIC.len() + version.len() + 1..).unwrap_or_default();
-        let mut reader = Reader { left, version: known };
+        let mut reader = Reader(covered.get(MAGIC.len() + version.len() + 1..).unwrap_or_default());
         let snapshot = reader.snapshot().map_err(SnapshotError::Senseless)?;
-        if reader.left.is_empty() {
+        if reader.0.is_empty() {
             Ok(snapshot)
         } else {
             Err(SnapshotError::Senseless("something follows the end"))
@@ -137,8 +141,15 @@ impl Writer {
         }
     }
 
+    /// First and last number of each run, as rising numbers.
+    fn runs(&mut self, runs: impl Iterator<Item = (u64, u64)>) {
+        let ends: Vec<u64> = runs.flat_map(|(first, last)| [first, last]).collect();
+        self.rising(&ends);
+    }
+
     fn job(&mut self, job: &JobState) {
         self.text(&job.name);
+        self.number(u64::from(job.stage));
         self.list(&job.options, |out, (name, value)| {
             out.text(name);
             out.text(value);
@@ -200,8 +211,8 @@ impl Writer {
     fn mutated(&mut self, kind: &Mutated) {
         self.number(kind.issued);
         self.rising(&kind.in_flight);
-        let ends: Vec<u64> = kind.failed.runs().iter().flat_map(|&(first, last)| [first, last]).collect();
-        self.rising(&ends);
+        self.runs(kind.failed.runs());
+        self.runs(kind.failed.coarse().into_iter());
         self.number(kind.durable.mark);
         self.rising(&kind.durable.holes);
     }
@@ -209,15 +220,12 @@ impl Writer {
 
 type Read<T> = Result<T, &'static str>;
 
-struct Reader<'a> {
-    left: &'a [u8],
-    version: u32,
-}
+struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn bytes(&mut self, len: usize) -> Read<&'a [u8]> {
-        let (bytes, rest) = self.left.split_at_checked(len).ok_or("it ends in the middle")?;
-        self.left = rest;
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or("it ends in the middle")?;
+        self.0 = rest;
         Ok(bytes)
     }
 
@@ -257,7 +265,7 @@ impl<'a> Reader<'a> {
     fn list<T>(&mut self, one: impl Fn(&mut Reader<'a>) -> Read<T>) -> Read<Vec<T>> {
         let count: usize = self.small()?;
         // Everything takes a byte at least.
-        if count > self.left.len() {
+        if count > self.0.len() {
             return Err("a list is longer than the snapshot");
         }
         (0..count).map(|_| one(self)).collect()
@@ -291,12 +299,21 @@ impl<'a> Reader<'a> {
             },
             tool: self.text()?,
             jobs: self.list(Reader::job)?,
+            unverified: self.list(|reader| {
+                Ok(WrittenRange {
+                    identity: reader.number()?,
+                    stage: reader.small()?,
+                    start: reader.number()?,
+                    bytes: reader.number()?,
+                })
+            })?,
         })
     }
 
     fn job(&mut self) -> Read<JobState> {
         Ok(JobState {
             name: self.text()?,
+            stage: self.small()?,
             options: self.list(|reader| Ok((reader.text()?, reader.text()?)))?,
             seed: self.number()?,
             writes_are_durable: self.flag()?,
@@ -324,9 +341,6 @@ impl<'a> Reader<'a> {
             2 => None,
             _ => return Err("neither yes nor no nor unknown"),
         };
-        if self.version == 1 {
-            return Ok(Premises { atomic, volatile_cache, ..Premises::default() });
-        }
         Ok(Premises {
             volatile_cache,
             cache_source: self.one_of(&CacheSource::ALL)?,
@@ -343,10 +357,6 @@ impl<'a> Reader<'a> {
     }
 
     fn atomic(&mut self) -> Read<AtomicWrites> {
-        if self.version == 1 {
-            // Every write of the job was at most this long, or the unit held for any length.
-            return Ok(AtomicWrites::in_units(self.small()?));
-        }
         let (unit_bytes, write_bytes) = (self.small()?, self.small()?);
         Ok(AtomicWrites {
             unit_bytes,
@@ -385,14 +395,17 @@ impl<'a> Reader<'a> {
     fn mutated(&mut self) -> Read<Mutated> {
         let issued = self.number()?;
         let in_flight = self.rising()?;
-        let ends = self.rising_pairs()?;
+        let (runs, coarse) = (self.rising_pairs()?, self.rising_pairs()?);
         let durable = Mark { mark: self.number()?, holes: self.rising()? };
         let below = |numbers: &[u64], end: u64| numbers.last().is_none_or(|&last| last < end);
         if !below(&in_flight, issued) || durable.mark > issued || !below(&durable.holes, durable.mark) {
             return Err("a number is beyond what was issued");
         }
-        let failed = Failures::from_runs(ends)?;
-        if failed.runs().last().is_some_and(|&(_, last)| last >= issued) {
+        if coarse.len() > 1 {
+            return Err("more than one range in which anything may have failed");
+        }
+        let failed = Failures::from_runs(&runs, coarse.first().copied())?;
+        if runs.last().into_iter().chain(&coarse).any(|&(_, last)| last >= issued) {
             return Err("a number is beyond what was issued");
         }
         Ok(Mutated { issued, in_flight, failed, durable })
@@ -413,231 +426,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::collection::{btree_set, vec};
-    use proptest::prelude::*;
-    use proptest::sample::select;
-
-    fn any_mutated() -> impl Strategy<Value = Mutated> {
-        let numbers = || btree_set(0_u64..100_000, 0..40);
-        (numbers(), numbers(), numbers(), 0_u64..100_000, 100_000_u64..u64::MAX).prop_map(
-            |(in_flight, failed, holes, mark, issued)| {
-                let mut failures = Failures::default();
-                failed.into_iter().for_each(|number| failures.insert(number));
-                let holes = holes.into_iter().filter(|&number| number < mark).collect();
-                Mutated {
-                    issued,
-                    in_flight: in_flight.into_iter().collect(),
-                    failed: failures,
-                    durable: Mark { mark, holes },
-                }
-            },
-        )
-    }
-
-    prop_compose! {
-        fn any_worker()(
-            number: u16, regions in vec((any::<u16>(), any::<u64>(), any::<u64>()), 0..3),
-            writes in any_mutated(), trims in any_mutated(), flush_epoch: u64, open_end: bool,
-        ) -> WorkerState {
-            let region = |(target, start, bytes)| RegionState { target, start, bytes };
-            WorkerState {
-                number,
-                regions: regions.into_iter().map(region).collect(),
-                promises: Promises { writes, trims, flush_epoch, open_end },
-            }
-        }
-    }
-
-    prop_compose! {
-        fn any_atomic()(
-            unit_bytes: u32, write_bytes: u32, crossing_bytes: u32,
-            source in select(&AtomicSource::ALL[..]), limit in select(&AtomicLimit::ALL[..]),
-            bounds: [(u64, u64); 2],
-        ) -> AtomicWrites {
-            let [boundaries, splits] = bounds.map(|(every, at)| Boundaries::on_part(every >> 1, at, 0));
-            AtomicWrites { unit_bytes, write_bytes, source, limit, boundaries, crossing_bytes, splits }
-        }
-    }
-
-    prop_compose! {
-        fn any_premises()(
-            atomic in any_atomic(), volatile_cache: Option<bool>, cache_source in select(&CacheSource::ALL[..]),
-            flushes in select(&Flushes::ALL[..]), deallocated in select(&Deallocated::ALL[..]), broken in ".{0,9}",
-        ) -> Premises {
-            Premises { volatile_cache, cache_source, flushes, atomic, deallocated, broken }
-        }
-    }
-
-    prop_compose! {
-        fn any_target()(
-            path in ".{0,20}", identity: u64, known_as in ".{0,9}", size_bytes: u64, lba_bytes: u32,
-            premises in any_premises(),
-        ) -> TargetState {
-            TargetState { path, identity, known_as, size_bytes, lba_bytes, premises }
-        }
-    }
-
-    prop_compose! {
-        fn any_job()(
-            name in ".{0,9}", options in vec((".{0,9}", ".{0,9}"), 0..4), seed: u64, writes_are_durable: bool,
-            targets in vec(any_target(), 0..3), workers in vec(any_worker(), 0..3),
-        ) -> JobState {
-            JobState { name, options, seed, writes_are_durable, targets, workers }
-        }
-    }
-
-    prop_compose! {
-        fn any_snapshot()(
-            run: u128, taken_unix_ns: u64, cause in 0_usize..3, tool in ".{0,9}", jobs in vec(any_job(), 0..3),
-        ) -> Snapshot {
-            let cause = [Cause::Ended, Cause::Trigger, Cause::Checkpoint][cause];
-            Snapshot { run: RunId(run), taken_unix_ns, cause, tool, jobs }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
-
-        #[test]
-        fn what_is_written_is_read(snapshot in any_snapshot()) {
-            prop_assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
-        }
-
-        #[test]
-        fn what_is_damaged_or_cut_short_is_refused(snapshot in any_snapshot(), at: u64, bit in 0..8) {
-            let bytes = snapshot.encode();
-            let at = usize::try_from(at % bytes.len() as u64).unwrap();
-            prop_assert!(Snapshot::decode(&bytes[..at]).is_err());
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 1_u8 << bit;
-            prop_assert!(Snapshot::decode(&flipped).is_err());
-            let mut longer = bytes;
-            longer.push(0);
-            prop_assert!(Snapshot::decode(&longer).is_err());
-        }
-
-        /// Behind a right checksum anything may stand, too.
-        #[test]
-        fn no_body_makes_it_panic_or_take_much_memory(mut body in vec(any::<u8>(), 0..300), snapshot in any_snapshot(), cut: u64) {
-            let real = snapshot.encode();
-            let cut = usize::try_from(cut % (real.len() - SUM) as u64).unwrap().max(MAGIC.len() + 2);
-            let mut bytes = real[..cut.min(real.len() - SUM)].to_vec();
-            bytes.append(&mut body);
-            let sum = sum(&bytes);
-            bytes.extend_from_slice(&sum);
-            if let Ok(decoded) = Snapshot::decode(&bytes) {
-                prop_assert_eq!(Snapshot::decode(&decoded.encode()), Ok(decoded));
-            }
-        }
-    }
-
-    #[test]
-    fn a_worker_at_depth_128_takes_less_than_4_kib_however_long_the_run() {
-        let end = u64::MAX / 3;
-        let scattered = |step: u64| (1..=128).rev().map(|k| end - k * step).collect::<Vec<u64>>();
-        let kind = || Mutated {
-            issued: end,
-            in_flight: scattered(1 << 20),
-            failed: Failures::default(),
-            durable: Mark { mark: end, holes: scattered(1 << 21) },
-        };
-        let promises = Promises { writes: kind(), trims: kind(), flush_epoch: end, open_end: true };
-        let regions = vec![RegionState { target: 0, start: 1 << 50, bytes: 1 << 50 }];
-        let worker = WorkerState { number: 9, regions, promises };
-        let mut out = Writer(Vec::new());
-        let job = JobState {
-            name: "j".repeat(40),
-            options: vec![("bs".to_owned(), "4k".to_owned()); 20],
-            seed: u64::MAX,
-            writes_are_durable: false,
-            targets: Vec::new(),
-            workers: vec![worker],
-        };
-        out.job(&job);
-        assert!(out.0.len() <= 4096, "{} bytes", out.0.len());
-    }
-
-    #[test]
-    fn other_files_and_other_versions_are_told_apart() {
-        assert_eq!(Snapshot::decode(b""), Err(SnapshotError::NotASnapshot));
-        assert_eq!(Snapshot::decode(b"[[job]]\nbs = 4096\n"), Err(SnapshotError::NotASnapshot));
-        let later = Snapshot::decode(b"fio-spdk snapshot 3\nwhatever");
-        assert_eq!(later, Err(SnapshotError::Version("3".to_owned())));
-        assert!(later.unwrap_err().to_string().contains("reads versions 1 to 2"));
-    }
-
-    /// What the golden file holds.
-    fn golden(premises: Premises) -> Snapshot {
-        let mut failed = Failures::default();
-        failed.insert(17);
-        failed.insert_run(40, 49);
-        let writes = Mutated {
-            issued: 1000,
-            in_flight: vec![991, 998, 999],
-            failed,
-            durable: Mark { mark: 900, holes: vec![880] },
-        };
-        let trims = Mutated { issued: 3, ..Mutated::default() };
-        let worker = |number: u16, open_end: bool| WorkerState {
-            number,
-            regions: vec![RegionState { target: 0, start: u64::from(number) << 30, bytes: 1 << 30 }],
-            promises: Promises { writes: writes.clone(), trims: trims.clone(), flush_epoch: 9, open_end },
-        };
-        let target = TargetState {
-            path: "/dev/nvme0n1".to_owned(),
-            identity: 0x0123_4567_89ab_cdef,
-            known_as: "Model S123".to_owned(),
-            size_bytes: 1 << 40,
-            lba_bytes: 4096,
-            premises,
-        };
-        let options = [("rw", "\"randwrite\""), ("bs", "\"4KiB\"")];
-        let job = JobState {
-            name: "golden".to_owned(),
-            options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            seed: 42,
-            writes_are_durable: false,
-            targets: vec![target],
-            workers: vec![worker(1, false), worker(2, true)],
-        };
-        Snapshot {
-            run: RunId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
-            taken_unix_ns: 1_795_238_631_483_000_000,
-            cause: Cause::Trigger,
-            tool: "0.1.0".to_owned(),
-            jobs: vec![job],
-        }
-    }
-
-    #[test]
-    fn version_1_stays_readable() {
-        let stored = include_bytes!("version-1.state");
-        let atomic = AtomicWrites::in_units(16384);
-        let premises = Premises { atomic, volatile_cache: Some(true), ..Premises::default() };
-        assert_eq!(Snapshot::decode(stored), Ok(golden(premises)));
-    }
-
-    #[test]
-    fn version_2_stays_readable() {
-        let stored = include_bytes!("version-2.state");
-        let atomic = AtomicWrites {
-            boundaries: Boundaries { every: 65536, first: 4096 },
-            crossing_bytes: 8192,
-            splits: Boundaries { every: 1 << 17, first: 512 },
-            limit: AtomicLimit::Mdts,
-            ..AtomicWrites::up_to(16384, AtomicSource::Nawupf)
-        };
-        let premises = Premises {
-            volatile_cache: Some(true),
-            cache_source: CacheSource::Feature,
-            flushes: Flushes::Dropped,
-            atomic,
-            deallocated: Deallocated::Ones,
-            broken: "changed".to_owned(),
-        };
-        assert_eq!(golden(premises.clone()).encode(), stored);
-        assert_eq!(Snapshot::decode(stored), Ok(golden(premises)));
-    }
-}
+mod tests;

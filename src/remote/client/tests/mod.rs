@@ -138,6 +138,7 @@ fn accepted(run: &str) -> What {
 
 fn state(number: u64) -> Snapshot {
     let job = JobState {
+        stage: 0,
         name: format!("job {number}"),
         options: Vec::new(),
         seed: number,
@@ -147,7 +148,14 @@ fn state(number: u64) -> Snapshot {
     };
     let run = RunId(u128::from_str_radix(RUN, 16).unwrap());
     let taken_unix_ns = number;
-    Snapshot { run, taken_unix_ns, cause: Cause::Checkpoint, tool: "test".to_owned(), jobs: vec![job] }
+    Snapshot {
+        run,
+        taken_unix_ns,
+        cause: Cause::Checkpoint,
+        tool: "test".to_owned(),
+        jobs: vec![job],
+        unverified: Vec::new(),
+    }
 }
 
 fn snapshot(number: u64, cause: bench::SnapshotCause, content: Vec<u8>) -> What {
