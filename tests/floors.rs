@@ -46,7 +46,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "src/job/options/mod.rs",
         "one table, an entry an option: a list to look things up in, not to read through",
     ),
-    ("src/verify/snapshot/codec.rs", "writer, reader and their tests: a field is a line in each"),
     ("tests/device_safety.rs", "one guard, its trials and the devices they attach"),
 ];
 

@@ -20,7 +20,7 @@ fn a_snapshot_is_readable_by_people_and_programs() {
     let shown = lab.run(&["state", "show", "fio-spdk.state"]).expect(0).stdout;
     for line in [
         "when the writing ended",
-        "job j, seed",
+        "job j, stage 1, seed",
         "  bs = \"8k\"",
         "  verify = \"md5\"",
         "target 0: data, 2MiB",

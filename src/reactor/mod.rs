@@ -14,9 +14,9 @@ mod worker;
 pub use live::{Live, Tap, TapHandle, Totals, WorkerState, tap};
 pub use log::{LogShape, LogSource, LogTap, log_pipe};
 pub use worker::{
-    FloorConfig, FlowConfig, FlowGroup, Found, Measures, Missed, PaceConfig, RateConfig, ReplayParts,
-    ReplayTally, SearchConfig, ThinkConfig, VerifyParts, Worker, WorkerConfig, WorkerOutcome, WorkerParts,
-    blocks_in,
+    FloorConfig, FlowConfig, FlowGroup, Found, LaterWorker, LaterWriter, Measures, Missed, PaceConfig,
+    RateConfig, ReplayParts, ReplayTally, SearchConfig, ThinkConfig, VerifyParts, Worker, WorkerConfig,
+    WorkerOutcome, WorkerParts, blocks_in,
 };
 
 pub use order::{FailedIo, FailureSink, Gate, OrderLive, RampShare};

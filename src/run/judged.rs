@@ -14,7 +14,7 @@ use crate::job::{JobSpec, shaping_options};
 use crate::verify::snapshot::{Cause, JobState, RegionState, Snapshot, TargetState, WorkerState};
 use crate::workload::{Region, WorkloadSpec};
 
-use super::plan::JobPlan;
+use super::plan::{JobPlan, LaterJob};
 use super::{RunError, RunOptions, state_file};
 
 /// Why nothing can go on where a run was cut.
@@ -51,6 +51,8 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
         issued(Op::Write) || issued(Op::Deallocate)
     };
     let any_has = snapshot.jobs.iter().any(has_changed);
+    // Those that may have begun, and are not judged.
+    let mut begun: Vec<(JobPlan, JobState)> = Vec::new();
     for plan in plans.iter_mut() {
         let promises = plan.verifies() && plan.spec.mix.modifies();
         // Names may come twice: then they come in order.
@@ -63,12 +65,13 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
         fits(plan, job).map_err(|why| {
             RunError::bad_job(&plan.spec, format!("the snapshot {} does not fit: {why}", path.display()))
         })?;
-        if plan.spec.state.load && any_has && !has_changed(job) {
-            others.push(plan.spec.name.clone());
-            continue;
-        }
         plan.seed = job.seed;
         plan.first_worker = job.workers.first().map_or(plan.first_worker, |worker| u32::from(worker.number));
+        if plan.spec.state.load && any_has && !has_changed(job) {
+            others.push(plan.spec.name.clone());
+            begun.push((plan.clone(), job.clone()));
+            continue;
+        }
         let is_open = job.workers.iter().any(|worker| worker.promises.open_end);
         if plan.spec.state.go_on && is_open {
             return Err(RunError::bad_job(&plan.spec, NO_END));
@@ -78,6 +81,11 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
         }
         let field = if plan.spec.state.load { &mut plan.judged } else { &mut plan.resumed };
         *field = Some(job.clone());
+    }
+    if spec.state.load {
+        notes.extend(find_later(plans, begun, &snapshot));
+    } else {
+        check_goes_on(plans, &snapshot)?;
     }
     if others.len() == plans.len() {
         return Err(RunError::bad_job(&spec, of_run("the snapshot knows no such job".to_owned())));
@@ -95,6 +103,59 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
         ));
     }
     Ok(Some(Earlier { run: snapshot.run, notes }))
+}
+
+/// Tells each job that is judged who may have written over its blocks later: in sentences, where that takes
+/// promises away that nothing else replaces.
+fn find_later(plans: &mut [JobPlan], begun: Vec<(JobPlan, JobState)>, snapshot: &Snapshot) -> Vec<String> {
+    let judged = plans.iter().filter_map(|plan| Some((plan.clone(), plan.judged.clone()?)));
+    let all: Vec<(JobPlan, JobState)> = judged.chain(begun).collect();
+    let mut notes = Vec::new();
+    for plan in plans.iter_mut() {
+        let Some(job) = &plan.judged else { continue };
+        let jobs = all.iter().filter(|(_, later)| later.stage > job.stage);
+        let mut later: Vec<LaterJob> = jobs
+            .map(|(plan, state)| LaterJob::Verified(Box::new(plan.clone()), Box::new(state.clone())))
+            .collect();
+        for range in snapshot.unverified.iter().filter(|range| range.stage > job.stage) {
+            later.push(LaterJob::Unverified(*range));
+            let end = range.start.saturating_add(range.bytes);
+            let hit = |(identity, start, bytes): (u64, u64, u64)| {
+                identity == range.identity && start < end && range.start < start.saturating_add(bytes)
+            };
+            if job.owned().any(hit) {
+                notes.push(format!(
+                    "job `{}`: nothing is promised in bytes {} to {end}: a job of a later stage, which did not \
+                     verify, may have written there",
+                    job.name, range.start
+                ));
+            }
+        }
+        plan.later = later.into();
+    }
+    notes
+}
+
+/// A run goes on in the order of its stages: what an earlier stage would write again is not to be what a
+/// later one was promised.
+fn check_goes_on(plans: &[JobPlan], snapshot: &Snapshot) -> Result<(), RunError> {
+    let hits = |(identity, start, bytes): (u64, u64, u64), (other, from, len): (u64, u64, u64)| {
+        identity == other && start < from.saturating_add(len) && from < start.saturating_add(bytes)
+    };
+    for plan in plans {
+        let Some(job) = &plan.resumed else { continue };
+        let later = snapshot.jobs.iter().filter(|other| other.stage > job.stage);
+        let jobs = later.flat_map(|other| other.owned());
+        let ranges = snapshot.unverified.iter().filter(|range| range.stage > job.stage);
+        let all: Vec<_> =
+            jobs.chain(ranges.map(|range| (range.identity, range.start, range.bytes))).collect();
+        if job.owned().any(|own| all.iter().any(|&other| hits(own, other))) {
+            let why = "a later stage had written over its region when the run was cut, so it cannot go on there: \
+                       judge the run by verify_state_load, and begin anew";
+            return Err(RunError::bad_job(&plan.spec, why));
+        }
+    }
+    Ok(())
 }
 
 /// What the jobs that judge leave undone of what they say, in a sentence; nothing if they say nothing of the

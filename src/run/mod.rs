@@ -16,6 +16,7 @@ mod judged;
 mod keeper;
 mod layout;
 mod logs;
+mod newest_run;
 mod open_job;
 mod order;
 mod outcome;
@@ -321,7 +322,6 @@ pub fn execute(
         gate.enter(&planned_targets(&plans))?;
     }
     let judged = judged::go_back(&mut plans, options)?;
-    let plans = plans;
     let inactive = judged::inactive(&plans)?;
     files::make_directories(&plans, options)?;
     let losses = files::check(&plans, options)?;
@@ -335,13 +335,14 @@ pub fn execute(
     for sentence in consents.sentences.iter().chain(&losses) {
         observer.note(sentence);
     }
+    let of_newest = newest_run::find(&mut plans, requests)?;
     let (run_id, notes) = match judged {
         Some(earlier) => (earlier.run, earlier.notes),
         None => (options.run.unwrap_or_else(verification::new_run_id), Vec::new()),
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
     run.logs = logs;
-    of_logs.into_iter().chain(inactive).chain(notes).for_each(|note| {
+    of_logs.into_iter().chain(inactive).chain(of_newest).chain(notes).for_each(|note| {
         run.note(note);
     });
     run.idle_since = options.idle_profile.map(|each| (CpuTimes::now(&Sysfs::default()), each));

@@ -4,17 +4,18 @@ mod checks;
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::host::{Sysfs, affinity, numa};
 use crate::base::shape::{Amount, BlockSizes, Mix};
 use crate::base::transport_id::{Transport, TransportId};
+use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, random};
 use crate::engine::ranges::bytes_for;
 use crate::engine::{self, TargetFacts, Targets};
 use crate::job::JobSpec;
 use crate::reactor::{Measures, WorkerConfig};
-use crate::verify::snapshot::JobState;
+use crate::verify::snapshot::{JobState, WrittenRange};
 use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadSpec};
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
@@ -50,8 +51,21 @@ pub struct JobPlan {
     pub judged: Option<JobState>,
     /// The same, where this run goes on with it.
     pub resumed: Option<JobState>,
+    /// What later stages of the run that is judged may have written over it.
+    pub later: Arc<[LaterJob]>,
+    /// The run that `verify_only` judges: one for all jobs, known once a block of it was found.
+    pub judged_run: Arc<OnceLock<RunId>>,
     /// What its logs hold, where it replays some.
     pub replay: Option<Arc<ReplayPlan>>,
+}
+
+/// A job, or a range of bytes, of a later stage of the run that is judged.
+#[derive(Clone, Debug)]
+pub enum LaterJob {
+    /// A job that verified, with what it was promised.
+    Verified(Box<JobPlan>, Box<JobState>),
+    /// Bytes that a job may have written without verifying.
+    Unverified(WrittenRange),
 }
 
 impl JobPlan {
@@ -182,6 +196,8 @@ pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
             first_worker,
             judged: None,
             resumed: None,
+            later: Arc::default(),
+            judged_run: Arc::default(),
             replay: None,
         });
     }

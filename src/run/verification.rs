@@ -1,10 +1,13 @@
 //! What a verifying job needs beyond its workload: blocks, identities, regions that nobody else
 //! writes to; and what becomes of violations while the run goes on.
 
+mod later;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -83,10 +86,12 @@ pub fn parts(
 ) -> Result<Option<VerifyParts>, RunError> {
     let spec = &plan.spec;
     let Some(method) = spec.verify.method else { return Ok(None) };
-    let format = format(spec, method)?;
     let facts = opened.facts();
-    check_grid(plan, facts, workload, format.interval)?;
-    let worker = plan.first_worker + clone;
+    check_grid(plan, facts, workload, format(spec, method)?.interval)?;
+    let only = spec.verify.only && plan.judged.is_none();
+    // With `verify_only` the run is the one that was found in the blocks, if one was.
+    let found_run = plan.judged_run.get().copied().filter(|_| only);
+    let run = found_run.unwrap_or(run);
     let earlier = if let Some(job) = &plan.judged {
         Some(promises_of(job, judged::worker(plan, job, clone, facts, workload)?))
     } else if spec.verify.only {
@@ -97,9 +102,7 @@ pub fn parts(
     } else {
         None
     };
-    let worker =
-        u16::try_from(worker).map_err(|_| RunError::bad_job(spec, "more than 65535 workers verify"))?;
-    let sealer = Sealer::new(format, run, worker);
+    let sealer = sealer(plan, clone, run)?;
     let depth = plan::worker_config(plan, clone, opened.is_blocking()).depth;
     let ledger = match &plan.resumed {
         Some(job) => {
@@ -110,14 +113,8 @@ pub fn parts(
         }
         None => Ledger::new(depth),
     };
-    let targets = facts.iter().enumerate().map(|(at, fact)| TargetIdentity {
-        id: super::judged::identity_of(fact),
-        lba_bytes: fact.lba_bytes,
-        atomic: atomic_writes(plan, at, fact),
-        longest_write: plan.largest_io(),
-    });
-    let knows_run = (!spec.verify.only || plan.judged.is_some()) && spec.mix.modifies();
-    let judge = Judge::new(sealer.clone(), targets.collect(), knows_run);
+    let knows_run = (!only || found_run.is_some()) && spec.mix.modifies();
+    let judge = judge(plan, sealer.clone(), facts, knows_run);
     let now = Clock::get().now_ns();
     let mut verify = spec.verify.clone();
     if verify.async_threads > 0 && verify.async_cpus.is_none() {
@@ -131,6 +128,8 @@ pub fn parts(
         workload: workload.clone(),
         ledger,
         earlier,
+        run: Arc::clone(&plan.judged_run),
+        later: later::writers(plan, facts, workload, run)?,
         power_lost: plan.judged.is_some(),
         unix_origin_ns: unix_time_ns().saturating_sub(now),
         volatile_cache: match &plan.judged {
@@ -149,6 +148,26 @@ pub fn parts(
         most_bytes: plan.largest_io(),
         found: found.clone(),
     }))
+}
+
+/// Makes the blocks of a clone.
+pub(super) fn sealer(plan: &JobPlan, clone: u32, run: RunId) -> Result<Sealer, RunError> {
+    let spec = &plan.spec;
+    let method = spec.verify.method.unwrap_or(Method::Null);
+    let worker = u16::try_from(plan.first_worker + clone)
+        .map_err(|_| RunError::bad_job(spec, "more than 65535 workers verify"))?;
+    Ok(Sealer::new(format(spec, method)?, run, worker))
+}
+
+/// Judges the blocks that `sealer` makes.
+pub(super) fn judge(plan: &JobPlan, sealer: Sealer, facts: &[TargetFacts], knows_run: bool) -> Judge {
+    let targets = facts.iter().enumerate().map(|(at, fact)| TargetIdentity {
+        id: super::judged::identity_of(fact),
+        lba_bytes: fact.lba_bytes,
+        atomic: atomic_writes(plan, at, fact),
+        longest_write: plan.largest_io(),
+    });
+    Judge::new(sealer, targets.collect(), knows_run)
 }
 
 /// Which of the writes to be judged a target stores whole: those of an earlier run by what held then, those

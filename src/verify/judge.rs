@@ -344,6 +344,12 @@ impl Judge {
         pattern.fits(filled, place.offset + self.front as u64, io_offset)
     }
 
+    /// Whether a part of `block` names a write of this worker and run, at its place.
+    #[must_use]
+    pub fn names_a_write(&self, block: &[u8], place: Place) -> bool {
+        !diagnose::named_by(self, block, place).is_empty()
+    }
+
     /// Adds to what may stand in `block` whatever stands there of writes that were issued after the
     /// last that is known of, of up to `longest` bytes; where the worker `trims`, zeros too.
     pub fn allow_later(

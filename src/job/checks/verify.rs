@@ -45,9 +45,11 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     const TRIMMED: (&str, &str) = ("`trim_percentage`", "set for example trim_percentage = 10");
     let backlog = verify.backlog > 0;
     let trims = verify.trim_percentage > 0;
+    // A snapshot promises nothing for jobs that do not verify or change nothing: they are left out.
+    let only = verify.only && !job.state.load;
     let rules = [
-        ("verify_only", verify.only, verifies, VERIFY),
-        ("verify_only", verify.only, writes || job.mix.modifies(), CHANGES),
+        ("verify_only", only, verifies, VERIFY),
+        ("verify_only", only, writes || job.mix.modifies(), CHANGES),
         ("verify_pattern_interval", verify.pattern_interval.is_some(), verify.pattern.is_some(), PATTERN),
         ("verify_async_cpus", verify.async_cpus.is_some(), verify.async_threads > 0, ASYNC),
         ("verify_backlog", backlog, verifies, VERIFY),

@@ -1,14 +1,16 @@
 //! Judges what was read: joins history, ledger and judge. Knows no queue, so that it can work on the
 //! reactor or on threads beside it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::Op;
-use crate::base::verify::{Finding, Verdict};
+use crate::base::verify::{Finding, RunId, Verdict};
 use crate::verify::block::Header;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
 use crate::verify::promises::{Promises, State};
-use crate::workload::{History, Mutation};
+use crate::workload::{History, Mutation, Touched};
+
+use super::later::{Claim, Excuse, Later};
 
 use super::whole_writes::{OlderBlock, ReadBlocks, Torn, WholeWrite};
 
@@ -25,6 +27,8 @@ pub(crate) struct Checked {
     pub demanded: u64,
     /// Blocks in a read that nothing was promised about.
     pub unpromised: u64,
+    /// Blocks of which nobody can tell whether a promise was broken: a reason, and how many.
+    pub undecided: [(&'static str, u64); 2],
     /// The others.
     pub findings: Vec<Finding>,
     /// Writes that must be whole and are partly outside of the read.
@@ -35,11 +39,19 @@ pub(crate) struct Checked {
     older: Vec<OlderBlock>,
 }
 
+/// Why a block is undecided: more writes failed than were told apart, and one that may have is its newest.
+const COARSE: &str = "so many writes failed that it was not kept which ones (more than 65536 separate runs), and \
+                      what is there depends on one of them";
+/// The other reason.
+const OTHERS: &str =
+    "a later stage may have written here with other options, and its blocks cannot be told apart here";
+
 impl Checked {
     fn clear(&mut self) {
         self.ok = 0;
         self.demanded = 0;
         self.unpromised = 0;
+        self.undecided = [(COARSE, 0), (OTHERS, 0)];
         self.findings.clear();
         self.open.clear();
         self.torn.clear();
@@ -60,6 +72,9 @@ pub(crate) enum Knowledge {
 #[derive(Clone, Debug)]
 pub(crate) struct Frozen {
     pub history: History,
+    /// What later stages wrote over it.
+    pub later: Later,
+    pub block_bytes: u64,
     pub promises: Arc<Promises>,
     /// Everything issued has completed, and completion is what counts.
     pub is_plain: bool,
@@ -77,6 +92,41 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
+    /// Does a part of what must be done before the first question; whether all is done.
+    pub(crate) fn prepare(&mut self, budget: u64) -> bool {
+        self.history.prepare(budget) && self.later.prepare(budget)
+    }
+
+    /// Why what is known of a log is not all.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.history.trouble().or_else(|| self.later.trouble())
+    }
+
+    /// Whether a block is a later stage's, so that this worker's promise counts no more.
+    #[inline]
+    fn is_taken(&mut self, target: u16, offset: u64) -> bool {
+        !self.later.is_empty() && self.later.claim(Place { target, offset }, self.block_bytes) > Claim::Maybe
+    }
+
+    /// The newest mutation of a block that counts: none where a later stage wrote.
+    #[inline]
+    pub(crate) fn newest(&mut self, target: u16, offset: u64) -> Option<Mutation> {
+        let newest = self.history.newest(target, offset)?;
+        if self.is_taken(target, offset) { None } else { Some(newest) }
+    }
+
+    /// The first touched block from `from` on and before `until` that no later stage wrote.
+    pub(crate) fn next_touched(&mut self, target: u16, from: u64, until: u64) -> Option<Touched> {
+        let mut from = from;
+        loop {
+            let touched = self.history.next_touched(target, from, until)?;
+            if !self.is_taken(target, touched.offset) {
+                return Some(touched);
+            }
+            from = touched.offset + self.block_bytes;
+        }
+    }
+
     /// Whether a block that was last touched so is judged.
     pub(crate) fn judges(&self, newest: &Mutation) -> bool {
         newest.op == Op::Write || self.judges_trims
@@ -106,7 +156,7 @@ impl Frozen {
 }
 
 /// Whether a write or a trim must be found again.
-fn survives(fsynced: bool, writes_are_durable: bool, op: Op, state: State) -> bool {
+pub(super) fn survives(fsynced: bool, writes_are_durable: bool, op: Op, state: State) -> bool {
     let waits_for_flush = fsynced && !(writes_are_durable && op == Op::Write);
     if waits_for_flush { state == State::Durable } else { state.is_settled() }
 }
@@ -115,6 +165,8 @@ fn survives(fsynced: bool, writes_are_durable: bool, op: Op, state: State) -> bo
 #[derive(Clone, Debug)]
 pub(crate) struct Checker {
     pub judge: Judge,
+    /// The run that is judged, one for all workers, where only the blocks say which one it is.
+    pub run: Arc<OnceLock<RunId>>,
     pub knowledge: Knowledge,
 }
 
@@ -134,7 +186,12 @@ impl Checker {
             }
             match &mut self.knowledge {
                 Knowledge::None => audit(&self.judge, block, at, place.offset, out),
-                Knowledge::Frozen(frozen) => check_promised(&mut self.judge, frozen, block, at, out),
+                Knowledge::Frozen(frozen) => {
+                    if !self.judge.knows_run() {
+                        adopt(&mut self.judge, &self.run, block, at);
+                    }
+                    check_promised(&self.judge, frozen, block, at, out);
+                }
             }
             at.offset += interval as u64;
         }
@@ -151,7 +208,7 @@ impl Checker {
                 torn: &mut out.torn,
             };
             read.judge_writes(&mut out.open, |offset| {
-                frozen.history.newest(place.target, offset).map(|newest| (newest.op, newest.sequence))
+                frozen.newest(place.target, offset).map(|newest| (newest.op, newest.sequence))
             });
         }
     }
@@ -162,7 +219,7 @@ impl Checker {
         let (allowed, promise) = match &mut self.knowledge {
             Knowledge::None => ("any intact block of this place".to_owned(), "none is known".to_owned()),
             Knowledge::Frozen(frozen) => {
-                let newest = frozen.history.newest(place.target, place.offset)?;
+                let newest = frozen.newest(place.target, place.offset)?;
                 let allowed = frozen.allowed(place, newest);
                 if !self.judge.demands(&allowed) {
                     return None;
@@ -188,7 +245,7 @@ impl Checker {
     /// The block that should stand at `place`, for a dump; `None` where that is not one block.
     pub(crate) fn should_stand(&mut self, received: &[u8], place: Place) -> Option<Vec<u8>> {
         let Knowledge::Frozen(frozen) = &mut self.knowledge else { return None };
-        let newest = frozen.history.newest(place.target, place.offset)?;
+        let newest = frozen.newest(place.target, place.offset)?;
         let allowed = frozen.allowed(place, newest);
         let write = allowed.candidates.iter().find(|candidate| candidate.op == Op::Write)?;
         Some(self.judge.expected(received, place, write.sequence, &allowed))
@@ -207,9 +264,22 @@ fn audit(judge: &Judge, block: &[u8], place: Place, io_offset: u64, out: &mut Ch
     }
 }
 
+/// Makes the first run that any worker of the whole run finds the one that all blocks are judged by.
+#[cold]
+fn adopt(judge: &mut Judge, run: &OnceLock<RunId>, block: &[u8], place: Place) {
+    let found = run.get().copied();
+    let found = found.or_else(|| {
+        let (here, _) = judge.run_of(block, place)?;
+        Some(*run.get_or_init(|| here))
+    });
+    if let Some(found) = found {
+        judge.adopt(found);
+    }
+}
+
 #[inline]
-fn check_promised(judge: &mut Judge, frozen: &mut Frozen, block: &[u8], place: Place, out: &mut Checked) {
-    let Some(newest) = frozen.history.newest(place.target, place.offset) else {
+fn check_promised(judge: &Judge, frozen: &mut Frozen, block: &[u8], place: Place, out: &mut Checked) {
+    let Some(newest) = frozen.newest(place.target, place.offset) else {
         out.unpromised += 1;
         return;
     };
@@ -219,17 +289,10 @@ fn check_promised(judge: &mut Judge, frozen: &mut Frozen, block: &[u8], place: P
     }
     let settled =
         frozen.is_plain || frozen.survives(newest.op, frozen.promises.state(newest.op, newest.sequence));
-    if settled && newest.op == Op::Write {
-        if !judge.knows_run()
-            && let Some((run, _)) = judge.run_of(block, place)
-        {
-            judge.adopt(run);
-        }
-        if judge.is_write(block, place, newest.sequence, newest.offset) {
-            out.ok += 1;
-            out.demanded += u64::from(judge.compares());
-            return;
-        }
+    if settled && newest.op == Op::Write && judge.is_write(block, place, newest.sequence, newest.offset) {
+        out.ok += 1;
+        out.demanded += u64::from(judge.compares());
+        return;
     }
     if newest.op == Op::Deallocate && settled && block.iter().all(|&byte| byte == 0) {
         out.ok += 1;
@@ -248,6 +311,14 @@ fn explain(
     newest: Mutation,
     out: &mut Checked,
 ) {
+    if frozen.promises.state(newest.op, newest.sequence) == State::Unknown
+        && newest.op == Op::Write
+        && judge.is_write(block, place, newest.sequence, newest.offset)
+    {
+        // Whatever came back.
+        out.ok += 1;
+        return;
+    }
     let mut allowed = frozen.allowed(place, newest);
     if frozen.promises.open_end {
         judge.allow_later(block, place, (frozen.trims, frozen.longest), &mut allowed);
@@ -256,11 +327,33 @@ fn explain(
     if finding.verdict == Verdict::Lost {
         name_failed_write(frozen, block, &allowed, &mut finding);
     }
+    let is_unknown = |candidate: &Candidate| candidate.state == State::Unknown;
+    if !finding.verdict.is_violation() && allowed.candidates.iter().any(is_unknown) {
+        out.undecided[0].1 += 1;
+        return;
+    }
+    let mut is_theirs = false;
+    if finding.verdict.is_violation() && !frozen.later.is_empty() {
+        match frozen.later.excuse(block, place) {
+            Some(Excuse::Theirs(name)) => {
+                is_theirs = true;
+                finding.verdict = Verdict::InFlight;
+                finding
+                    .details
+                    .push(format!("a write of {name}, which ran in a later stage, may be here too"));
+            }
+            Some(Excuse::Unknown) => {
+                out.undecided[1].1 += 1;
+                return;
+            }
+            None => {}
+        }
+    }
     let is_permitted = !finding.verdict.is_violation();
     let demanded = is_permitted && judge.demands(&allowed);
     out.demanded += u64::from(demanded);
     let is_ok = finding.verdict == Verdict::Ok;
-    if frozen.whole_writes && is_permitted && !is_ok {
+    if frozen.whole_writes && is_permitted && !is_ok && !is_theirs {
         let at = out.findings.len();
         out.older.push(OlderBlock::of(judge, block, place, allowed, (at, demanded)));
     }

@@ -9,6 +9,7 @@ mod checkers;
 mod gathering;
 mod issue;
 mod judging;
+mod later;
 mod logging;
 mod pace;
 mod parts;
@@ -36,6 +37,7 @@ use super::log::LogTap;
 use super::{FailedIo, Gate, Turn, Turning};
 use blocks::Blocks;
 pub use blocks::blocks_in;
+pub use later::{LaterWorker, LaterWriter};
 use logging::Logging;
 pub use pace::{
     FloorConfig, FlowConfig, FlowGroup, Missed, PaceConfig, RateConfig, SearchConfig, ThinkConfig,

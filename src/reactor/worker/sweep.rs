@@ -112,7 +112,7 @@ impl Sweep {
                 let Some(here) = regions.get(*region) else { return Looked::End };
                 let end = here.start + here.bytes;
                 let until = at.saturating_add(SLICE_BLOCKS * block).min(end);
-                let Some(touched) = frozen.history.next_touched(here.target, *at, until) else {
+                let Some(touched) = frozen.next_touched(here.target, *at, until) else {
                     *at = until;
                     if until == end {
                         *region += 1;
@@ -127,7 +127,7 @@ impl Sweep {
                 let from = touched.offset - touched.offset % lba(here.target);
                 while *at < end && *at - from < most {
                     let goes_on =
-                        frozen.history.newest(here.target, *at).is_some_and(|newest| frozen.judges(&newest));
+                        frozen.newest(here.target, *at).is_some_and(|newest| frozen.judges(&newest));
                     if !goes_on {
                         break;
                     }
@@ -166,7 +166,7 @@ fn written(
 ) -> Looked {
     let len = u64::from(step.len);
     let mut is_last = |done: u64| {
-        frozen.history.newest(step.target, step.offset + done).is_some_and(|newest| {
+        frozen.newest(step.target, step.offset + done).is_some_and(|newest| {
             newest.op == step.op && newest.sequence == step.sequence && frozen.judges(&newest)
         })
     };

@@ -175,7 +175,14 @@ fn snapshot_of(plans: &[JobPlan], written: &[Written]) -> Option<Snapshot> {
     });
     let jobs: Vec<JobState> = jobs.collect();
     let (run, cause, tool) = (RunId(7), Cause::Ended, "test".to_owned());
-    (!jobs.is_empty()).then_some(Snapshot { run, taken_unix_ns: 1, cause, tool, jobs })
+    (!jobs.is_empty()).then_some(Snapshot {
+        run,
+        taken_unix_ns: 1,
+        cause,
+        tool,
+        jobs,
+        unverified: Vec::new(),
+    })
 }
 
 fn seeds(plans: &[JobPlan]) -> Vec<u64> {

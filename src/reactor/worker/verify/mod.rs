@@ -9,7 +9,7 @@ mod verdicts;
 mod writing;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -22,10 +22,11 @@ use crate::verify::checksum::digest;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
 use crate::verify::ledger::Ledger;
 use crate::verify::promises::{Promises, State};
-use crate::workload::{History, Issued, Mutations, Step, WorkloadSpec};
+use crate::workload::{History, Issued, Step, WorkloadSpec};
 
 use super::checker::{Checked, Checker, Frozen, Knowledge};
 use super::checkers::{Checkers, Parcel};
+use super::later::{Later, LaterWriter};
 use super::sweep::{Looked, Sweep, SweepRead};
 use super::whole_writes::{WholeWrite, spans};
 
@@ -47,8 +48,6 @@ const LOOKS_A_TURN: u32 = 64;
 const GONE_TRIES: u32 = 3;
 /// Why nothing more is checked of a device that is gone.
 const GONE: &str = "the device was gone when it was read back";
-/// Writes that are looked at to find out which run there is to judge.
-const SAMPLES: usize = 128;
 
 /// What a worker needs in order to verify.
 pub struct VerifyParts {
@@ -64,6 +63,11 @@ pub struct VerifyParts {
     pub ledger: Ledger,
     /// Nothing is written: this was promised to an earlier run.
     pub earlier: Option<Promises>,
+    /// The run that is judged, one for all workers, where only the blocks say which one it is: the first
+    /// worker that finds one sets it.
+    pub run: Arc<OnceLock<RunId>>,
+    /// Who may have written over the worker's blocks in later stages of the run that is judged.
+    pub later: Vec<LaterWriter>,
     /// The power has gone since.
     pub power_lost: bool,
     /// The time since 1970 at the origin of `base::clock`, in nanoseconds.
@@ -99,8 +103,6 @@ pub struct Found {
 pub(super) enum Purpose {
     /// The workload's own.
     Plain,
-    /// To find out which run there is to judge.
-    Sample,
     /// To judge; or a part of such a read that failed, block by block.
     Judge,
     /// To see whether a violation is there again.
@@ -116,7 +118,6 @@ enum Stage {
     Off,
     Leave,
     Prepare,
-    Sample,
     Read,
     /// The power went while it was read back: when nothing is in flight any more, what could not be
     /// read is read again, and held to what must have survived.
@@ -182,8 +183,7 @@ pub(super) struct Verification {
     flying_count: usize,
     taken: Option<Reread>,
     outbox: VecDeque<Found>,
-    samples: Vec<SweepRead>,
-    newest_run: Option<(u64, RunId)>,
+    later: Vec<LaterWriter>,
     checked: Checked,
     tally: Box<VerifyTally>,
     /// Statistics of the writing, while those of the reading back are kept.
@@ -219,7 +219,7 @@ impl Verification {
             backlog: VecDeque::with_capacity(usize::try_from(spec.backlog.min(1 << 20)).unwrap_or(0) + 1),
             spec,
             sealer,
-            checker: Checker { judge, knowledge: Knowledge::None },
+            checker: Checker { judge, run: parts.run, knowledge: Knowledge::None },
             checkers: None,
             depth,
             workload,
@@ -248,8 +248,7 @@ impl Verification {
             flying_count: 0,
             taken: None,
             outbox: VecDeque::new(),
-            samples: Vec::new(),
-            newest_run: None,
+            later: parts.later,
             checked: Checked::default(),
             tally: Box::default(),
             written: None,

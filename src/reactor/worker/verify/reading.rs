@@ -165,8 +165,12 @@ impl Verification {
             false => promises.unsettled(),
         };
         let history = History::new(&self.workload, self.issued(), interval, &unsettled);
+        let run = self.checker.run.get().copied();
+        let later = Later::new(&self.later, run).map_err(|error| error.to_string())?;
         self.checker.knowledge = Knowledge::Frozen(Box::new(Frozen {
             history: history.map_err(|error| error.to_string())?,
+            later,
+            block_bytes: u64::from(interval),
             is_plain: !fsynced && promises.is_settled(),
             promises,
             fsynced,
@@ -189,15 +193,6 @@ impl Verification {
         let lbas = (0..self.checker.judge.targets()).map(|target| self.lba(target)).collect();
         let sweep = Sweep::new(&self.workload, issued, self.spec.order, interval, self.most_bytes, lbas);
         self.sweep = Some(sweep.map_err(|error| error.to_string())?);
-        if !self.checker.judge.knows_run() {
-            let mutations = Mutations::new(&self.workload, issued).map_err(|error| error.to_string())?;
-            let writes = mutations.filter(|step| step.op == Op::Write).take(SAMPLES);
-            let read = |step: Step| SweepRead {
-                place: Place { target: step.target, offset: step.offset },
-                len: interval,
-            };
-            self.samples = writes.map(read).collect();
-        }
         Ok(())
     }
 
@@ -214,7 +209,7 @@ impl Verification {
                     return true;
                 }
                 if let Knowledge::Frozen(frozen) = &self.checker.knowledge
-                    && let Some(why) = frozen.history.trouble()
+                    && let Some(why) = frozen.trouble()
                 {
                     let why = why.to_owned();
                     self.tally.skip(&why, self.most_blocks().max(1));
@@ -223,26 +218,14 @@ impl Verification {
                 }
                 // What was found on the way comes first, or it would be counted twice.
                 if let Knowledge::Frozen(frozen) = &mut self.checker.knowledge
-                    && frozen.history.prepare(STEPS_A_TURN)
+                    && frozen.prepare(STEPS_A_TURN)
                     && !self.waits_for_early()
                 {
-                    self.stage = match self.samples.is_empty() {
-                        _ if self.is_fatal() => Stage::Count(FATAL),
-                        true => Stage::Read,
-                        false => Stage::Sample,
-                    };
+                    self.stage = if self.is_fatal() { Stage::Count(FATAL) } else { Stage::Read };
                     if self.stage == Stage::Read {
                         self.start_checkers();
                     }
                 }
-                true
-            }
-            Stage::Sample if self.samples.is_empty() && in_flight == 0 => {
-                if let Some((_, run)) = self.newest_run {
-                    self.checker.judge.adopt(run);
-                }
-                self.start_checkers();
-                self.stage = Stage::Read;
                 true
             }
             Stage::Regroup if in_flight == 0 => {
@@ -334,7 +317,6 @@ impl Verification {
             return Some((SweepRead { place, len: interval }, Purpose::Judge));
         }
         match self.stage {
-            Stage::Sample => self.samples.pop().map(|read| (read, Purpose::Sample)),
             Stage::Read if !self.is_choked() => self.next_of_sweep(),
             _ => None,
         }

@@ -20,14 +20,6 @@ impl Verification {
         self.gone = 0;
         match purpose {
             Purpose::Plain => {}
-            Purpose::Sample => {
-                self.checker.judge.format().unswap_front(bytes);
-                if let Some((run, time)) = self.checker.judge.run_of(bytes, place)
-                    && self.newest_run.is_none_or(|(newest, _)| time > newest)
-                {
-                    self.newest_run = Some((time, run));
-                }
-            }
             Purpose::Judge => {
                 let mut checked = std::mem::take(&mut self.checked);
                 self.checker.check(bytes, place, &mut checked);
@@ -127,6 +119,7 @@ impl Verification {
         self.tally.judged(Verdict::Ok, checked.ok, 0);
         self.tally.judged(Verdict::Unwritten, checked.unpromised, 0);
         self.tally.demanded += checked.demanded;
+        checked.undecided.iter().for_each(|(why, blocks)| self.tally.skip(why, *blocks));
         if !self.early_bad.is_empty() && !self.audits() {
             self.retract_early(checked, bytes.len(), place);
         }
@@ -236,7 +229,7 @@ impl Verification {
             .map(|at| Place { offset: read.place.offset + at * u64::from(interval), ..read.place });
         let comes_back = self.stage == Stage::Regroup;
         match purpose {
-            Purpose::Plain | Purpose::Sample => {}
+            Purpose::Plain => {}
             // Says nothing of the block, which is read again when the power is back.
             Purpose::Reread if is_gone && matches!(self.stage, Stage::Regroup | Stage::Done) => {
                 self.fresh.extend(self.taken.take());
@@ -378,6 +371,10 @@ impl Verification {
         if !self.audits() && nothing_found && (nothing_asked || self.ledger.board().is_dismissed()) {
             return None;
         }
+        if self.stage == Stage::Done && self.left_out.is_none() && tally.promised == 0 && self.left_to_later()
+        {
+            return None;
+        }
         if self.stage != Stage::Done {
             self.abandon("the worker ended before it was read back");
         }
@@ -401,6 +398,19 @@ impl Verification {
         Some(self.tally)
     }
 
+    /// Whether all that there was to judge was written again by later stages that are judged by themselves.
+    fn left_to_later(&self) -> bool {
+        match &self.checker.knowledge {
+            Knowledge::Frozen(frozen) => frozen.later.left_to_them && !frozen.later.left_unjudged,
+            Knowledge::None => false,
+        }
+    }
+
+    /// Whether blocks were left out that a later stage wrote without verifying.
+    fn left_unjudged(&self) -> bool {
+        matches!(&self.checker.knowledge, Knowledge::Frozen(frozen) if frozen.later.left_unjudged)
+    }
+
     /// Why the result is inconclusive, if it is.
     fn doubt(&self) -> Option<String> {
         let tally = &self.tally;
@@ -410,6 +420,8 @@ impl Verification {
             "not every block was checked"
         } else if tally.demanded > 0 {
             return None;
+        } else if tally.promised == 0 && self.left_unjudged() {
+            "nothing is promised any more: a later stage that does not verify wrote over it"
         } else if tally.promised == 0 {
             "there was nothing to check"
         } else if !self.checker.judge.compares() {

@@ -208,7 +208,12 @@ fn golden(premises: Premises) -> Snapshot {
         cause: Cause::Trigger,
         tool: "0.1.0".to_owned(),
         jobs: vec![job],
-        unverified: vec![WrittenRange { identity: 0x0123_4567_89ab_cdef, stage: 2, start: 1 << 30, bytes: 4096 }],
+        unverified: vec![WrittenRange {
+            identity: 0x0123_4567_89ab_cdef,
+            stage: 2,
+            start: 1 << 30,
+            bytes: 4096,
+        }],
     }
 }
 
