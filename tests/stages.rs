@@ -4,6 +4,8 @@
 mod common;
 
 use common::{Done, Lab, at, number};
+use fio_spdk::base::verify::Method;
+use fio_spdk::verify::block::{BlockFormat, Sealer, WriteFacts};
 use fio_spdk::verify::failures::Failures;
 use fio_spdk::verify::snapshot::Snapshot;
 use rustix::process::Signal;
@@ -301,11 +303,71 @@ fn where_the_snapshot_is_coarse_blocks_that_depend_on_it_are_not_checked() {
     };
     // What is there is the newest write, whether that is known to have completed or not.
     assert_eq!(counts(0), (256, 0, 0));
-    // An older one may be there or not: nobody can tell. What no write has left is a violation still.
+    // The one before may be there or not: nobody can tell.
+    let old = earlier_block(&snapshot, 200);
     let mut bytes = lab.bytes("img");
-    let json = run(&lab, &["--verify_state_load", "--verdicts=v"]).expect(0).json();
-    assert_eq!(number(&json, "/jobs/0/verify/promised"), 256);
+    let newest = bytes[200 * BLOCK..201 * BLOCK].to_vec();
+    bytes[200 * BLOCK..201 * BLOCK].copy_from_slice(&old);
+    lab.file("img", &bytes);
+    assert_eq!(counts(5), (255, 1, 0));
+    // What no write has left is a violation still.
+    bytes[200 * BLOCK..201 * BLOCK].copy_from_slice(&newest);
     bytes[200 * BLOCK + 700] ^= 1;
-    lab.file("img", bytes);
+    lab.file("img", &bytes);
     assert_eq!(counts(1), (255, 0, 1));
+    // And where it is known that the newest completed, the one before is not enough.
+    bytes[200 * BLOCK..201 * BLOCK].copy_from_slice(&old);
+    lab.file("img", &bytes);
+    snapshot.jobs[0].workers[0].promises.writes.failed = Failures::default();
+    lab.file("j.state", snapshot.encode());
+    let json = run(&lab, &["--verify_state_load"]).expect(1).json();
+    assert_eq!(number(&json, "/jobs/0/verify/verdicts/lost"), 1);
+}
+
+#[test]
+fn where_a_later_write_may_be_lost_either_may_be_there_and_nothing_else() {
+    for same in [true, false] {
+        let lab = Lab::new();
+        let interval = if same { "" } else { "verify_interval = 512\n" };
+        let second = format!("{interval}size = \"64k\"\noffset = \"64k\"");
+        jobs(&lab, VERIFY, &[("a", "size = \"1m\""), ("b", &second)]);
+        run(&lab, &[]).expect(0);
+        let mut snapshot = Snapshot::decode(&lab.bytes("j.state")).expect("a snapshot");
+        // As if all that the second job wrote had failed.
+        let writes = &mut snapshot.jobs[1].workers[0].promises.writes;
+        writes.failed = Failures::from_runs(&[(0, writes.issued - 1)], None).expect("a run");
+        lab.file("j.state", snapshot.encode());
+        let of_first =
+            |json: &Value, verdict: &str| number(json, &format!("/jobs/0/verify/verdicts/{verdict}"));
+        // Of the second job alone nothing is demanded, so the whole is inconclusive, and no violation.
+        let json = run(&lab, &["--verify_state_load"]).expect(5).json();
+        let told = if same { "in_flight" } else { "not_checked" };
+        assert_eq!((of_first(&json, "ok"), of_first(&json, told)), (240, 16), "{json:#}");
+        // One is still the first job's, and one is neither's.
+        let mut bytes = lab.bytes("img");
+        bytes[17 * BLOCK..18 * BLOCK].copy_from_slice(&earlier_block(&snapshot, 17));
+        bytes[18 * BLOCK..19 * BLOCK].fill(0);
+        lab.file("img", bytes);
+        let code = if same { 1 } else { 5 };
+        let json = run(&lab, &["--verify_state_load"]).expect(code).json();
+        assert_eq!((of_first(&json, "ok"), of_first(&json, "blank")), (241, u64::from(same)), "{json:#}");
+    }
+}
+
+/// What the first pass of the job left in a block.
+fn earlier_block(snapshot: &Snapshot, number: u64) -> Vec<u8> {
+    let format = BlockFormat { interval: 4096, method: Method::Crc32c, header_at: 0, pattern: None };
+    let job = &snapshot.jobs[0];
+    let sealer = Sealer::new(format, snapshot.run, job.workers[0].number);
+    let facts = WriteFacts {
+        io_offset: number * 4096,
+        io_len: 4096,
+        sequence: number,
+        time_unix_ns: snapshot.taken_unix_ns,
+        pass: 0,
+        flush_epoch: 0,
+    };
+    let mut block = vec![0; BLOCK];
+    sealer.seal(&mut block, job.targets[0].identity, &facts);
+    block
 }
