@@ -141,6 +141,16 @@ pub enum Policy {
     Fsynced,
 }
 
+/// What an audit makes of blocks that this tool and fio have not written (`verify_unwritten`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnwritten {
+    /// They are violations if any block of the region was written.
+    #[default]
+    Fail,
+    /// They are counted and allowed.
+    Allow,
+}
+
 /// The order in which written blocks are read back (`verify_order`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerifyOrder {
@@ -188,6 +198,8 @@ pub struct VerifySpec {
     pub policy: Policy,
     /// `verify_order`.
     pub order: VerifyOrder,
+    /// `verify_unwritten`: what an audit makes of blocks that were never written.
+    pub unwritten: OnUnwritten,
     /// `trim_percentage`: share of the writes whose blocks are trimmed afterwards.
     pub trim_percentage: u32,
     /// `trim_verify_zero`: trimmed blocks must read as zeros.
@@ -218,6 +230,7 @@ impl Default for VerifySpec {
             header_seed: true,
             policy: Policy::Auto,
             order: VerifyOrder::Sequential,
+            unwritten: OnUnwritten::Fail,
             trim_percentage: 0,
             trim_verify_zero: false,
             trim_backlog: 0,

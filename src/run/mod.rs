@@ -7,6 +7,7 @@
 
 mod around;
 mod assign;
+mod audit;
 mod blocks;
 mod devices;
 mod files;

@@ -16,6 +16,7 @@ use crate::report::{
 };
 use crate::stats::{VerifyTally, WorkerStats};
 
+use super::audit::Audited;
 use super::keeper::Keeper;
 use super::logs::Logs;
 use super::pace;
@@ -86,6 +87,8 @@ pub struct Outcome {
     pub stages_left: usize,
     /// They will not.
     pub ends_run: bool,
+    /// Workers of the stage that have audited, until all of them have.
+    pub audits: Vec<Audited>,
     /// Block devices below the targets.
     pub disks: DiskWatch,
     /// The CPUs when the run began, if how idle they are is to be told, and whether each by itself.
@@ -108,6 +111,7 @@ impl Outcome {
             genesis_ns: None,
             stages_left: 0,
             ends_run: false,
+            audits: Vec::new(),
             disks: DiskWatch::default(),
             idle_since: None,
             verdicts,

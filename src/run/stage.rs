@@ -109,6 +109,10 @@ fn run_all(
         if plan.spec.create_only {
             continue;
         }
+        if let Some(note) = verification::nothing_promised(plan, opened.facts()) {
+            observer.note(&note);
+            outcome.note(note);
+        }
         at_work.push((job, Arc::clone(&opened)));
         let cpus = plan::cpus(plan)?;
         logs.add_job(plan);

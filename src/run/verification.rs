@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::base::atomic::AtomicWrites;
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::host::affinity;
-use crate::base::verify::{BadInterval, Method, RunId};
+use crate::base::verify::{BadInterval, Finding, Method, Policy, RunId};
 use crate::engine::TargetFacts;
 use crate::job::JobSpec;
 use crate::job::spec::SyncMode;
@@ -205,6 +205,37 @@ fn check_grid(
     Ok(())
 }
 
+/// What is worth knowing at the start: after a loss of power, or by its snapshot, nothing will be demanded of
+/// what the job writes, as it never flushes a cache that is volatile. `None` if something will be, or if the
+/// job only judges itself while the power stays on.
+pub fn nothing_promised(plan: &JobPlan, facts: &[TargetFacts]) -> Option<String> {
+    let spec = &plan.spec;
+    let writes = plan.verifies() && spec.mix.modifies() && !spec.verify.only;
+    if !writes || plan.judged.is_some() || plan.resumed.is_some() || writes_are_durable(spec) {
+        return None;
+    }
+    let trigger = &spec.trigger;
+    let may_end_early = trigger.is_armed() || trigger.command.is_some() || spec.sim.cut_after.is_some();
+    // A log may have flushes of its own.
+    let flushes =
+        spec.fsync > 0 || spec.fdatasync > 0 || spec.end_fsync && !may_end_early || plan.replay.is_some();
+    let is_volatile =
+        |fact: &TargetFacts| plan.uses_files() && !fact.is_block_device || fact.volatile_cache != Some(false);
+    let goes_by_flushes = match spec.verify.policy {
+        Policy::Completed => false,
+        Policy::Fsynced => true,
+        Policy::Auto => facts.iter().any(is_volatile) && (may_end_early || !spec.verify.do_verify),
+    };
+    (goes_by_flushes && !flushes).then(|| {
+        format!(
+            "job `{}`: nothing is promised: it never flushes, and what is in a volatile cache may be lost with the \
+             power. A verification that goes by flushes demands nothing then, and is inconclusive (exit code 5): \
+             set fsync = N, or verify_policy = \"completed\"",
+            spec.name
+        )
+    })
+}
+
 /// Refuses jobs of one stage that write to the bytes a verifying job has promised something about.
 pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
     struct Claim<'a> {
@@ -273,22 +304,27 @@ impl Verdicts {
         Ok(Verdicts { file, told: options.findings.clone(), trouble: None })
     }
 
+    /// Writes one violation of job `name` on `targets`; returns the target's path.
+    pub fn tell<'a>(&mut self, name: &str, targets: &'a [PathBuf], finding: &Finding) -> &'a Path {
+        let target = targets.get(usize::from(finding.target)).map_or(Path::new("?"), PathBuf::as_path);
+        let line = finding_line(name, &target.to_string_lossy(), finding);
+        if let Some(told) = &self.told
+            && told.try_send(line.clone()).is_err()
+        {
+            self.trouble.get_or_insert_with(|| "more violations than could be told one by one".to_owned());
+        }
+        if let Some((path, file)) = &mut self.file
+            && let Err(error) = writeln!(file, "{line}")
+        {
+            self.trouble.get_or_insert_with(|| format!("cannot write to {}: {error}", path.display()));
+        }
+        target
+    }
+
     /// Writes what has been found of job `name` on `targets`.
     pub fn take(&mut self, name: &str, targets: &[PathBuf], found: &Receiver<Found>) {
         for Found { finding, received, expected } in found.try_iter() {
-            let target = targets.get(usize::from(finding.target)).map_or(Path::new("?"), PathBuf::as_path);
-            let line = finding_line(name, &target.to_string_lossy(), &finding);
-            if let Some(told) = &self.told
-                && told.try_send(line.clone()).is_err()
-            {
-                self.trouble
-                    .get_or_insert_with(|| "more violations than could be told one by one".to_owned());
-            }
-            if let Some((path, file)) = &mut self.file
-                && let Err(error) = writeln!(file, "{line}")
-            {
-                self.trouble.get_or_insert_with(|| format!("cannot write to {}: {error}", path.display()));
-            }
+            let target = self.tell(name, targets, &finding);
             for (bytes, kind) in [(received, "received"), (expected, "expected")] {
                 let Some(bytes) = bytes else { continue };
                 let base = target.file_name().unwrap_or_default().to_string_lossy();

@@ -6,6 +6,7 @@ mod log;
 mod priority;
 mod steady;
 mod tally;
+mod unwritten;
 mod worker;
 
 pub use blocks::{BlockCounts, BlockLife, BlockState};
@@ -14,6 +15,7 @@ pub use log::{LogKinds, LoggedHistogram, LoggedIo, LoggedWindow, Span, Sums};
 pub use priority::ByPriority;
 pub use steady::{Finding as SteadyFinding, Round, judge as judge_steady};
 pub use tally::{Doubt, EXAMPLES, VerifyTally};
+pub use unwritten::{Filled, Unwritten, UnwrittenRange};
 pub use worker::{
     BATCH_LEVELS, BatchCounts, DEPTH_LEVELS, DepthFound, ErrorCount, LatencyStats, OpStats, WorkerStats,
     depth_level,

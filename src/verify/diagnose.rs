@@ -82,7 +82,7 @@ pub(super) fn audit(judge: &Judge, block: &[u8], place: Place, io_offset: u64) -
         audit_headed(judge, block, place, io_offset)
     } else if let Some(byte) = uniform(block) {
         let stands = if byte == 0 { "zeros" } else { "ones (0xff)" };
-        finding(place, block, Verdict::Blank, stands)
+        finding(place, block, Verdict::Unwritten, stands)
     } else {
         let mut expected = vec![0; block.len()];
         if let Some(pattern) = &judge.format().pattern {

@@ -1,7 +1,7 @@
 //! The options of verification.
 
 use super::{VERIFICATION, choice, entry};
-use crate::base::verify::{Method, Policy, VerifyOrder};
+use crate::base::verify::{Method, OnUnwritten, Policy, VerifyOrder};
 use crate::job::kind::{Choice, Kind, Number};
 use crate::job::patterns::{set_verify_pattern, show_verify_pattern};
 use crate::job::shapes::{self, MAX_BS};
@@ -244,6 +244,29 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         },
         "The order in which blocks are read back: `sequential` by offset, `written` as they were \
          written.",
+    ),
+    entry(
+        VERIFICATION,
+        "verify_unwritten",
+        &[],
+        "\"fail\"",
+        Kind::Choice {
+            choices: &[choice("fail", &[]), choice("allow", &[])],
+            set: |job, word| {
+                job.verify.unwritten = match word {
+                    "allow" => OnUnwritten::Allow,
+                    _ => OnUnwritten::Fail,
+                }
+            },
+            get: |job| match job.verify.unwritten {
+                OnUnwritten::Fail => "fail",
+                OnUnwritten::Allow => "allow",
+            },
+        },
+        "In a job that only reads (an audit): what a block is that neither this tool nor fio has written. \
+         `fail` makes it a violation if any block of the job's region was written: `blank` where it is \
+         zeros or ones, else `corrupt`. `allow` counts it as `unwritten`. Where no block of the region was \
+         written the result is inconclusive either way.",
     ),
     entry(
         VERIFICATION,

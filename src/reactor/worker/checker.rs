@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::base::Op;
 use crate::base::verify::{Finding, RunId, Verdict};
+use crate::stats::{Filled, UnwrittenRange};
 use crate::verify::block::Header;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
 use crate::verify::promises::{Promises, State};
@@ -29,6 +30,8 @@ pub(crate) struct Checked {
     pub unpromised: u64,
     /// Blocks of which nobody can tell whether a promise was broken: a reason, and how many.
     pub undecided: [(&'static str, u64); 2],
+    /// In an audit: blocks that were not written, with neighbours joined.
+    pub unwritten: Vec<UnwrittenRange>,
     /// The others.
     pub findings: Vec<Finding>,
     /// Writes that must be whole and are partly outside of the read.
@@ -52,6 +55,7 @@ impl Checked {
         self.demanded = 0;
         self.unpromised = 0;
         self.undecided = [(COARSE, 0), (OTHERS, 0)];
+        self.unwritten.clear();
         self.findings.clear();
         self.open.clear();
         self.torn.clear();
@@ -259,7 +263,7 @@ fn audit(judge: &Judge, block: &[u8], place: Place, io_offset: u64, out: &mut Ch
             out.ok += 1;
             out.demanded += u64::from(judge.compares());
         }
-        Some(finding) if finding.verdict == Verdict::Unwritten => out.unpromised += 1,
+        Some(finding) if finding.verdict == Verdict::Unwritten => unwritten(block, place, out),
         Some(finding) => out.findings.push(finding),
     }
 }
@@ -274,6 +278,21 @@ fn adopt(judge: &mut Judge, run: &OnceLock<RunId>, block: &[u8], place: Place) {
     });
     if let Some(found) = found {
         judge.adopt(found);
+    }
+}
+
+/// A block of an audit that was not written joins the one before it, where that is alike.
+fn unwritten(block: &[u8], place: Place, out: &mut Checked) {
+    let filled = match block.first() {
+        Some(0) if block.iter().all(|&byte| byte == 0) => Filled::Zeros,
+        Some(0xff) if block.iter().all(|&byte| byte == 0xff) => Filled::Ones,
+        _ => Filled::Other,
+    };
+    let Place { target, offset: start } = place;
+    let end = start + block.len() as u64;
+    match out.unwritten.last_mut().filter(|last| last.end == start && last.filled == filled) {
+        Some(last) => last.end = end,
+        None => out.unwritten.push(UnwrittenRange { target, start, end, filled }),
     }
 }
 

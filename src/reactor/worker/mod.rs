@@ -29,7 +29,9 @@ use crate::base::ioprio::CommandPriorities;
 use crate::base::replay::Recorder;
 use crate::base::{Op, Status};
 use crate::engine::{Buffer, BufferArea, Completion, Io, Queue, QueueError, Wait};
-use crate::stats::{ByPriority, DEPTH_LEVELS, LatencyStats, VerifyTally, WorkerStats, depth_level};
+use crate::stats::{
+    ByPriority, DEPTH_LEVELS, LatencyStats, Unwritten, VerifyTally, WorkerStats, depth_level,
+};
 use crate::workload::{Content, Step, Workload};
 
 use super::live::{Live, Tap, WorkerState};
@@ -539,7 +541,8 @@ impl<Q: Queue> Turning for Worker<Q> {
         // Where nothing was issued, none was sought.
         stats.depth_found = pace.filter(|_| stats.total_ios() > 0).and_then(|pace| pace.depth_found());
         let verify = verification.and_then(|verification| verification.finish());
+        let (verify, unwritten) = verify.map_or((None, None), |(tally, unwritten)| (Some(tally), unwritten));
         let replay = replay.map(|replay| replay.finish());
-        WorkerOutcome { stats, error, missed, verify, replay }
+        WorkerOutcome { stats, error, missed, verify, unwritten, replay }
     }
 }

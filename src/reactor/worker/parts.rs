@@ -108,6 +108,9 @@ pub struct WorkerOutcome {
     pub missed: Option<Missed>,
     /// What verification found, if it was asked for.
     pub verify: Option<Box<VerifyTally>>,
+    /// Of an audit: what was not written. It is in no count of `verify`: whether it is a violation depends on
+    /// the other workers of the job.
+    pub unwritten: Option<Box<Unwritten>>,
     /// How a replay kept to its times.
     pub replay: Option<ReplayTally>,
 }

@@ -1,6 +1,7 @@
 //! Watching the workers of a stage: who ends, who hangs, what they say so far, and what they leave.
 
 use super::*;
+use crate::run::audit::{self, Audited};
 
 /// What happens again and again.
 struct Every {
@@ -95,6 +96,7 @@ impl Stage<'_> {
             }
         }
         self.attend(outcome, &mut leaves);
+        audit::settle(self.plans, outcome);
         order.end(self.plans, &self.watched, outcome, observer);
         self.log_all(outcome, clock.now_ns(), true);
         outcome.entries.iter_mut().for_each(|entry| entry.live.clear());
@@ -163,7 +165,16 @@ impl Stage<'_> {
             if let Some(tally) = result.verify.as_deref().filter(is_told) {
                 let mut tally = tally.clone();
                 tally.sign(name);
-                entry.verify.get_or_insert_default().merge(&tally);
+                match result.unwritten.as_deref() {
+                    Some(unwritten) => outcome.audits.push(Audited {
+                        job: self.watched[worker].job,
+                        entry: self.watched[worker].entry,
+                        name: name.clone(),
+                        tally,
+                        unwritten: unwritten.clone(),
+                    }),
+                    None => entry.verify.get_or_insert_default().merge(&tally),
+                }
             }
             let cpu = &mut entry.cpu;
             cpu.user_ns += ended.used.user_ns / share;

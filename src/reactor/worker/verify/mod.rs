@@ -14,9 +14,9 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::base::Op;
-use crate::base::verify::{Finding, Method, Policy, RunId, Verdict, VerifySpec};
+use crate::base::verify::{Finding, Method, OnUnwritten, Policy, RunId, Verdict, VerifySpec};
 use crate::engine::Io;
-use crate::stats::{VerifyTally, WorkerStats};
+use crate::stats::{Unwritten, VerifyTally, WorkerStats};
 use crate::verify::block::{Sealer, WriteFacts};
 use crate::verify::checksum::digest;
 use crate::verify::judge::{Allowed, Candidate, Judge, Place};
@@ -186,6 +186,8 @@ pub(super) struct Verification {
     later: Vec<LaterWriter>,
     checked: Checked,
     tally: Box<VerifyTally>,
+    /// In an audit: what was not written.
+    unwritten: Box<Unwritten>,
     /// Statistics of the writing, while those of the reading back are kept.
     pub written: Option<Box<WorkerStats>>,
     backlog: VecDeque<Step>,
@@ -251,6 +253,7 @@ impl Verification {
             later: parts.later,
             checked: Checked::default(),
             tally: Box::default(),
+            unwritten: Box::default(),
             written: None,
             early_left: 0,
             early_bad: HashSet::new(),

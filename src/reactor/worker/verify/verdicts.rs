@@ -120,6 +120,10 @@ impl Verification {
         self.tally.judged(Verdict::Unwritten, checked.unpromised, 0);
         self.tally.demanded += checked.demanded;
         checked.undecided.iter().for_each(|(why, blocks)| self.tally.skip(why, *blocks));
+        for range in checked.unwritten.drain(..) {
+            let blocks = (range.end - range.start) / u64::from(self.sealer.format.interval);
+            self.unwritten.add(range, blocks);
+        }
         if !self.early_bad.is_empty() && !self.audits() {
             self.retract_early(checked, bytes.len(), place);
         }
@@ -322,7 +326,8 @@ impl Verification {
 
     /// Whether `verify_fatal` has ended the job.
     pub(in crate::reactor::worker) fn is_fatal(&self) -> bool {
-        self.spec.fatal && self.tally.violations() > 0
+        let demands_all = self.spec.unwritten == OnUnwritten::Fail && self.tally.of(Verdict::Ok) > 0;
+        self.spec.fatal && (self.tally.violations() > 0 || demands_all && self.unwritten.blocks() > 0)
     }
 
     /// Whether a promise was broken.
@@ -362,8 +367,8 @@ impl Verification {
         }
     }
 
-    /// The result; `None` if nothing was to be judged.
-    pub(in crate::reactor::worker) fn finish(mut self) -> Option<Box<VerifyTally>> {
+    /// The result, and of an audit what was not written; `None` if nothing was to be judged.
+    pub(in crate::reactor::worker) fn finish(mut self) -> Option<(Box<VerifyTally>, Option<Box<Unwritten>>)> {
         let tally = &self.tally;
         let nothing_found =
             tally.checked == 0 && tally.checked_early == 0 && tally.violations() == 0 && self.rereads() == 0;
@@ -391,11 +396,15 @@ impl Verification {
         if let Some(why) = self.left_out {
             self.tally.skip(why, self.most_blocks().saturating_sub(self.tally.promised));
         }
+        self.send();
+        if self.audits() {
+            // Its result depends on what the job's other workers have found.
+            return Some((self.tally, Some(self.unwritten)));
+        }
         if let Some(why) = self.doubt() {
             self.tally.doubt("", &why);
         }
-        self.send();
-        Some(self.tally)
+        Some((self.tally, None))
     }
 
     /// Whether all that there was to judge was written again by later stages that are judged by themselves.
@@ -426,8 +435,6 @@ impl Verification {
             "there was nothing to check"
         } else if !self.checker.judge.compares() {
             "nothing was demanded: verify = \"null\" compares nothing"
-        } else if self.audits() {
-            "nothing was demanded: no block of the region was written by this tool or fio"
         } else if let Some(why) = self.flush_trouble.as_ref().filter(|_| self.goes_by_flushes()) {
             return Some(format!("nothing was demanded: {why}"));
         } else if self.goes_by_flushes() {
