@@ -109,10 +109,6 @@ fn run_all(
         if plan.spec.create_only {
             continue;
         }
-        if let Some(note) = verification::nothing_promised(plan, opened.facts()) {
-            observer.note(&note);
-            outcome.note(note);
-        }
         at_work.push((job, Arc::clone(&opened)));
         let cpus = plan::cpus(plan)?;
         logs.add_job(plan);
@@ -267,6 +263,10 @@ fn prepare(
             "job `{}`: ioengine {} has one I/O in flight whatever iodepth says; use numjobs, or io_uring",
             spec.name, spec.ioengine
         ));
+    }
+    if let Some(note) = verification::nothing_promised(plan, facts) {
+        observer.note(&note);
+        outcome.note(note);
     }
     devices::describe(plan.uses_files(), &*opened, outcome);
     premises::say(plan, facts, outcome, observer);

@@ -2,7 +2,7 @@
 
 use super::super::options::OPTIONS;
 use super::{errors, job, message, over};
-use crate::base::verify::{Method, Pattern, Policy, VerifyOrder, VerifySpec};
+use crate::base::verify::{Method, OnUnwritten, Pattern, Policy, VerifyOrder, VerifySpec};
 use crate::job::{parse, print};
 
 #[test]
@@ -47,7 +47,7 @@ fn a_pattern_alone_is_the_method_and_none_takes_it_away() {
 fn values_land_in_their_fields() {
     let one = job("rw = \"randwrite\"\nverify = \"sha1\"\nverify_interval = \"1k\"\nverify_offset = 512\n\
          verify_fatal = 1\nverify_dump = 1\nverify_async = 3\nverify_async_cpus = \"1-2\"\nverify_backlog = \"1k\"\n\
-         verify_backlog_batch = 7\nverify_policy = \"fsynced\"\nverify_order = \"written\"\ntrim_percentage = 9\n\
+         verify_backlog_batch = 7\nverify_policy = \"fsynced\"\nverify_order = \"written\"\nverify_unwritten = \"allow\"\ntrim_percentage = 9\n\
          trim_verify_zero = true\ntrim_backlog = 5\ntrim_backlog_batch = 6\nverify_write_sequence = 0\n\
          verify_header_seed = 0\nverify_only = true\nserialize_overlap = true\nreap_timeout = \"100ms\"");
     let expected = VerifySpec {
@@ -68,6 +68,7 @@ fn values_land_in_their_fields() {
         header_seed: false,
         policy: Policy::Fsynced,
         order: VerifyOrder::Written,
+        unwritten: OnUnwritten::Allow,
         trim_percentage: 9,
         trim_verify_zero: true,
         trim_backlog: 5,
