@@ -191,11 +191,12 @@ fn every_service_covers_every_file_and_is_verified() {
 fn a_snapshot_of_files_by_chance_is_judged_by_the_same_chance_only() {
     let lab = Lab::new();
     let job = ["--name=j", "--nrfiles=4", "--size=1m", "--rw=randwrite", "--verify=crc32c", "--state_dir=."];
-    let with_service = with(&job, &["--file_service_type=random:2", "--number_ios=150"]);
+    let with_service = with(&job, &["--file_service_type=random:2", "--number_ios=150", "--end_fsync"]);
     lab.json(&with_service);
     let json = lab.json(&with(&with_service, &["--verify_state_load"]));
     assert_eq!(number(&json, "/jobs/0/verify/checked"), 150);
-    let other = with(&job, &["--file_service_type=random:3", "--number_ios=150", "--verify_state_load"]);
+    let other = with(&job, &["--file_service_type=random:3", "--number_ios=150", "--end_fsync"]);
+    let other = with(&other, &["--verify_state_load"]);
     lab.run(&other).expect(2).says("file_service_type");
 }
 
@@ -294,10 +295,11 @@ fn ranges_are_synced_every_so_many_writes_and_promise_nothing() {
     for engine in FILE_ENGINES {
         let job = ["--name=j", "--rw=randwrite", "--size=256k", "--nrfiles=2", "--verify=crc32c", engine];
         let job = with(&job, &["--sync_file_range=wait_before,write:8", "--verify_policy=fsynced"]);
-        let json = lab.json(&job);
+        let json = lab.run(&with(&job, &["--output-format=json"])).expect(5).json();
         // 64 writes are 8 times 8, of two files each.
         assert_eq!(first(&json, "/sync/total_ios"), 16, "{engine}");
         assert_eq!(number(&json, "/jobs/0/verify/checked"), 64);
+        assert_eq!(number(&json, "/jobs/0/verify/demanded"), 0);
         lab.run(&with(&job, &["--direct=1"])).expect(2).says("page cache");
     }
 }
