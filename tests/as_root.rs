@@ -309,7 +309,7 @@ fn trigger_beside_a_stuck_worker() {
         if engine == "--ioengine=psync" {
             assert_eq!(at(trigger, "/stuck"), &serde_json::json!(["n.0"]));
         }
-        let judge = ["--verify_state_load", "--output-format=json"];
+        let judge = ["--verify_state_load", "--verify_policy=completed", "--output-format=json"];
         let json = lab.run(&[&job[..], &more, &judge].concat()).expect(0).json();
         assert!(first(&json, "/verify/checked") > 0);
     }

@@ -104,6 +104,7 @@ fn finding(range: &UnwrittenRange, block_bytes: u32) -> Finding {
         details: if blocks > 1 { vec![more] } else { Vec::new() },
         named_offset: None,
         rereads: Vec::new(),
+        atomic: None,
     }
 }
 
