@@ -211,7 +211,7 @@ fn check_grid(
 pub fn nothing_promised(plan: &JobPlan, facts: &[TargetFacts]) -> Option<String> {
     let spec = &plan.spec;
     let writes = plan.verifies() && spec.mix.modifies() && !spec.verify.only;
-    if !writes || plan.judged.is_some() || plan.resumed.is_some() || writes_are_durable(spec) {
+    if !writes || plan.judged.is_some() || plan.resumed.is_some() || writes_are_durable(spec, facts) {
         return None;
     }
     let trigger = &spec.trigger;
@@ -219,8 +219,9 @@ pub fn nothing_promised(plan: &JobPlan, facts: &[TargetFacts]) -> Option<String>
     // A log may have flushes of its own.
     let flushes =
         spec.fsync > 0 || spec.fdatasync > 0 || spec.end_fsync && !may_end_early || plan.replay.is_some();
-    let is_volatile =
-        |fact: &TargetFacts| plan.uses_files() && !fact.is_block_device || fact.volatile_cache != Some(false);
+    let is_volatile = |fact: &TargetFacts| {
+        plan.uses_files() && !fact.is_block_device || fact.premises.volatile_cache != Some(false)
+    };
     let goes_by_flushes = match spec.verify.policy {
         Policy::Completed => false,
         Policy::Fsynced => true,

@@ -12,7 +12,7 @@ use crate::base::atomic::AtomicSource;
 use crate::base::units::format_size;
 use crate::base::verify::{Finding, Verdict};
 
-use super::block::{HEADER_BYTES, Header, MAGIC, TAG_BYTES, Tag, WriteFacts};
+use super::block::{HEADER_BYTES, Header, MAGIC, Sealer, TAG_BYTES, TAG_VERSION, Tag, WriteFacts};
 use super::diagnose::{Intact, finding};
 use super::judge::{Allowed, Judge, Place, Shown, TargetIdentity};
 use super::owner::{Owner, describe_kinds};
@@ -41,6 +41,8 @@ struct Suspect {
     sequence: u64,
     /// The block it would have left, as on the medium.
     bytes: Vec<u8>,
+    /// Its sectors have tails, which payloads of version 1 had not.
+    has_tails: bool,
 }
 
 /// A block that is not intact, and what it is compared with.
@@ -63,11 +65,8 @@ impl<'a> Damage<'a> {
         judge.format().swap_front(&mut medium);
         let telling = telling(judge, block.len());
         let mut damage = Damage { judge, block, medium, place, allowed, suspects: Vec::new(), telling };
-        damage.suspects = damage
-            .named()
-            .into_iter()
-            .map(|sequence| Suspect { sequence, bytes: damage.expected(sequence) })
-            .collect();
+        damage.suspects =
+            damage.named().into_iter().flat_map(|sequence| damage.suspects_of(sequence)).collect();
         damage
     }
 
@@ -120,6 +119,25 @@ impl<'a> Damage<'a> {
         named
     }
 
+    /// What a write would have left: in a block with parts of version 1 of the payload, which a run that is
+    /// continued may have begun with, in both versions.
+    fn suspects_of(&self, sequence: u64) -> Vec<Suspect> {
+        let is_old_tag = self.judge.tag(self.block).is_some_and(|tag| tag.version == 1);
+        let mut sectors = self.block.chunks(SECTOR).skip(1).filter_map(Stamp::read);
+        let has_old = is_old_tag || sectors.any(|stamp| stamp.index.is_none());
+        let sealer = self.sealer();
+        let new = Suspect {
+            sequence,
+            bytes: self.expected_of(&sealer, sequence),
+            has_tails: sealer.version == TAG_VERSION,
+        };
+        if !has_old || sealer.version != TAG_VERSION {
+            return vec![new];
+        }
+        let old = Sealer { version: 1, ..sealer };
+        vec![new, Suspect { sequence, bytes: self.expected_of(&old, sequence), has_tails: false }]
+    }
+
     /// Whether it is known what the write that a header names would have left. An audit knows no run
     /// but the one in a tag, and blocks of fio have none.
     fn can_be_made_again(&self) -> bool {
@@ -129,7 +147,7 @@ impl<'a> Damage<'a> {
 
     /// Makes the blocks it is compared with: of the run that is judged, or if none is known, of the
     /// one that the block names.
-    fn sealer(&self) -> super::block::Sealer {
+    fn sealer(&self) -> Sealer {
         let mut sealer = self.judge.sealer.clone();
         if !self.judge.knows_run
             && let Some(tag) = self.judge.tag(self.block)
@@ -144,6 +162,10 @@ impl<'a> Damage<'a> {
     /// The block that write `sequence` would have left, with what does not follow from the workload
     /// (time, epoch) taken from the block at hand.
     pub(super) fn expected(&self, sequence: u64) -> Vec<u8> {
+        self.expected_of(&self.sealer(), sequence)
+    }
+
+    fn expected_of(&self, sealer: &Sealer, sequence: u64) -> Vec<u8> {
         let header = Header::read(self.block).unwrap_or_default();
         let tag = self.judge.tag(self.block).unwrap_or_default();
         let known = self.allowed.candidates.iter().find(|c| c.op == Op::Write && c.sequence == sequence);
@@ -157,7 +179,7 @@ impl<'a> Damage<'a> {
         };
         let mut out = vec![0; self.block.len()];
         let target = self.judge.targets[usize::from(self.place.target)].id;
-        self.sealer().seal_block(&mut out, self.place.offset, target, &facts);
+        sealer.seal_block(&mut out, self.place.offset, target, &facts);
         out
     }
 
@@ -238,15 +260,18 @@ impl<'a> Damage<'a> {
 
     /// How many of the bytes that only one write has are at the start of `piece` the same in `other`: their
     /// number, and the length of what is the same.
-    fn same_from_start(&self, piece: &Range<usize>, other: &[u8]) -> (usize, usize) {
-        let (own, other) = (&self.medium[piece.clone()], &other[piece.clone()]);
+    fn same_from_start(&self, piece: &Range<usize>, one: &Suspect) -> (usize, usize) {
+        let (own, other) = (&self.medium[piece.clone()], &one.bytes[piece.clone()]);
         let len = own.iter().zip(other).take_while(|(a, b)| a == b).count();
         (self.telling_in(piece.start..piece.start + len), len)
     }
 
     /// The same for the end of `piece`.
-    fn same_to_end(&self, piece: &Range<usize>, other: &[u8]) -> (usize, usize) {
-        let (own, other) = (&self.medium[piece.clone()], &other[piece.clone()]);
+    fn same_to_end(&self, piece: &Range<usize>, one: &Suspect) -> (usize, usize) {
+        if !one.has_tails {
+            return (0, 0);
+        }
+        let (own, other) = (&self.medium[piece.clone()], &one.bytes[piece.clone()]);
         let len = own.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
         (self.telling_in(piece.end - len..piece.end), len)
     }
@@ -268,8 +293,8 @@ impl<'a> Damage<'a> {
         let writes: Vec<&Suspect> = self.suspects.iter().filter(is_allowed).collect();
         self.pieces(SECTOR).into_iter().filter(|piece| unit.contains(&piece.start)).any(|piece| {
             writes.iter().any(|one| {
-                self.is_telling(self.same_from_start(&piece, &one.bytes))
-                    || self.is_telling(self.same_to_end(&piece, &one.bytes))
+                self.is_telling(self.same_from_start(&piece, one))
+                    || self.is_telling(self.same_to_end(&piece, one))
             })
         })
     }

@@ -147,7 +147,7 @@ impl Judge {
             let lba = target.lba() as u64;
             let atomic = &target.atomic;
             let most = atomic.unit_bytes.max(atomic.write_bytes).max(atomic.crossing_bytes);
-            longest > lba && u64::from(most) > lba || block < lba && longest > block
+            longest > lba && u64::from(most) > lba || !block.is_multiple_of(lba) && longest > block
         };
         format.has_tag()
             && format.method != Method::Null

@@ -157,6 +157,20 @@ fn tail_at(len: usize, own: usize) -> Option<usize> {
     len.checked_sub(TAIL_BYTES).filter(|&at| at >= own)
 }
 
+/// Marks the last sector of a block, which is shorter than others. `head`: it is the first one too.
+#[cold]
+fn fill_last(sector: &mut [u8], stamp: Stamp, head: Option<usize>) {
+    let check = stamp.check();
+    if head.is_none()
+        && let Some(out) = sector.first_chunk_mut()
+    {
+        stamp.write(check, out);
+    }
+    if let Some(at) = tail_at(sector.len(), head.unwrap_or(STAMP_BYTES)) {
+        sector[at..].copy_from_slice(&tail(stamp.writer.sequence, check));
+    }
+}
+
 /// The pool, and how a block is filled from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload {
@@ -210,18 +224,26 @@ impl Payload {
             let start = start(key, number);
             chunk.copy_from_slice(&self.pool.0[start..start + chunk.len()]);
         }
-        for (number, sector) in block.chunks_mut(SECTOR).enumerate() {
+        let len = block.len();
+        let (sectors, last) = block.as_chunks_mut::<SECTOR>();
+        for (number, sector) in sectors.iter_mut().enumerate() {
             let stamp = Stamp::of(writer, offset, number * SECTOR);
             let check = stamp.check();
-            let own = if number == 0 { head } else { STAMP_BYTES };
             if number > 0
                 && let Some(out) = sector.first_chunk_mut()
             {
                 stamp.write(check, out);
             }
-            if let Some(at) = tail_at(sector.len(), own) {
-                sector[at..].copy_from_slice(&tail(writer.sequence, check));
+            if let Some(out) = sector.last_chunk_mut() {
+                *out = tail(writer.sequence, check);
             }
+        }
+        if !last.is_empty() {
+            fill_last(
+                last,
+                Stamp::of(writer, offset, len - last.len()),
+                if len < SECTOR { Some(head) } else { None },
+            );
         }
     }
 
@@ -291,13 +313,15 @@ impl Payload {
                 } else {
                     let mut bytes = [0; STAMP_BYTES];
                     stamp.write(check, &mut bytes);
-                    if sector[..STAMP_BYTES] != bytes {
+                    if sector.first_chunk() != Some(&bytes) {
                         return None;
                     }
                     STAMP_BYTES
                 };
                 let end = SECTOR - TAIL_BYTES;
-                if sector[own..end] != from[own..end] || sector[end..] != tail(writer.sequence, check) {
+                if sector.last_chunk() != Some(&tail(writer.sequence, check))
+                    || sector[own..end] != from[own..end]
+                {
                     return None;
                 }
                 at += SECTOR;

@@ -82,7 +82,7 @@ impl<Q: Queue> Worker<Q> {
             return Some(io);
         };
         if verification.audits() {
-            verification.mark_audit(io.buffer.id());
+            verification.mark_audit(&io);
         }
         verification.hand_over(io).err()
     }

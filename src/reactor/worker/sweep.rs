@@ -98,6 +98,17 @@ impl Sweep {
         })
     }
 
+    /// The place before which everything has been read, by target and offset; `None` where it is not read
+    /// by offset.
+    pub(super) fn frontier(&self) -> Option<(u16, u64)> {
+        match &self.order {
+            Order::Sequential { regions, region, at } => {
+                Some(regions.get(*region).map_or((u16::MAX, u64::MAX), |region| (region.target, *at)))
+            }
+            Order::Written { .. } => None,
+        }
+    }
+
     /// Why there are no more reads, if that is not as it should be. Told once.
     pub(super) fn take_trouble(&mut self) -> Option<String> {
         self.trouble.take()

@@ -61,8 +61,8 @@ impl Damage<'_> {
             let all = self.suspects.iter().map(|one| (same(one), one.sequence));
             all.filter(|(same, _)| self.is_telling(*same)).max_by_key(|((_, len), _)| *len)
         };
-        let head = longest(&|one| self.same_from_start(piece, &one.bytes));
-        let tail = longest(&|one| self.same_to_end(piece, &one.bytes));
+        let head = longest(&|one| self.same_from_start(piece, one));
+        let tail = longest(&|one| self.same_to_end(piece, one));
         if let Some(((_, len), first)) = head {
             // What digest and tag were is not known of the one write, nor of the other.
             let format = self.judge.format();

@@ -173,8 +173,14 @@ pub(super) struct Verification {
     /// Writes that must be whole and were not in one read, and the reads that will have them.
     open: Vec<WholeWrite>,
     spans: VecDeque<SweepRead>,
+    /// So many open writes are judged before the sweep goes on.
+    most_open: usize,
+    /// Reads of such writes that failed.
+    failed_spans: u64,
     /// Blocks that are torn because a write is not whole.
     torn: HashSet<(u16, u64)>,
+    /// Blocks that were found in violation, or could not be read.
+    bad: HashSet<(u16, u64)>,
     /// To be read again at once, and after a pause.
     fresh: VecDeque<Reread>,
     paused: VecDeque<Reread>,
@@ -243,7 +249,10 @@ impl Verification {
             swept: false,
             open: Vec::new(),
             spans: VecDeque::new(),
+            most_open: MOST_OPEN,
+            failed_spans: 0,
             torn: HashSet::new(),
+            bad: HashSet::new(),
             fresh: VecDeque::new(),
             paused: VecDeque::new(),
             flying: (0..depth).map(|_| None).collect(),
@@ -286,10 +295,7 @@ impl Verification {
     pub(super) fn hand_over(&mut self, io: Io) -> Result<(), Io> {
         match &mut self.checkers {
             Some(checkers) if self.purposes[io.buffer.id() as usize] == Purpose::Judge => {
-                let read = match self.workload.mix.modifies() {
-                    true => self.reads[io.buffer.id() as usize],
-                    false => SweepRead::all_of(&io),
-                };
+                let read = self.reads[io.buffer.id() as usize];
                 checkers.hand_over(io, read)
             }
             _ => Err(io),

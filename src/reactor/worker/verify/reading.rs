@@ -34,7 +34,7 @@ impl Verification {
     /// The same by the buffer; `None` if the read is the workload's own.
     #[inline]
     pub(in crate::reactor::worker) fn read_in(&self, buffer: u32) -> Option<SweepRead> {
-        let is_own = self.purposes[buffer as usize] != Purpose::Plain && !self.audits();
+        let is_own = self.purposes[buffer as usize] != Purpose::Plain;
         is_own.then(|| self.reads[buffer as usize])
     }
 
@@ -50,10 +50,11 @@ impl Verification {
 
     /// What the workload of an audit reads is judged.
     #[inline]
-    pub(in crate::reactor::worker) fn mark_audit(&mut self, buffer: u32) {
-        let purpose = &mut self.purposes[buffer as usize];
-        if *purpose == Purpose::Plain {
-            *purpose = Purpose::Judge;
+    pub(in crate::reactor::worker) fn mark_audit(&mut self, io: &Io) {
+        let at = io.buffer.id() as usize;
+        if self.purposes[at] == Purpose::Plain {
+            self.purposes[at] = Purpose::Judge;
+            self.reads[at] = SweepRead::all_of(io);
         }
     }
 
@@ -324,11 +325,14 @@ impl Verification {
 
     /// The next read of the sweep; or of writes of which no read had all blocks.
     fn next_of_sweep(&mut self) -> Option<(SweepRead, Purpose)> {
-        if self.open.len() >= MOST_OPEN {
-            self.open_spans();
-        }
         if let Some(span) = self.spans.pop_front() {
             return Some((span, Purpose::Whole));
+        }
+        if self.open.len() >= self.most_open {
+            if self.are_reads_out() {
+                return None;
+            }
+            self.open_passed();
         }
         for _ in 0..LOOKS_A_TURN {
             match if self.swept { Looked::End } else { self.look() } {
@@ -336,25 +340,47 @@ impl Verification {
                 Looked::Later => {}
                 Looked::End => {
                     self.swept = true;
-                    let is_out = self.purposes.contains(&Purpose::Judge) || !self.singles.is_empty();
-                    if !is_out && self.open.is_empty() {
-                        self.stage = Stage::Finish;
-                    } else if !is_out {
-                        self.open_spans();
-                        return self.spans.pop_front().map(|span| (span, Purpose::Whole));
+                    if self.are_reads_out() {
+                        break;
                     }
-                    break;
+                    let open = std::mem::take(&mut self.open);
+                    self.open_spans(open);
+                    if self.spans.is_empty() {
+                        self.stage = Stage::Finish;
+                    }
+                    return self.spans.pop_front().map(|span| (span, Purpose::Whole));
                 }
             }
         }
         None
     }
 
-    /// Plans reads that have writes in them as a whole.
-    fn open_spans(&mut self) {
+    /// Whether blocks are still being read that will be judged.
+    fn are_reads_out(&self) -> bool {
+        self.purposes.contains(&Purpose::Judge) || !self.singles.is_empty()
+    }
+
+    /// Plans reads for those open writes of which all blocks have been judged once.
+    fn open_passed(&mut self) {
+        let mut open = std::mem::take(&mut self.open);
+        open.sort_unstable();
+        open.dedup();
+        if let Some(frontier) = self.sweep.as_ref().and_then(Sweep::frontier) {
+            self.open = open.extract_if(.., |write| !write.is_before(frontier)).collect();
+            self.open_spans(open);
+        } else {
+            // Read in the order of the writes, blocks are not behind each other: at the end, then.
+            self.open = open;
+        }
+        self.most_open = MOST_OPEN.max(2 * self.open.len());
+    }
+
+    /// Plans reads that have these writes in them as a whole.
+    fn open_spans(&mut self, open: Vec<WholeWrite>) {
+        let block = u64::from(self.sealer.format.interval);
         let judge = &self.checker.judge;
         let lba = |target: u16| u64::from(judge.target(target).lba_bytes.max(1));
-        self.spans.extend(spans(std::mem::take(&mut self.open), lba, u64::from(self.most_bytes)));
+        self.spans.extend(spans(open, block, u64::from(self.most_bytes), lba));
     }
 
     /// Whether, while the worker writes, there is nothing to be read beside.

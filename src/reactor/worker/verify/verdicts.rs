@@ -112,6 +112,7 @@ impl Verification {
         for torn in checked.torn.drain(..) {
             // Counted when it is settled.
             checked.demanded -= u64::from(torn.demanded);
+            checked.ok -= u64::from(torn.was == Verdict::Ok);
             let finding = &checked.findings[torn.finding];
             self.torn.insert((finding.target, finding.offset));
         }
@@ -164,7 +165,9 @@ impl Verification {
     fn count_torn(&mut self, checked: &mut Checked, bytes: &[u8], place: Place, now_ns: u64) {
         for torn in checked.torn.drain(..) {
             let finding = checked.findings[torn.finding].clone();
-            if !self.torn.insert((finding.target, finding.offset)) {
+            let key = (finding.target, finding.offset);
+            // What was not counted as what it was now is not counted anew.
+            if self.bad.contains(&key) || self.early_bad.contains(&key) || !self.torn.insert(key) {
                 continue;
             }
             self.tally.take_back(torn.was, torn.demanded, &finding);
@@ -183,6 +186,7 @@ impl Verification {
         now_ns: u64,
     ) {
         let place = Place { target: finding.target, offset: finding.offset };
+        self.bad.insert((finding.target, finding.offset));
         let received = block.filter(|_| self.spec.dump).map(|block| {
             let mut raw = block.to_vec();
             self.checker.judge.format().swap_front(&mut raw);
@@ -244,7 +248,7 @@ impl Verification {
             Purpose::Reread => self.reread(Verdict::Unreadable, now_ns),
             // Its blocks have been judged one by one; when the power is back, it is read again.
             Purpose::Whole if self.stage == Stage::Regroup => self.spans.push_back(read),
-            Purpose::Whole => {}
+            Purpose::Whole => self.failed_spans += 1,
             // The final reading judges it, when the power is back.
             Purpose::Early(_) if self.power_lost => {}
             Purpose::Judge if is_gone && !comes_back => {
@@ -278,6 +282,7 @@ impl Verification {
                 match self.checker.unreadable(read.place, why.clone()) {
                     Some(finding) => self.violation(finding, None, early, now_ns),
                     None => {
+                        self.bad.insert((read.place.target, read.place.offset));
                         let why = format!("{why}; nothing was demanded of these blocks");
                         self.tally.skip(&why, blocks - self.counted_early(&read));
                     }
@@ -395,6 +400,11 @@ impl Verification {
         }
         if let Some(why) = self.left_out {
             self.tally.skip(why, self.most_blocks().saturating_sub(self.tally.promised));
+        }
+        let open = !self.open.is_empty() || !self.spans.is_empty() || self.purposes.contains(&Purpose::Whole);
+        if self.failed_spans > 0 || open && !self.is_fatal() {
+            self.tally
+                .doubt("", "not every write was judged as a whole: reads of all its blocks failed or ended");
         }
         self.send();
         if self.audits() {
