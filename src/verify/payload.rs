@@ -287,12 +287,11 @@ impl Payload {
         self.pool.0.get(from..).is_some_and(|pool| pool.starts_with(bytes))
     }
 
-    /// Whether some write may have left `bytes` at byte `at` of a block, stamps aside.
+    /// Whether some write may have left `bytes` at byte `at` of a sector, stamps aside, in whichever sector of
+    /// a block.
     #[must_use]
     pub fn may_leave(self, bytes: &[u8], at: usize) -> bool {
-        let at = at % STRETCH;
-        at + bytes.len() <= STRETCH
-            && (0..STRETCH / GRAIN).any(|start| self.pool.0[start * GRAIN + at..].starts_with(bytes))
+        (at % GRAIN..POOL).step_by(GRAIN).any(|from| self.pool.0[from..].starts_with(bytes))
     }
 
     /// The digest by `crc32c` of `block` if it is, behind its head, what `writer` with this seed left

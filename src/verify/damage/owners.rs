@@ -13,6 +13,8 @@ use super::{Damage, Suspect};
 const MOST_DETAILS: usize = 16;
 /// Bytes in which a short beginning differs from the rest's write, if it is of another.
 const TELLING_DIFFERENCE: usize = 3;
+/// Length of the stretch that is looked for in the pool.
+const MOST_OF_POOL: usize = 128;
 /// Shortest stretch of the pool that is not chance.
 const TELLING_POOL: usize = 8;
 
@@ -125,7 +127,9 @@ impl Damage<'_> {
         // Heads and stamps come from no pool.
         let sector = range.start / SECTOR * SECTOR;
         let head = if sector == 0 { format.head_bytes() } else { sector + STAMP_BYTES };
-        let (from, end) = (range.start.max(head), range.end.min(sector + SECTOR - TAIL_BYTES));
+        let end = range.end.min(sector + SECTOR - TAIL_BYTES);
+        // The end is payload in any format.
+        let from = range.start.max(head).max(end.saturating_sub(MOST_OF_POOL));
         range.end <= sector + SECTOR
             && end >= from + TELLING_POOL
             && Payload::default().may_leave(&self.block[from..end], from)
