@@ -15,7 +15,8 @@ use fio_spdk::remote::wire::bench::{
 };
 use fio_spdk::remote::{keys, protocol};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
@@ -25,9 +26,9 @@ use super::server::{LIMIT, Server, wait_for};
 
 /// A client's certificate of the authority in `etc`, put into `folder` with its key.
 fn certificate(etc: &Path, folder: &Path, change: impl FnOnce(&mut CertificateParams)) {
-    let text = |name: &str| fs::read_to_string(etc.join(name)).unwrap();
-    let issuer =
-        Issuer::from_ca_cert_pem(&text("ca.pem"), KeyPair::from_pem(&text("ca.key")).unwrap()).unwrap();
+    let authority = CertificateDer::from_pem_file(etc.join("ca.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(etc.join("ca.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_der(&authority, KeyPair::try_from(&key).unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, "client");
@@ -35,14 +36,13 @@ fn certificate(etc: &Path, folder: &Path, change: impl FnOnce(&mut CertificatePa
     change(&mut params);
     let made = params.signed_by(&key, &issuer).unwrap();
     fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join("client.pem"), made.pem()).unwrap();
-    fs::write(folder.join("client.key"), key.serialize_pem()).unwrap();
+    let pem = |label: &str, der: &[u8]| pem::encode(&pem::Pem::new(label, der));
+    fs::write(folder.join("client.pem"), pem("CERTIFICATE", made.der())).unwrap();
+    fs::write(folder.join("client.key"), pem("PRIVATE KEY", key.serialized_der())).unwrap();
 }
 
 /// What comes of a connection with the certificate in `folder`; without one, if there is none.
 fn shows(server: &Server, folder: &Path) -> Result<(), String> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let mut roots = rustls::RootCertStore::empty();
     let read =
         |path: &Path| CertificateDer::pem_file_iter(path).unwrap().map(Result::unwrap).collect::<Vec<_>>();

@@ -16,6 +16,8 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::names::{self, quoted};
 use super::{CA, CA_KEY, CLIENT, CLIENT_KEY, SERVER, SERVER_KEY};
@@ -53,8 +55,18 @@ impl Piece {
     }
 
     fn secret(name: &'static str, key: &KeyPair) -> Piece {
-        Piece { name, text: key.serialize_pem(), mode: 0o600 }
+        Piece { name, text: pem("PRIVATE KEY", key.serialized_der()), mode: 0o600 }
     }
+
+    fn certificate(name: &'static str, certificate: &Certificate) -> Piece {
+        Piece::shown(name, pem("CERTIFICATE", certificate.der()))
+    }
+}
+
+/// DER as PEM with that label.
+fn pem(label: &str, der: &[u8]) -> String {
+    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new(label, der), lines)
 }
 
 /// Makes certificates and their keys, and `server.toml` if it is not there. Gives what the user is to
@@ -79,11 +91,11 @@ pub fn init(wanted: &Wanted) -> Result<String, String> {
             let key = KeyPair::generate().map_err(broken)?;
             let certificate = authority(&key).map_err(broken)?;
             pieces.push(Piece::secret(CA_KEY, &key));
-            pieces.push(Piece::shown(CA, certificate.pem()));
-            let issuer = Issuer::from_ca_cert_pem(&certificate.pem(), key).map_err(broken)?;
+            pieces.push(Piece::certificate(CA, &certificate));
+            let issuer = Issuer::from_ca_cert_der(certificate.der(), key).map_err(broken)?;
             let (client, key) = signed(&issuer, &client_name(), &[], false).map_err(broken)?;
             pieces.push(Piece::secret(CLIENT_KEY, &key));
-            pieces.push(Piece::shown(CLIENT, client.pem()));
+            pieces.push(Piece::certificate(CLIENT, &client));
             issuer
         }
     };
@@ -98,7 +110,7 @@ pub fn init(wanted: &Wanted) -> Result<String, String> {
         let made = put(parent, settings::FILE, &text, 0o644);
         made.map_err(|why| format!("{}: {why}", file.display()))?;
     }
-    pieces.push(Piece::shown(SERVER, server.pem()));
+    pieces.push(Piece::certificate(SERVER, &server));
     place(directory, &pieces)?;
     Ok(told(wanted, &names, has_settings))
 }
@@ -221,14 +233,15 @@ fn authority_of(directory: &Path) -> Result<(Issuer<'static, KeyPair>, String), 
     }
     super::check_dates(&super::certificates(&directory.join(CA))?[0], &directory.join(CA))?;
     let text = String::from_utf8(text).map_err(|_| format!("{} is no text", place(CA)))?;
-    let key = String::from_utf8(key).map_err(|_| format!("{} is no text", place(CA_KEY)))?;
-    let key = KeyPair::from_pem(&key).map_err(|why| format!("{}: {why}", place(CA_KEY)))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|why| format!("{}: {why}", place(CA_KEY)))?;
+    let key = KeyPair::try_from(&key).map_err(|why| format!("{}: {why}", place(CA_KEY)))?;
     let certified = super::certificates(&directory.join(CA))?;
     let public = key.public_key_raw();
     if !certified[0].windows(public.len()).any(|window| window == public) {
         return Err(format!("{} is not the key of {}", place(CA_KEY), place(CA)));
     }
-    let issuer = Issuer::from_ca_cert_pem(&text, key).map_err(|why| format!("{}: {why}", place(CA)))?;
+    let issuer =
+        Issuer::from_ca_cert_der(&certified[0], key).map_err(|why| format!("{}: {why}", place(CA)))?;
     Ok((issuer, text))
 }
 

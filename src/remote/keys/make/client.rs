@@ -41,7 +41,7 @@ pub fn init_client(name: &str, authority: &Path) -> Result<String, String> {
     let (certificate, key) = signed(&issuer, name, &[], false).map_err(broken)?;
     let mut pieces = Vec::from_iter(authority_copy(authority, &directory, text)?);
     pieces.push(Piece::secret(CLIENT_KEY, &key));
-    pieces.push(Piece::shown(CLIENT, certificate.pem()));
+    pieces.push(Piece::certificate(CLIENT, &certificate));
     place(&directory, &pieces)?;
     let mut told = format!("Made in {}:\n", quoted(&directory));
     let _ = write!(
