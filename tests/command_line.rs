@@ -357,9 +357,9 @@ fn readonly_lets_jobs_read_what_is_there_and_makes_nothing() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_goes_away_is_not_an_error_of_a_text_that_can_be_asked_for_again() {
     let lab = Lab::new();
-    let runs: [&[&str]; 3] = [&NULL, &["--cmdhelp"], &["--print-job", "--size=1m", "--ioengine=null"]];
+    let runs: [&[&str]; 2] = [&["--cmdhelp"], &["--print-job", "--size=1m", "--ioengine=null"]];
     for arguments in runs {
         let mut command = lab.command(common::BINARY);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -85,7 +85,8 @@ fn command() -> Command {
             "Any option of a job can be given as --name=value and holds for all jobs: --runtime=30s, --bs=8k.\n\
              Without a job file, the options describe one job. `--cmdhelp` lists them, `--cmdhelp=bs` explains one.\n\n\
              SIGUSR1, or a file `fio-dump-status` in --aux-path or the directory for temporary files, asks for the \
-             statistics so far.\n\n\
+             statistics so far. SIGINT, SIGTERM and SIGHUP end the run with its report; SIGHUP and SIGINT stay ignored \
+             where they were ignored at the start (nohup, a shell script's background), SIGTERM always ends it.\n\n\
              Exit codes: 0 all well, 1 a promise was broken (verification), 2 job file or command line wrong, \
              3 a demanded performance was missed, 4 I/O or device error, 5 inconclusive (nothing, or less than asked, could be verified), 6 unsafe \
              target refused, 128+n ended by signal n.",

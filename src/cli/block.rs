@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use serde_json::{Map, Value, json};
 
 use crate::base::host::printable;
+use crate::cli::streams::stderr_line;
 use crate::verify::block::{BlockFormat, HEADER_BYTES};
 
 use decode::{Decoded, Fact, Standing};
@@ -39,7 +40,7 @@ pub fn show(request: &Request) -> u8 {
     let decoded = match look(request) {
         Ok(decoded) => decoded,
         Err((code, why)) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             return code;
         }
     };

@@ -1,7 +1,5 @@
 //! The command line: arguments, signals, terminal, exit codes.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this floor talks to the user")]
-
 mod args;
 mod block;
 mod campaign;
@@ -13,6 +11,7 @@ mod report_args;
 mod server;
 mod signals;
 mod state;
+mod streams;
 mod terminal;
 
 use std::path::PathBuf;
@@ -27,6 +26,7 @@ use crate::run::{self, Ended, ErrorKind, RunError, RunOptions};
 
 use args::{Action, Invocation};
 use output::Output;
+use streams::{stderr, stderr_line};
 use terminal::Terminal;
 
 /// Runs the command with the process's arguments.
@@ -57,7 +57,7 @@ fn serve_session() -> u8 {
     match signals::listen() {
         Ok(requests) => crate::remote::session::serve(&requests),
         Err(why) => {
-            eprintln!("error: cannot listen to signals: {why}");
+            stderr_line!("error: cannot listen to signals: {why}");
             EXIT_IO
         }
     }
@@ -68,7 +68,7 @@ fn print_devices(json: bool) -> u8 {
     match text {
         Ok(text) => output::print(&text),
         Err(why) => {
-            eprintln!("error: the devices cannot be listed: {why}");
+            stderr_line!("error: the devices cannot be listed: {why}");
             EXIT_IO
         }
     }
@@ -81,14 +81,14 @@ fn run_jobs(invocation: &Invocation) -> u8 {
     let jobs = match job::load(&invocation.files, &invocation.overrides) {
         Ok(jobs) => jobs,
         Err(wrong) => {
-            eprint!("{}", wrong.render(terminal::stderr_in_colour()));
+            stderr!("{}", wrong.render(terminal::stderr_in_colour()));
             return if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE };
         }
     };
     let jobs = match job::sections(jobs, &invocation.sections) {
         Ok(jobs) => jobs,
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             return EXIT_USAGE;
         }
     };
@@ -99,10 +99,14 @@ fn run_jobs(invocation: &Invocation) -> u8 {
         let plural = if jobs.len() == 1 { "" } else { "s" };
         return output::print(&format!("{} job{plural}, nothing wrong\n", jobs.len()));
     }
+    if let Err(why) = Output::check_stdout(invocation) {
+        stderr_line!("error: {why}");
+        return EXIT_IO;
+    }
     let output = match Output::open(invocation) {
         Ok(output) => output,
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             return EXIT_USAGE;
         }
     };
@@ -113,7 +117,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
     let requests = match signals::listen() {
         Ok(requests) => requests,
         Err(why) => {
-            eprintln!("error: cannot listen to signals: {why}");
+            stderr_line!("error: cannot listen to signals: {why}");
             return EXIT_IO;
         }
     };
@@ -132,11 +136,14 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
     match run::execute(jobs, &options, &requests, &mut terminal) {
         Ok(Ended { report, failure }) => {
             let written = terminal.finish(&report);
-            if let Err(why) = written {
-                eprintln!("error: the report could not be written: {why}");
-                return if report.violations() > 0 { EXIT_VIOLATION } else { EXIT_IO };
+            let code = ended_code(&report, failure.map(|failure| tell(&failure)));
+            match written {
+                Ok(()) => code,
+                Err(why) => {
+                    output::report_lost(&why);
+                    code_without_report(code)
+                }
             }
-            ended_code(&report, failure.map(|failure| tell(&failure)))
         }
         Err(error) => {
             terminal.clear_line();
@@ -145,6 +152,15 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
             let signal = requests.end_signal.load(std::sync::atomic::Ordering::Acquire);
             if signal > 0 { u8::try_from(128 + signal).unwrap_or(code) } else { code }
         }
+    }
+}
+
+/// The exit code of a run whose report could not be written: what the run itself says, if that is worse than an
+/// error of the environment.
+fn code_without_report(code: u8) -> u8 {
+    match code {
+        EXIT_OK | EXIT_MISSED | EXIT_INCONCLUSIVE => EXIT_IO,
+        worse => worse,
     }
 }
 
@@ -158,7 +174,7 @@ fn state_path(files: &[String]) -> PathBuf {
 
 /// Says why a run, or a stage of it, could not start; gives the exit code.
 fn tell(error: &RunError) -> u8 {
-    eprintln!("error: {error}");
+    stderr_line!("error: {error}");
     match error.kind {
         ErrorKind::BadJob => EXIT_USAGE,
         ErrorKind::Environment => EXIT_IO,

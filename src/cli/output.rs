@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use crate::report::Format;
 
 use super::args::Invocation;
+use super::streams::{self, stderr_line};
 
 /// The stream and the formats of the report.
 pub struct Output {
@@ -16,6 +17,19 @@ pub struct Output {
 }
 
 impl Output {
+    /// Whether a report that goes to standard output can get anywhere: asked before the run, not after hours.
+    ///
+    /// # Errors
+    /// If standard output is closed or only for reading, and there is no `--output`: a sentence, for exit code 4.
+    pub fn check_stdout(invocation: &Invocation) -> Result<(), String> {
+        if invocation.output.is_some() {
+            return Ok(());
+        }
+        let lost =
+            |why| format!("{why}, and the report would be lost: give --output=FILE; nothing was started");
+        streams::check_stdout().map_err(lost)
+    }
+
     /// Finds out now, not after hours, whether the file can be written; its old contents stay until
     /// there is a report.
     pub fn open(invocation: &Invocation) -> Result<Output, String> {
@@ -45,7 +59,7 @@ impl Output {
             }
         }
         match &self.path {
-            None => ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes())),
+            None => streams::write_stdout(&text),
             Some(path) => {
                 let mut options = OpenOptions::new();
                 let file = if first { options.write(true).truncate(true) } else { options.append(true) };
@@ -64,18 +78,21 @@ fn one_line(json: &str) -> String {
     }
 }
 
-/// Prints to standard output and tells the exit code.
-pub fn print(text: &str) -> u8 {
-    match ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes())) {
-        Ok(()) => super::EXIT_OK,
-        Err(_) => super::EXIT_IO,
-    }
+/// Says that a report was lost, where it was to go and what to do. Not for `--output`, whose path is in `why`.
+pub fn report_lost(why: &io::Error) {
+    let gone =
+        if why.kind() == io::ErrorKind::BrokenPipe { "nobody reads standard output any more: " } else { "" };
+    stderr_line!("error: the report could not be written: {gone}{why}; --output=FILE writes it to a file");
 }
 
-/// Whoever reads us may stop reading: `fio-spdk … | head`.
-fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+/// Prints to standard output, and gives the exit code. A reader that has read enough (`fio-spdk --cmdhelp | head`) is
+/// not an error: this is text that can be asked for again, and not the report of a run.
+pub fn print(text: &str) -> u8 {
+    match streams::write_stdout(text) {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            stderr_line!("error: this could not be written to standard output: {why}");
+            super::EXIT_IO
+        }
+        _ => super::EXIT_OK,
     }
 }

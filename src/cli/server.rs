@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
+use crate::cli::streams::stderr_line;
 use crate::cli::{EXIT_IO, EXIT_OK, EXIT_USAGE, output};
 use crate::remote::address::Address;
 use crate::remote::keys;
@@ -123,7 +124,7 @@ pub fn run(request: &Request) -> u8 {
     let mut settings = match Settings::load(request.config.as_deref()) {
         Ok(settings) => settings,
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             return EXIT_USAGE;
         }
     };
@@ -138,7 +139,7 @@ fn init(made: Result<String, String>) -> u8 {
     match made {
         Ok(text) => output::print(&text),
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             EXIT_IO
         }
     }
@@ -177,7 +178,7 @@ fn serve(settings: Settings) -> u8 {
     match server::serve(settings) {
         Ok(()) => EXIT_OK,
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             EXIT_IO
         }
     }

@@ -13,6 +13,7 @@ use crate::run::load_snapshot;
 use crate::verify::promises::{Mutated, Promises};
 use crate::verify::snapshot::{Cause, JobState, Snapshot, TargetState, WorkerState, WrittenRange};
 
+use super::streams::stderr_line;
 use super::{EXIT_USAGE, output};
 
 /// Numbers that are listed; of more, how many there are.
@@ -31,7 +32,7 @@ pub fn show(request: &Request) -> u8 {
         Ok(snapshot) if request.json => output::print(&format!("{:#}\n", object(&snapshot))),
         Ok(snapshot) => output::print(&text(&snapshot)),
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             EXIT_USAGE
         }
     }

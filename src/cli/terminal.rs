@@ -9,6 +9,7 @@ use crate::run::{Observer, Progress};
 
 use super::args::{Eta, Invocation};
 use super::output::Output;
+use super::streams::{stderr, stderr_line};
 
 /// Width of the live line where the terminal does not say.
 const WIDTH: usize = 79;
@@ -19,6 +20,8 @@ pub struct Terminal {
     live_line: bool,
     line_shown: bool,
     intervals: bool,
+    /// A report so far could not be written, which is said once.
+    lost: bool,
     reports: u64,
     /// How often a live line stays, and when the next one does.
     keeps_ns: Option<(u64, u64)>,
@@ -36,14 +39,14 @@ impl Terminal {
             let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             (ns, Clock::get().now_ns().saturating_add(ns))
         });
-        Terminal { output, live_line, line_shown: false, intervals, reports: 0, keeps_ns }
+        Terminal { output, live_line, line_shown: false, intervals, lost: false, reports: 0, keeps_ns }
     }
 
     /// Takes the live line away.
     pub fn clear_line(&mut self) {
         if self.line_shown {
             self.line_shown = false;
-            eprint!("\r\x1b[K");
+            stderr!("\r\x1b[K");
         }
     }
 
@@ -72,12 +75,12 @@ impl Terminal {
             rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| usize::from(size.ws_col));
         let width = if width == 0 { WIDTH } else { width.saturating_sub(1) };
         self.line_shown = true;
-        eprint!("\r{}\x1b[K", live::line(live, width));
+        stderr!("\r{}\x1b[K", live::line(live, width));
         if let Some((every_ns, due_ns)) = &mut self.keeps_ns
             && Clock::get().now_ns() >= *due_ns
         {
             *due_ns = Clock::get().now_ns().saturating_add(*every_ns);
-            eprintln!();
+            stderr_line!();
             self.line_shown = false;
         }
         let _ = io::stderr().flush();
@@ -88,11 +91,13 @@ impl Terminal {
         self.clear_line();
         // Asked for by interval it belongs to the output; asked for by signal, to the person.
         if self.intervals {
-            if let Err(why) = self.write(render) {
-                eprintln!("error: the report so far could not be written: {why}");
+            if let Err(why) = self.write(render)
+                && !std::mem::replace(&mut self.lost, true)
+            {
+                stderr_line!("error: the report so far could not be written: {why}");
             }
         } else if let Some(normal) = report::FORMATS.iter().find(|format| format.name == "normal") {
-            eprint!("{}", render(normal));
+            stderr!("{}", render(normal));
         }
     }
 }
@@ -115,7 +120,7 @@ pub fn live_of(progress: &Progress) -> Live {
 impl Observer for Terminal {
     fn note(&mut self, text: &str) {
         self.clear_line();
-        eprintln!("note: {text}");
+        stderr_line!("note: {text}");
     }
 
     fn progress(&mut self, progress: &Progress) {

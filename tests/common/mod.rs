@@ -136,8 +136,9 @@ impl Stream {
 }
 
 impl Running {
-    pub fn of(mut command: Command) -> Running {
+    pub fn of(command: Command) -> Running {
         let what = format!("{command:?}");
+        let mut command = hearing_signals(command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -245,6 +246,16 @@ impl Running {
         })
     }
 
+    /// How many whole lines it has written to standard output: reports so far.
+    pub fn reports_so_far(&self) -> usize {
+        self.stdout.so_far().matches('\n').count()
+    }
+
+    /// Waits until it has written so many reports so far.
+    pub fn wait_for_reports(&mut self, count: usize) {
+        self.wait_for_stdout("reports so far", |text| text.matches('\n').count() >= count);
+    }
+
     pub fn wait_until(&mut self, what: &str, holds: impl FnMut() -> bool) {
         if in_time(holds) {
             return;
@@ -271,6 +282,26 @@ impl Running {
         let _ = self.child.kill();
         panic!("{}: does not end", self.what);
     }
+}
+
+/// A command that hears SIGINT and SIGHUP, although a shell in the background or `nohup` has these tests ignore them.
+fn hearing_signals(command: Command) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    if mask & 0b11 == 0 {
+        return command;
+    }
+    let mut env = Command::new("env");
+    env.arg("--default-signal=INT,HUP").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => env.env(name, value),
+            None => env.env_remove(name),
+        };
+    }
+    command.get_current_dir().map(|directory| env.current_dir(directory));
+    env
 }
 
 /// Waits until something holds: whether it did before it was waited for too long.

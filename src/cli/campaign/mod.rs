@@ -17,6 +17,7 @@ use crate::base::random;
 use crate::job::{self, Between, CampaignSpec, JobSpec, StopOn};
 use crate::run;
 
+use super::streams::{self, stderr, stderr_line};
 use super::{
     EXIT_INCONCLUSIVE, EXIT_IO, EXIT_OK, EXIT_UNSAFE, EXIT_USAGE, EXIT_VIOLATION, output, signals, terminal,
 };
@@ -40,13 +41,13 @@ pub struct Request {
 /// Runs a campaign, or goes on with it; gives the exit code.
 pub fn run(request: &Request) -> u8 {
     if request.file == "-" {
-        eprintln!("error: a campaign needs a file: one from standard input could not be gone on with");
+        stderr_line!("error: a campaign needs a file: one from standard input could not be gone on with");
         return EXIT_USAGE;
     }
     let (jobs, spec, text) = match job::load_campaign(&request.file, &request.overrides) {
         Ok(loaded) => loaded,
         Err(wrong) => {
-            eprint!("{}", wrong.render(terminal::stderr_in_colour()));
+            stderr!("{}", wrong.render(terminal::stderr_in_colour()));
             return if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE };
         }
     };
@@ -54,7 +55,7 @@ pub fn run(request: &Request) -> u8 {
         return output::print(&format!("a campaign of {}, nothing wrong\n", cycles(spec.cycles)));
     }
     if let Err(why) = run::check_engines(&jobs) {
-        eprintln!("error: {why}");
+        stderr_line!("error: {why}");
         return EXIT_IO;
     }
     let folder = evidence_folder(&request.file, &spec);
@@ -62,12 +63,12 @@ pub fn run(request: &Request) -> u8 {
     let evidence = match Evidence::open(&folder, &text, &request.overrides, begin) {
         Ok(evidence) => evidence,
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             return EXIT_USAGE;
         }
     };
     let environment = |what: &str, why: std::io::Error| {
-        eprintln!("error: {what}: {why}");
+        stderr_line!("error: {what}: {why}");
         EXIT_IO
     };
     let program = match std::env::current_exe() {
@@ -188,7 +189,7 @@ impl Campaign<'_> {
         let back = self.bench.restore(self.evidence.next(), aside);
         self.check_signal()?;
         back.map_err(|why| {
-            eprintln!("error: cycle {} was cut off, and now: {why}", self.evidence.next());
+            stderr_line!("error: cycle {} was cut off, and now: {why}", self.evidence.next());
             EXIT_IO
         })
     }
@@ -206,7 +207,7 @@ impl Campaign<'_> {
                 return Ok(());
             }
             if failures == MOST_FAILURES {
-                eprintln!(
+                stderr_line!(
                     "error: {failures} cycles failed one after the other, so the campaign ends: the same command goes \
                      on when the cause is removed"
                 );
@@ -217,7 +218,7 @@ impl Campaign<'_> {
             failures = if cycle.outcome == Outcome::Failed { failures + 1 } else { 0 };
             say(&cycle.told(spec.cycles));
             if let Err(why) = self.evidence.add(cycle) {
-                eprintln!(
+                stderr_line!(
                     "error: the evidence in {} cannot be written: {why}",
                     self.evidence.folder().display()
                 );
@@ -241,7 +242,7 @@ impl Campaign<'_> {
             }
             // What is wrong at once will be wrong a thousand times.
             Ran::Refused(code, _) if is_first && before.is_none() => {
-                eprint!("{}", std::fs::read_to_string(folder.join("write.log")).unwrap_or_default());
+                stderr!("{}", std::fs::read_to_string(folder.join("write.log")).unwrap_or_default());
                 Err(code)
             }
             Ran::Refused(code, why) => Ok(Cycle {
@@ -276,7 +277,7 @@ fn cycles(count: u64) -> String {
     if count == 1 { "1 cycle".to_owned() } else { format!("{count} cycles") }
 }
 
-/// Prints; whoever reads it may have stopped reading, which does not stop the campaign.
+/// Prints. That nobody reads it does not stop the campaign, whose evidence is in files.
 fn say(text: &str) {
-    output::print(text);
+    let _ = streams::write_stdout(text);
 }

@@ -11,7 +11,8 @@ use crate::base::host::binding::{Binder, Kernel, Plan, ThisMachine, Trouble};
 use crate::base::host::hugepages;
 use crate::base::host::pci::Bdf;
 use crate::base::host::userspace::UserDriver;
-use crate::cli::{EXIT_IO, EXIT_OK, EXIT_UNSAFE, output};
+use crate::cli::streams::{self, stderr_line};
+use crate::cli::{EXIT_IO, EXIT_OK, EXIT_UNSAFE};
 
 /// Which controllers, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub fn request(matches: &ArgMatches) -> Option<Request> {
 pub fn run(request: &Request) -> u8 {
     let sysfs = Sysfs::default();
     let say = |line: &str| {
-        let _ = output::print(&format!("{line}\n"));
+        let _ = streams::write_stdout(&format!("{line}\n"));
     };
     let command = Session {
         binder: Binder { sysfs: &sysfs, kernel: &ThisMachine },
@@ -112,7 +113,7 @@ pub fn run(request: &Request) -> u8 {
     };
     let Err(troubles) = result else { return EXIT_OK };
     for trouble in &troubles {
-        eprintln!("error: {trouble}");
+        stderr_line!("error: {trouble}");
     }
     if troubles.iter().any(|trouble| trouble.is_unsafe) { EXIT_UNSAFE } else { EXIT_IO }
 }

@@ -17,6 +17,7 @@ use crate::run::Requests;
 
 use super::args::Invocation;
 use super::output::{self, Output};
+use super::streams::{stderr, stderr_line};
 use super::terminal::{self, Terminal};
 use super::{
     EXIT_INCONCLUSIVE, EXIT_IO, EXIT_MISSED, EXIT_OK, EXIT_UNSAFE, EXIT_USAGE, EXIT_VIOLATION, signals,
@@ -91,7 +92,7 @@ pub fn serve(request: &Request) -> u8 {
             let address = match address.clone().map_or_else(|| local(config.as_deref()), Ok) {
                 Ok(address) => address,
                 Err(why) => {
-                    eprintln!("error: {why}");
+                    stderr_line!("error: {why}");
                     return EXIT_USAGE;
                 }
             };
@@ -127,7 +128,7 @@ fn of_this_machine(address: &Address) -> Address {
 /// Reads and checks all job files, before anybody is asked for anything. What is wrong has been said.
 fn shares(invocation: &Invocation, clients: &Clients) -> Result<Vec<Share>, u8> {
     let usage = |why: String| {
-        eprintln!("error: {why}");
+        stderr_line!("error: {why}");
         EXIT_USAGE
     };
     let mut shares: Vec<Share> = Vec::new();
@@ -152,7 +153,7 @@ fn shares(invocation: &Invocation, clients: &Clients) -> Result<Vec<Share>, u8> 
         let (texts, jobs) = match parsed {
             Ok(parsed) => parsed,
             Err(wrong) => {
-                eprint!("{}", wrong.render(terminal::stderr_in_colour()));
+                stderr!("{}", wrong.render(terminal::stderr_in_colour()));
                 code = Some(if wrong.refused_only() { EXIT_UNSAFE } else { EXIT_USAGE });
                 continue;
             }
@@ -202,13 +203,17 @@ fn start(order: &Order, invocation: &Invocation, drive: Drive<'_>) -> u8 {
     match signals::listen() {
         Ok(requests) => execute(order, invocation, &requests, drive),
         Err(why) => {
-            eprintln!("error: cannot listen to signals: {why}");
+            stderr_line!("error: cannot listen to signals: {why}");
             EXIT_IO
         }
     }
 }
 
 fn execute(order: &Order, invocation: &Invocation, requests: &Requests, drive: Drive<'_>) -> u8 {
+    if let Err(why) = Output::check_stdout(invocation) {
+        stderr_line!("error: {why}");
+        return EXIT_IO;
+    }
     let screen = Output::open(invocation).and_then(|output| {
         let terminal = Terminal::new(output, invocation, invocation.status_interval.is_some());
         let verdicts = invocation.verdicts.as_ref().map(PathBuf::from);
@@ -217,7 +222,7 @@ fn execute(order: &Order, invocation: &Invocation, requests: &Requests, drive: D
     let mut screen = match screen {
         Ok(screen) => screen,
         Err(why) => {
-            eprintln!("error: {why}");
+            stderr_line!("error: {why}");
             return EXIT_USAGE;
         }
     };
@@ -225,7 +230,7 @@ fn execute(order: &Order, invocation: &Invocation, requests: &Requests, drive: D
     let signal = i32::try_from(requests.end_signal.load(Ordering::Acquire)).ok().filter(|&signal| signal > 0);
     let mut codes: Vec<u8> = outcomes.iter().map(|outcome| code_of(outcome, signal)).collect();
     if let Err(why) = screen.finish(&outcomes) {
-        eprintln!("error: the report could not be written: {why}");
+        output::report_lost(&why);
         codes.push(EXIT_IO);
     }
     for outcome in &outcomes {
@@ -234,7 +239,7 @@ fn execute(order: &Order, invocation: &Invocation, requests: &Requests, drive: D
         }
     }
     if let Some(why) = screen.verdicts_trouble() {
-        eprintln!("error: {why}");
+        stderr_line!("error: {why}");
         codes.push(EXIT_IO);
     }
     gravest(&codes)
@@ -247,7 +252,7 @@ fn complain(server: &str, failure: &Failure) -> u8 {
     let lines: Vec<String> = message.lines().map(printable).collect();
     let named = lines.first().is_some_and(|first| first.starts_with(&server));
     let before = if named { String::new() } else { format!("{server}: ") };
-    eprintln!("error: {before}{}", lines.join("\n"));
+    stderr_line!("error: {before}{}", lines.join("\n"));
     code_of_kind(failure.kind)
 }
 
