@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::diagnostic::{Issue, Place};
+use super::diagnostic::{Issue, Issues, Place};
 use super::kind::{Choice, choose, integer, text, time, window, with_nearest};
 use super::resolve::Level;
 use super::spec::JobSpec;
@@ -217,12 +217,12 @@ fn limit(value: &Value, field: &mut Option<u64>) -> Outcome<()> {
 pub(crate) fn read(
     header: &Place,
     table: Vec<(String, Place, Value)>,
-    issues: &mut Vec<Issue>,
+    issues: &mut Issues,
 ) -> Option<CampaignSpec> {
     let before = issues.len();
     let mut draft = Draft::default();
     for (name, key, value) in table {
-        if issues.len() - before > super::parse::MAX_ISSUES {
+        if issues.stops() {
             break;
         }
         let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else {
@@ -298,7 +298,7 @@ const OWN: [(&str, &str); 10] = [
 ];
 
 /// Finds options that a campaign sets itself.
-pub(crate) fn refuse_own(level: &Level, issues: &mut Vec<Issue>) {
+pub(crate) fn refuse_own(level: &Level, issues: &mut Issues) {
     for setting in &level.settings {
         let name = super::options::OPTIONS[setting.option].name;
         if let Some((_, why)) = OWN.iter().find(|(own, _)| *own == name) {
@@ -317,7 +317,7 @@ impl CampaignSpec {
 }
 
 /// Finds what makes jobs unfit for a campaign.
-pub(crate) fn check(spec: &CampaignSpec, jobs: &[JobSpec], header: &Place, issues: &mut Vec<Issue>) {
+pub(crate) fn check(spec: &CampaignSpec, jobs: &[JobSpec], header: &Place, issues: &mut Issues) {
     let mut refuse = |why: &str, help: &str| issues.push(Issue::new(why).at(header).help(help));
     let judged = || jobs.iter().filter(|job| CampaignSpec::judges(job));
     if judged().next().is_none() {

@@ -13,7 +13,7 @@ mod replay;
 mod spdk;
 mod verify;
 
-use super::diagnostic::{Issue, Place};
+use super::diagnostic::{Issue, Issues, Place};
 use super::resolve::Draft;
 use super::spec::JobSpec;
 use crate::base::Op;
@@ -21,14 +21,14 @@ use crate::base::shape::{Amount, Mix};
 use crate::base::sim::{FaultRates, SimOptions};
 
 /// Reports what must hold between the jobs of a run.
-pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Issues) {
     spdk::check_run(jobs, headers, issues);
     host::check_run(jobs, headers, issues);
     order::check_run(jobs, headers, issues);
 }
 
 /// Reports every rule that the job breaks, at the option that breaks it.
-pub(crate) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(crate) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     time_and_amount(draft, issues);
     depth(draft, issues);
     content(draft, issues);
@@ -53,7 +53,7 @@ fn issue(place: &Place, message: impl Into<String>, help: &str) -> Issue {
     Issue::new(message).at(place).help(help)
 }
 
-fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn time_and_amount(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     if job.time_based && job.runtime_ns.is_none() {
         issues.push(issue(
@@ -80,7 +80,7 @@ fn time_and_amount(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn depth(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn depth(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     let bounds = [
         ("iodepth_batch_submit", job.iodepth_batch_submit),
@@ -104,7 +104,7 @@ fn depth(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn content(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn content(draft: &Draft<'_>, issues: &mut Issues) {
     let content = &draft.job.content;
     if !content.zero_buffers {
         return;
@@ -123,7 +123,7 @@ fn content(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn safety(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn safety(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     if job.readonly && job.mix.modifies() {
         let mut refused = issue(
@@ -154,7 +154,7 @@ fn effect(mix: Mix) -> &'static str {
     }
 }
 
-fn io_uring(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn io_uring(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, uring) = (&draft.job, &draft.job.io_uring);
     if uring.hipri && !job.direct {
         issues.push(issue(
@@ -172,7 +172,7 @@ fn io_uring(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn sim(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn sim(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, sim, unset) = (&draft.job, &draft.job.sim, SimOptions::default());
     if job.ioengine != "sim" {
         let set = [

@@ -43,7 +43,9 @@ pub(crate) struct Issue {
 
 impl Issue {
     pub(crate) fn new(message: impl Into<String>) -> Issue {
-        Issue { place: None, message: message.into(), label: String::new(), help: Vec::new(), refusal: false }
+        let mut message = message.into();
+        message.truncate(floor(&message, LONGEST_MESSAGE.min(message.len())));
+        Issue { place: None, message, label: String::new(), help: Vec::new(), refusal: false }
     }
 
     pub(crate) fn at(mut self, place: &Place) -> Issue {
@@ -57,8 +59,105 @@ impl Issue {
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Issue {
-        self.help.push(help.into());
+        let mut help = help.into();
+        help.truncate(floor(&help, LONGEST_MESSAGE.min(help.len())));
+        self.help.push(help);
         self
+    }
+}
+
+/// Mistakes as they are found: the first [`MOST_ISSUES`] are kept, the others only counted, so that a text that is
+/// nothing but mistakes takes no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Issues {
+    kept: Vec<Issue>,
+    /// How many there were beside.
+    more: usize,
+    /// Some of those are not refusals.
+    more_are_wrong: bool,
+    /// It was not looked for all.
+    stopped: bool,
+}
+
+impl Issues {
+    pub(crate) fn push(&mut self, issue: Issue) {
+        if self.kept.len() < MOST_ISSUES {
+            self.kept.push(issue);
+        } else {
+            self.more += 1;
+            self.more_are_wrong |= !issue.refusal;
+        }
+    }
+
+    /// Counts mistakes of which nothing else is known.
+    pub(crate) fn count_more(&mut self, more: usize) {
+        self.more += more;
+        self.more_are_wrong |= more > 0;
+    }
+
+    /// Takes in those of another list, and its count.
+    pub(crate) fn append(&mut self, other: Issues) {
+        self.more += other.more;
+        self.more_are_wrong |= other.more_are_wrong;
+        self.stopped |= other.stopped;
+        self.extend(other.kept);
+    }
+
+    /// How many there are, with those that are not kept.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len() + self.more
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.more == 0
+    }
+
+    /// Whether further ones would only be counted, which is not worth the time that it takes to find them: whoever asks
+    /// looks for no more then.
+    pub(crate) fn stops(&mut self) -> bool {
+        self.stopped |= self.kept.len() >= MOST_ISSUES;
+        self.stopped
+    }
+
+    /// Those that are kept.
+    pub(crate) fn kept(&self) -> &[Issue] {
+        &self.kept
+    }
+
+    pub(crate) fn kept_mut(&mut self) -> &mut [Issue] {
+        &mut self.kept
+    }
+
+    /// Leaves out those that are kept and do not fit.
+    pub(crate) fn retain(&mut self, fits: impl FnMut(&Issue) -> bool) {
+        self.kept.retain(fits);
+    }
+
+    /// The mistakes in the order of sources and places, each once; `None` if there are none.
+    pub(crate) fn into_diagnostics(mut self, sources: &[Source]) -> Option<Diagnostics> {
+        if self.is_empty() {
+            return None;
+        }
+        self.kept.sort_by_key(|issue| issue.place.as_ref().map(|place| (place.source, place.span.start)));
+        let mut once: Vec<Issue> = Vec::new();
+        for issue in self.kept {
+            if !once.iter().rev().take_while(|seen| seen.place == issue.place).any(|seen| *seen == issue) {
+                once.push(issue);
+            }
+        }
+        let list = once.into_iter().map(|issue| Diagnostic::new(issue, sources)).collect();
+        Some(Diagnostics {
+            list,
+            more: self.more,
+            more_are_wrong: self.more_are_wrong,
+            stopped: self.stopped,
+        })
+    }
+}
+
+impl Extend<Issue> for Issues {
+    fn extend<I: IntoIterator<Item = Issue>>(&mut self, issues: I) {
+        issues.into_iter().for_each(|issue| self.push(issue));
     }
 }
 
@@ -87,8 +186,10 @@ pub struct Diagnostic {
 const LONG_LINE: usize = 300;
 /// What is shown of a long line before and after the mark.
 const AROUND: usize = 60;
-/// More mistakes than these are counted, not shown.
-const SHOWN: usize = 100;
+/// More mistakes than these are counted, not kept and not shown.
+pub(crate) const MOST_ISSUES: usize = 100;
+/// A longer message holds text of the user's that is cut, in bytes.
+const LONGEST_MESSAGE: usize = 4096;
 
 impl Diagnostic {
     pub(crate) fn new(issue: Issue, sources: &[Source]) -> Diagnostic {
@@ -193,12 +294,18 @@ impl Diagnostic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// How many there were beside those in the list.
+    more: usize,
+    /// Some of those are not refusals.
+    more_are_wrong: bool,
+    /// It was not looked for all.
+    stopped: bool,
 }
 
 impl Diagnostics {
     pub(crate) fn new(list: Vec<Diagnostic>) -> Diagnostics {
         debug_assert!(!list.is_empty());
-        Diagnostics { list }
+        Diagnostics { list, more: 0, more_are_wrong: false, stopped: false }
     }
 
     /// The mistakes in the order of files and lines.
@@ -206,7 +313,7 @@ impl Diagnostics {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// How many of them are listed: the first hundred.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
@@ -216,19 +323,21 @@ impl Diagnostics {
     /// Whether all are refusals of jobs that are right but not allowed (exit code 6).
     #[must_use]
     pub fn refused_only(&self) -> bool {
-        self.list.iter().all(|one| one.refusal)
+        !self.more_are_wrong && self.list.iter().all(|one| one.refusal)
     }
 
     /// All mistakes as text, one after the other.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let mut out = String::new();
-        for one in self.list.iter().take(SHOWN) {
+        for one in &self.list {
             out.push_str(&one.render(colour));
             out.push_str("\n\n");
         }
-        if self.list.len() > SHOWN {
-            out.push_str(&format!("... and {} more\n", self.list.len() - SHOWN));
+        match (self.more, self.stopped) {
+            (0, false) => {}
+            (more, false) => out.push_str(&format!("... and {more} more\n")),
+            (_, true) => out.push_str("... and perhaps more: what follows was not read\n"),
         }
         out.truncate(out.trim_end().len());
         out.push('\n');

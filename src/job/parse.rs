@@ -1,10 +1,12 @@
 //! Job files and the command line, from text to jobs.
 
+use std::collections::HashMap;
+
 use toml::de::DeValue;
 
 use super::campaign::{self, CampaignSpec};
 use super::checks;
-use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Place, Source, nearest};
+use super::diagnostic::{COMMAND_LINE, Diagnostic, Diagnostics, Issue, Issues, Place, Source, nearest};
 use super::resolve::{Level, resolve};
 use super::spec::JobSpec;
 use super::syntax;
@@ -13,8 +15,9 @@ use super::value::{Data, Value, place};
 
 /// As in fio.
 const MAX_JOBS: usize = 4096;
-/// A file with more mistakes than this is no job file at all.
-pub(crate) const MAX_ISSUES: usize = 1000;
+/// What the options of all jobs may take together, in bytes, where each job has its own copy of what `[global]` and the
+/// command line set.
+const MOST_OPTIONS_BYTES: usize = 64 << 20;
 
 /// A job as it stands in a file.
 struct JobText {
@@ -72,7 +75,7 @@ fn read(
 ) -> Result<(Vec<JobSpec>, Option<CampaignSpec>), Diagnostics> {
     let mut sources: Vec<Source> =
         files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
-    let mut issues = Vec::new();
+    let mut issues = Issues::default();
     let mut texts = Vec::new();
     let mut jobs = Vec::new();
     for (index, source) in sources.iter().enumerate() {
@@ -94,8 +97,12 @@ fn read(
         issues.push(Issue::new(message).at(&jobs[MAX_JOBS].header));
         jobs.truncate(MAX_JOBS);
     }
+    if let Some(issue) = too_much_text(&jobs, &texts, &above) {
+        issues.push(issue);
+        jobs.truncate(1);
+    }
     let mut specs = Vec::new();
-    let mut judged = Vec::new();
+    let mut judged = Issues::default();
     // What is wrong in `[global]` shows in every job; once is enough, and without jobs it shows too.
     for (file, text) in texts.iter().enumerate() {
         if !jobs.iter().any(|job| job.file == file) {
@@ -106,10 +113,10 @@ fn read(
     for (index, job) in jobs.iter().enumerate() {
         let text = &texts[job.file];
         let levels = [&text.global, &job.level, &above];
-        specs.extend(resolve(&levels, index, &job.header, text.complete, &mut judged));
-        if judged.len() > MAX_ISSUES {
+        if judged.stops() {
             break;
         }
+        specs.extend(resolve(&levels, index, &job.header, text.complete, &mut judged));
     }
     if specs.len() == jobs.len() && judged.is_empty() && texts.iter().all(|text| text.complete) {
         let headers: Vec<&Place> = jobs.iter().map(|job| &job.header).collect();
@@ -118,8 +125,25 @@ fn read(
     let campaign = judge_campaign(&mut texts, &jobs, &above, &specs, wanted, &mut judged);
     // What the parser made of a line that it did not understand is not the user's mistake.
     let broken = |place: &Place| texts.get(place.source).is_some_and(|text| on_lines(&text.broken, place));
-    issues.extend(judged.into_iter().filter(|issue| !issue.place.as_ref().is_some_and(broken)));
-    if issues.is_empty() { Ok((specs, campaign)) } else { Err(report(issues, &sources)) }
+    judged.retain(|issue| !issue.place.as_ref().is_some_and(broken));
+    issues.append(judged);
+    issues.into_diagnostics(&sources).map_or(Ok((specs, campaign)), Err)
+}
+
+/// Refuses many jobs that each would have a copy of long texts: a short file could ask for all of the memory.
+fn too_much_text(jobs: &[JobText], texts: &[FileText], above: &Level) -> Option<Issue> {
+    let above = above.bytes();
+    let globals: Vec<usize> = texts.iter().map(|text| text.global.bytes()).collect();
+    let mut total = 0_usize;
+    let over = jobs.iter().find(|job| {
+        total =
+            total.saturating_add(globals[job.file]).saturating_add(job.level.bytes()).saturating_add(above);
+        total > MOST_OPTIONS_BYTES
+    })?;
+    let most = MOST_OPTIONS_BYTES >> 20;
+    let message = format!("the options of {} jobs have more than {most} MiB of text together", jobs.len());
+    let help = "each job has its own copy of what `[global]` and the command line set: write fewer jobs or shorter values";
+    Some(Issue::new(message).at(&over.header).help(help))
 }
 
 /// Sees to it that there is a campaign where one is wanted, and nowhere else.
@@ -129,7 +153,7 @@ fn judge_campaign(
     above: &Level,
     specs: &[JobSpec],
     wanted: bool,
-    issues: &mut Vec<Issue>,
+    issues: &mut Issues,
 ) -> Option<CampaignSpec> {
     let whole = texts.iter().all(|text| text.complete);
     for text in texts {
@@ -163,19 +187,6 @@ fn judge_campaign(
     None
 }
 
-/// Sorts the issues by place, each once.
-fn report(mut issues: Vec<Issue>, sources: &[Source]) -> Diagnostics {
-    issues.truncate(MAX_ISSUES);
-    issues.sort_by_key(|issue| issue.place.as_ref().map(|place| (place.source, place.span.start)));
-    let mut once: Vec<Issue> = Vec::new();
-    for issue in issues {
-        if !once.iter().rev().take_while(|seen| seen.place == issue.place).any(|seen| *seen == issue) {
-            once.push(issue);
-        }
-    }
-    Diagnostics::new(once.into_iter().map(|issue| Diagnostic::new(issue, sources)).collect())
-}
-
 fn no_job(source: &Source) -> Issue {
     let end = source.text.len();
     Issue::new("there is no job")
@@ -185,19 +196,19 @@ fn no_job(source: &Source) -> Issue {
 }
 
 /// Reads one file: gives its `[global]`, appends its jobs.
-fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) -> FileText {
+fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mut Issues) -> FileText {
     let document = syntax::read(index, &source.text);
     let ini = !document.issues.is_empty() && looks_like_ini(&source.text);
     let complete = document.issues.is_empty();
-    let before = issues.len();
-    issues.extend(document.issues);
+    let before = issues.kept().len();
+    issues.append(document.issues);
     // After a line that it did not understand, the parser may be lost among the tables.
     let lost = document.broken.first().map_or(usize::MAX, |line| line.start);
-    let mut found = Vec::new();
+    let mut found = Issues::default();
     let mut global = Level::default();
     let mut campaign = None;
     for (name, key, value) in document.entries {
-        if found.len() > MAX_ISSUES {
+        if found.stops() {
             break;
         }
         match (name.as_str(), value.data) {
@@ -207,6 +218,9 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
             }
             ("job", Data::List(items)) => {
                 for item in items {
+                    if found.stops() {
+                        break;
+                    }
                     read_job(index, item, jobs, &mut found);
                 }
             }
@@ -218,8 +232,8 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
         }
     }
     found.retain(|issue| !issue.place.as_ref().is_some_and(|place| on_lines(&document.broken, place)));
-    issues.append(&mut found);
-    if ini && let Some(first) = issues.get_mut(before) {
+    issues.append(found);
+    if ini && let Some(first) = issues.kept_mut().get_mut(before) {
         first.help.push(INI.to_owned());
     }
     FileText { global, campaign, complete, broken: document.broken }
@@ -228,7 +242,7 @@ fn read_file(index: usize, source: &Source, jobs: &mut Vec<JobText>, issues: &mu
 const INI: &str = "this looks like a job file of fio; here job files are TOML: [[job]] with name = \"...\" for each \
                    job, quotes around texts, `= true` after flags, # before comments";
 
-fn read_job(file: usize, item: Value, jobs: &mut Vec<JobText>, issues: &mut Vec<Issue>) {
+fn read_job(file: usize, item: Value, jobs: &mut Vec<JobText>, issues: &mut Issues) {
     match item.data {
         Data::Table(table) => {
             let level = Level::read(table, issues);
@@ -246,7 +260,7 @@ fn on_lines(lines: &[std::ops::Range<usize>], place: &Place) -> bool {
 }
 
 /// A name belongs to one job.
-fn refuse_name(table: &mut Vec<(String, Place, Value)>, issues: &mut Vec<Issue>) {
+fn refuse_name(table: &mut Vec<(String, Place, Value)>, issues: &mut Issues) {
     table.retain(|(name, key, _)| {
         if name == "name" {
             issues.push(
@@ -313,12 +327,9 @@ fn looks_like_ini(text: &str) -> bool {
 }
 
 /// Reads what was given as `--name=value`.
-fn read_overrides(
-    overrides: &[(String, String)],
-    sources: &mut Vec<Source>,
-    issues: &mut Vec<Issue>,
-) -> Level {
-    let mut list: Vec<(String, Place, Value)> = Vec::new();
+fn read_overrides(overrides: &[(String, String)], sources: &mut Vec<Source>, issues: &mut Issues) -> Level {
+    let mut list: Vec<(Option<usize>, (String, Place, Value))> = Vec::new();
+    let mut last = HashMap::new();
     for (name, text) in overrides {
         let shown = if text.is_empty() { format!("--{name}") } else { format!("--{name}={text}") };
         let source = sources.len();
@@ -327,8 +338,8 @@ fn read_overrides(
         let start = if text.is_empty() { 0 } else { name.len() + 3 };
         let spot = Place { source, span: start..whole.end };
         sources.push(Source { name: COMMAND_LINE.to_owned(), text: shown });
-        let flag = find(name).is_some_and(|(_, option)| option.is_flag());
-        if text.is_empty() && find(name).is_some() && !flag {
+        let option = find(name);
+        if text.is_empty() && option.is_some_and(|(_, option)| !option.is_flag()) {
             issues.push(Issue::new(format!("`--{name}` needs a value")).at(&spot));
             continue;
         }
@@ -339,14 +350,15 @@ fn read_overrides(
                 continue;
             }
         };
-        // As in fio, the last of several wins.
-        list.retain(|(before, ..)| {
-            before != name && find(before).map(|(index, _)| index) != find(name).map(|(index, _)| index)
-                || find(name).is_none()
-        });
-        list.push((name.clone(), key, value));
+        if let Some((index, _)) = option {
+            last.insert(index, list.len());
+        }
+        list.push((option.map(|(index, _)| index), (name.clone(), key, value)));
     }
-    Level::read(list, issues)
+    // As in fio, the last of several wins.
+    let wins = |at: usize, option: Option<usize>| option.is_none_or(|option| last.get(&option) == Some(&at));
+    let list = list.into_iter().enumerate().filter(|(at, (option, _))| wins(*at, *option));
+    Level::read(list.map(|(_, (_, entry))| entry).collect(), issues)
 }
 
 fn override_value(text: &str, source: usize, start: usize) -> Result<Value, Issue> {

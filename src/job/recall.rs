@@ -1,7 +1,7 @@
 //! A job as another program of ours told it: one that may know other options, and that nobody trusts.
 
-use super::diagnostic::Place;
-use super::parse::MAX_ISSUES;
+use super::diagnostic::{Issues, MOST_ISSUES, Place};
+use super::options::OPTIONS;
 use super::resolve::{Level, Setting, resolve};
 use super::spec::JobSpec;
 use super::syntax;
@@ -17,7 +17,7 @@ pub fn recall(text: &str) -> (JobSpec, Vec<String>) {
     let mut level = Level::default();
     for (name, key, value) in first_job(text) {
         // A job has each option once; a table of a million of them is no job.
-        if left_out.len() + level.settings.len() > MAX_ISSUES {
+        if left_out.len() >= MOST_ISSUES || level.settings.len() > OPTIONS.len() {
             break;
         }
         let option = find(&name).filter(|(_, option)| {
@@ -29,7 +29,7 @@ pub fn recall(text: &str) -> (JobSpec, Vec<String>) {
         }
     }
     let header = Place { source: 0, span: 0..0 };
-    let job = resolve(&[&level], 0, &header, false, &mut Vec::new());
+    let job = resolve(&[&level], 0, &header, false, &mut Issues::default());
     (job.unwrap_or_default(), left_out)
 }
 

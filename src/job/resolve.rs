@@ -1,6 +1,6 @@
 //! From the settings of `[global]`, `[[job]]` and the command line to one [`JobSpec`].
 
-use super::diagnostic::{Issue, Place};
+use super::diagnostic::{Issue, Issues, Place};
 use super::options::OPTIONS;
 use super::spec::{
     CommandsSpec, ContentSpec, ContinueOn, CpusPolicy, Fallocate, FilesSpec, HostSpec, IoUringSpec, JobSpec,
@@ -59,12 +59,11 @@ impl Draft<'_> {
 
 impl Level {
     /// Takes in named values; what is no option, or is set twice, becomes an issue.
-    pub(crate) fn read(entries: Vec<(String, Place, Value)>, issues: &mut Vec<Issue>) -> Level {
+    pub(crate) fn read(entries: Vec<(String, Place, Value)>, issues: &mut Issues) -> Level {
         let mut level = Level::default();
-        let before = issues.len();
         for (name, key, value) in entries {
             // Looking for near names takes time; a table of a million of them is no job.
-            if issues.len() - before > super::parse::MAX_ISSUES {
+            if issues.stops() {
                 break;
             }
             let Some((option, def)) = find(&name) else {
@@ -86,8 +85,13 @@ impl Level {
         level
     }
 
+    /// What a copy of the values takes, roughly, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.settings.iter().map(|setting| setting.value.bytes()).sum()
+    }
+
     /// Options that set the same thing may replace each other between levels, not within one.
-    fn refuse_rivals(&self, issues: &mut Vec<Issue>) {
+    fn refuse_rivals(&self, issues: &mut Issues) {
         let rivals: [&[&str]; 4] = [
             &BLOCK_SIZES,
             &["rwmixread", "rwmixwrite"],
@@ -123,7 +127,7 @@ impl Level {
     }
 
     /// Applies the settings to a draft.
-    fn apply<'a>(&'a self, draft: &mut Draft<'a>, issues: &mut Vec<Issue>) {
+    fn apply<'a>(&'a self, draft: &mut Draft<'a>, issues: &mut Issues) {
         for setting in &self.settings {
             let option = &OPTIONS[setting.option];
             let outcome = option.kind.set(&mut draft.job, &setting.value);
@@ -153,7 +157,7 @@ pub(crate) fn resolve(
     index: usize,
     header: &Place,
     complete: bool,
-    issues: &mut Vec<Issue>,
+    issues: &mut Issues,
 ) -> Option<JobSpec> {
     let origin = OPTIONS.iter().map(|_| None).collect();
     let mut draft = Draft { job: unfinished(), origin, header: header.clone() };

@@ -1,6 +1,6 @@
 //! Of engine `spdk`: `filename`, whose targets are transport ids, and options that are no plain values.
 
-use super::diagnostic::Issue;
+use super::diagnostic::{Issue, Issues};
 use super::kind::{text, texts};
 use super::resolve::Draft;
 use super::spec::JobSpec;
@@ -48,10 +48,11 @@ pub(crate) fn split_ids(text: &str) -> Vec<String> {
 
 /// Reads `filename` as what the job's engine takes, now that the engine is known. What is wrong with the
 /// job so far are the issues from `before` on.
-pub(crate) fn settle(draft: &mut Draft<'_>, before: usize, issues: &mut Vec<Issue>) {
+pub(crate) fn settle(draft: &mut Draft<'_>, before: usize, issues: &mut Issues) {
     let told = |name: &str| {
         let place = draft.setting(name).map(|setting| &setting.value.place);
-        place.is_some_and(|place| issues[before..].iter().any(|issue| issue.place.as_ref() == Some(place)))
+        let found = issues.kept().get(before..).unwrap_or_default();
+        place.is_some_and(|place| found.iter().any(|issue| issue.place.as_ref() == Some(place)))
     };
     if told("ioengine") || told("filename") {
         return;

@@ -1,11 +1,12 @@
 //! TOML with the usual slips explained.
 
+mod bound;
+
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Issue, Place};
-use super::parse::MAX_ISSUES;
+use super::diagnostic::{Issue, Issues, MOST_ISSUES, Place};
 use super::table::{find, refused};
 use super::value::{Value, entries, place, quote};
 
@@ -14,11 +15,14 @@ const ROUNDS: usize = 50;
 /// In texts longer than this, one round has to do.
 const LONG_TEXT: usize = 1 << 20;
 
+/// So many errors of the parser are looked at: one slip often confuses it more than once.
+const MOST_ERRORS: usize = 4 * MOST_ISSUES;
+
 /// What could be made of a text.
 pub(crate) struct Document {
     pub entries: Vec<(String, Place, Value)>,
     /// Where it is no TOML.
-    pub issues: Vec<Issue>,
+    pub issues: Issues,
     /// Lines that the entries may have misunderstood.
     pub broken: Vec<Range<usize>>,
 }
@@ -27,13 +31,24 @@ pub(crate) struct Document {
 /// then blanked, so that the parser finds what is wrong below it.
 pub(crate) fn read(index: usize, original: &str) -> Document {
     let mut text = original.to_owned();
-    let mut issues = Vec::new();
+    let mut issues = Issues::default();
+    if let Some(at) = bound::too_large(original) {
+        let message = format!("there are more than {} names, values and signs here", bound::MOST_TOKENS);
+        let issue = Issue::new(message).at(&place(at, index, 0));
+        issues.push(issue.help("is this a job file, or the target of one?"));
+        return Document { entries: Vec::new(), issues, broken: Vec::new() };
+    }
     let rounds = if text.len() > LONG_TEXT { 1 } else { ROUNDS };
     for round in 1.. {
-        let (document, errors) = DeTable::parse_recoverable(&text);
+        let (understood, more) = bound::first_errors(&text);
+        // The line that was cut, if one was, is not the one that was written.
+        let cut = (understood.len() < text.len()).then(|| line_of(&text, understood.len()));
+        let (document, errors) = DeTable::parse_recoverable(understood);
         let mut broken: Vec<Range<usize>> = Vec::new();
         let (mut slips, mut others) = (Vec::new(), Vec::new());
-        for error in errors.iter().take(MAX_ISSUES) {
+        // Those that the first look did not see, such as keys that are set twice, may be many.
+        let more = more + errors.len().saturating_sub(MOST_ERRORS);
+        for error in errors.iter().take(MOST_ERRORS) {
             let span = error.span().unwrap_or(0..0);
             let line = line_of(&text, span.start);
             // One slip often confuses the parser more than once.
@@ -41,7 +56,8 @@ pub(crate) fn read(index: usize, original: &str) -> Document {
                 continue;
             }
             broken.push(line.clone());
-            match slip(index, &text, line.clone()) {
+            let slip = if cut.as_ref() == Some(&line) { None } else { slip(index, &text, line.clone()) };
+            match slip {
                 Some(issue) => slips.push((issue, line)),
                 // An array that is not closed swallows line after line.
                 None if error.message().contains("array elements") && among(&others, error.message()) => {}
@@ -55,9 +71,10 @@ pub(crate) fn read(index: usize, original: &str) -> Document {
                 }
             }
         }
-        if slips.is_empty() || round >= rounds {
+        if slips.is_empty() || round >= rounds || issues.stops() {
             issues.extend(slips.into_iter().map(|(issue, _)| issue));
-            issues.append(&mut others);
+            issues.extend(others);
+            issues.count_more(more);
             broken.sort_by_key(|line| line.start);
             return Document { entries: entries(document.get_ref(), index, 0), issues, broken };
         }

@@ -1,5 +1,8 @@
 //! What an entry of the option table is, and how options are found in it.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::diagnostic::nearest;
 use super::kind::Kind;
 use super::options::{OPTIONS, REFUSED};
@@ -104,8 +107,21 @@ pub fn table() -> &'static [OptionDef] {
 
 /// The option of this name or alias, with its index in the table.
 pub(crate) fn find(name: &str) -> Option<(usize, &'static OptionDef)> {
-    let is_it = |option: &OptionDef| option.name == name || option.aliases.contains(&name);
-    OPTIONS.iter().enumerate().find(|(_, option)| is_it(option))
+    static BY_NAME: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
+        let names =
+            |(index, option): (usize, &'static OptionDef)| option.names().map(move |name| (name, index));
+        OPTIONS.iter().enumerate().flat_map(names).collect()
+    });
+    #[cfg(test)]
+    LOOKUPS.with(|lookups| lookups.set(lookups.get() + 1));
+    let &index = BY_NAME.get(name)?;
+    Some((index, &OPTIONS[index]))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has looked for an option.
+    pub(crate) static LOOKUPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// The index of an option that is known to be in the table.

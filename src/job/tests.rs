@@ -450,3 +450,54 @@ fn marks_survive_tabs_wide_letters_and_long_lines() {
     assert_eq!(found.iter().next().unwrap().column, 100_017);
     assert!(found.render(false).len() < 1000);
 }
+
+#[test]
+fn overrides_are_looked_up_a_few_times_each_however_many_there_are() {
+    let lookups = |count: usize| {
+        let names = ["bs", "blocksize", "iodepth", "rw", "readwrite"];
+        let values = ["4k", "8k", "4", "read", "randread"];
+        let overrides: Vec<(String, String)> =
+            (0..count).map(|at| (names[at % 5].to_owned(), values[at % 5].to_owned())).collect();
+        let before = super::table::LOOKUPS.with(std::cell::Cell::get);
+        let more = [("ioengine", "null"), ("size", "1m"), ("iodepth", "9")];
+        let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let jobs = parse(&[], &[&overrides[..], &more[..]].concat()).unwrap();
+        assert_eq!((jobs[0].iodepth, jobs[0].random), (9, true), "the last of several wins");
+        super::table::LOOKUPS.with(std::cell::Cell::get) - before
+    };
+    let (few, many) = (lookups(10_000), lookups(20_000));
+    assert!(many - few <= 2 * 10_000, "{few} {many}");
+}
+
+#[test]
+fn texts_that_are_nothing_but_mistakes_are_counted_and_a_hundred_are_shown() {
+    let wrong = |text: String| parse(&[("job.toml".to_owned(), text)], &[]).unwrap_err();
+    for text in [
+        "= =\n".repeat(100_000),
+        "a = 1\n".repeat(100_000),
+        format!("a = \"{}\"", "\\q".repeat(100_000)),
+        format!("job = [{}]", "3,".repeat(100_000)),
+        (0..100_000).map(|at| format!("k{at} = 1\n")).collect(),
+        "[[job]]\nbs = 4q\n".repeat(3000),
+        "[[job]]\nbs = \"4q\"\n".repeat(3000),
+    ] {
+        let found = wrong(text.clone());
+        assert!((1..=100).contains(&found.len()), "{}: {}", found.len(), &text[..40]);
+        let shown = found.render(false);
+        assert!(shown.lines().last().is_some_and(|line| line.starts_with("... and ")), "{shown}");
+    }
+    // Too many names, values and signs for a job file.
+    let found = wrong("[],".repeat(1 << 20));
+    assert!(found.len() == 1 && found.render(false).contains("more than 1000000 names, values and signs"));
+}
+
+#[test]
+fn many_jobs_with_long_texts_are_refused_before_each_has_its_copy() {
+    let text = |jobs: usize| {
+        format!("[global]\ndescription = \"{}\"\n{}", "x".repeat(1 << 20), "[[job]]\nsize = 1\n".repeat(jobs))
+    };
+    let parse = |jobs| parse(&[("job.toml".to_owned(), text(jobs))], &[]);
+    assert_eq!(parse(8).unwrap().len(), 8);
+    let why = parse(4000).unwrap_err();
+    assert!(why.len() == 1 && why.render(false).contains("64 MiB of text together"), "{why}");
+}

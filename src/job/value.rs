@@ -49,6 +49,17 @@ impl Value {
         Value { data, place: place(value.span(), source, shift) }
     }
 
+    /// What a copy takes, roughly, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let own = size_of::<Value>();
+        own + match &self.data {
+            Data::Text(text) | Data::Float(text) => text.len(),
+            Data::List(items) => items.iter().map(Value::bytes).sum(),
+            Data::Table(entries) => entries.iter().map(|(name, _, value)| name.len() + value.bytes()).sum(),
+            Data::Integer(_) | Data::Bool(_) | Data::Date => 0,
+        }
+    }
+
     /// What kind of value stands there, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self.data {

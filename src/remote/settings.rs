@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::{PORT, VANISHED_AFTER};
-use crate::job::diagnostic::{Diagnostic, Diagnostics, Issue, Source};
+use crate::job::diagnostic::{Issue, Source};
 use crate::job::kind::{integer, text, time, with_nearest};
 use crate::job::syntax;
 use crate::job::value::{Data, Outcome, Value};
@@ -319,13 +319,9 @@ impl Settings {
                 document.issues.push(issue);
             }
         }
-        if document.issues.is_empty() {
-            return Ok(settings);
-        }
-        document.issues.sort_by_key(|issue| issue.place.as_ref().map_or(0, |place| place.span.start));
         let sources = [Source { name: settings.file.display().to_string(), text }];
-        let list = document.issues.into_iter().map(|issue| Diagnostic::new(issue, &sources)).collect();
-        let told = Diagnostics::new(list).render(false);
+        let Some(wrong) = document.issues.into_diagnostics(&sources) else { return Ok(settings) };
+        let told = wrong.render(false);
         let told = told.trim_end();
         Err(told.strip_prefix("error: ").unwrap_or(told).to_owned())
     }

@@ -24,6 +24,9 @@ use super::plan::JobPlan;
 use super::steady_state::Track;
 use super::verification::Verdicts;
 
+/// So many notes of a run are kept.
+const MOST_NOTES: usize = 1000;
+
 /// A line of the report in the making: a worker, or the workers of a group.
 pub struct Entry {
     pub spec: JobSpec,
@@ -144,11 +147,12 @@ impl Outcome {
         })
     }
 
-    /// Adds a note once, however many workers say it.
+    /// Adds a note once, however many workers say it. Further ones than [`MOST_NOTES`] are left out.
     pub fn note(&mut self, text: String) -> bool {
-        let new = !self.notes.contains(&text);
+        let new = self.notes.len() <= MOST_NOTES && !self.notes.contains(&text);
         if new {
-            self.notes.push(text);
+            let is_last = self.notes.len() == MOST_NOTES;
+            self.notes.push(if is_last { "further notes are left out".to_owned() } else { text });
         }
         new
     }

@@ -1,6 +1,7 @@
 //! Jobs that replay logs: what a log holds is found out before anything starts, and the job is made
 //! to fit it: its targets, its commands, its lengths.
 
+use std::collections::HashMap;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +114,7 @@ fn fit(plan: &mut JobPlan, paths: &[PathBuf], notes: &mut Vec<String>) -> Result
     let asked = plan.spec.clone();
     let rules = asked.replay.rules.clone();
     let mut targets: Vec<PathBuf> = Vec::new();
+    let mut numbers: HashMap<PathBuf, usize> = HashMap::new();
     let mut logs = Vec::new();
     for path in paths {
         let bad = |why: String| RunError::bad_job(&asked, format!("read_iolog {}: {why}", path.display()));
@@ -127,8 +129,8 @@ fn fit(plan: &mut JobPlan, paths: &[PathBuf], notes: &mut Vec<String>) -> Result
                 continue;
             }
             let target = target_of(&asked, &extent.name, notes).map_err(bad)?;
-            let at = targets.iter().position(|known| *known == target).unwrap_or_else(|| {
-                targets.push(target);
+            let at = *numbers.entry(target).or_insert_with_key(|target| {
+                targets.push(target.clone());
                 targets.len() - 1
             });
             of_names.push(Some(u16::try_from(at).map_err(|_| bad("it names too many files".to_owned()))?));

@@ -3,12 +3,12 @@
 use super::issue;
 use crate::base::Op;
 use crate::base::shape::{Amount, BlockSizes, Mix};
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 use crate::job::spec::commands::WriteHint;
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, commands) = (&draft.job, &draft.job.commands);
     // What a log does is seen later.
     let may_write = job.mix.issues(Op::Write) || job.replay.is_on();
@@ -31,7 +31,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     ranges(draft, issues);
 }
 
-fn atomic(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn atomic(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     if !job.commands.atomic {
         return;
@@ -70,7 +70,7 @@ fn atomic(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Trims of several ranges.
-fn ranges(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn ranges(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, count) = (&draft.job, draft.job.commands.trim_ranges);
     if count <= 1 {
         return;
@@ -127,7 +127,7 @@ fn ranges(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn priorities(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn priorities(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, commands) = (&draft.job, &draft.job.commands);
     let percentage = commands.prio_percentage.iter().any(|(_, &percent)| percent > 0);
     let split = commands.prio_split.iter().any(|(_, list)| !list.is_empty());

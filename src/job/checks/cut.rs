@@ -1,11 +1,11 @@
 //! What must hold between the options of triggers.
 
 use super::issue;
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     let trigger = &draft.job.trigger;
     if trigger.command.is_some() && trigger.remote.is_some() {
         issues.push(issue(

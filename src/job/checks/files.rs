@@ -3,12 +3,12 @@
 use super::issue;
 use crate::base::Op;
 use crate::base::shape::{Amount, Mix};
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 use crate::job::spec::{FilesSpec, JobSpec};
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     names(draft, issues);
     opendir(draft, issues);
     sizes(draft, issues);
@@ -21,7 +21,7 @@ fn uses_files(job: &JobSpec) -> bool {
     matches!(job.ioengine.as_str(), "psync" | "io_uring")
 }
 
-fn names(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn names(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, files) = (&draft.job, &draft.job.files);
     if let Some(format) = &files.filename_format {
         if !job.filename.is_empty() {
@@ -55,7 +55,7 @@ fn names(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn opendir(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn opendir(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, files) = (&draft.job, &draft.job.files);
     if files.opendir.is_none() {
         return;
@@ -80,7 +80,7 @@ fn opendir(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn sizes(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn sizes(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, files) = (&draft.job, &draft.job.files);
     if files.filesize.is_some() && job.fill_device {
         issues.push(issue(
@@ -122,7 +122,7 @@ fn sizes(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Options that do not go together.
-fn pairs(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn pairs(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, files) = (&draft.job, &draft.job.files);
     let lasting = job.state.load || job.state.go_on || job.state.checkpoint_ns > 0 || job.trigger.is_armed();
     let rules = [
@@ -195,7 +195,7 @@ fn pairs(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Options that only some engines can obey.
-fn engine(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn engine(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, files, unset) = (&draft.job, &draft.job.files, FilesSpec::default());
     for (name, set) in
         [("uncached", files.uncached), ("nowait", files.nowait), ("force_async", files.force_async > 0)]

@@ -3,12 +3,12 @@
 use super::issue;
 use crate::base::host::mapping::BufferMemory;
 use crate::base::host::thread_settings::MemoryPolicy;
-use crate::job::diagnostic::{Issue, Place};
+use crate::job::diagnostic::{Issue, Issues, Place};
 use crate::job::resolve::Draft;
 use crate::job::spec::JobSpec;
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, host) = (&draft.job, &draft.job.host);
     if host.cpu_nodes.is_some() && job.cpus_allowed.is_some() {
         issues.push(issue(
@@ -41,7 +41,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// What an engine that does not go through the kernel would pass over.
-fn engine(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn engine(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, host) = (&draft.job, &draft.job.host);
     let engine = job.ioengine.as_str();
     let by_kernel = !matches!(engine, "null" | "sim" | "spdk");
@@ -74,7 +74,7 @@ fn engine(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Reports jobs of one run that want to be in different control groups.
-pub(super) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+pub(super) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Issues) {
     let Some(first) = jobs.first() else { return };
     for (job, header) in jobs.iter().zip(headers).filter(|(job, _)| job.host.group != first.host.group) {
         let message = format!(

@@ -1,12 +1,12 @@
 //! What must hold between the options of logs.
 
 use super::issue;
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 use crate::job::spec::WindowValue;
 
 /// Reports every rule of logs that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     let logs = &draft.job.logs;
     if logs.histogram.is_some() && logs.histogram_ns == 0 {
         issues.push(issue(

@@ -2,7 +2,7 @@
 
 use super::issue;
 use crate::base::steady::{Measure, Rule};
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::kind::show_time;
 use crate::job::resolve::Draft;
 
@@ -11,7 +11,7 @@ const SHORTEST_ROUND_NS: u64 = 100_000_000;
 /// Most rounds of a window.
 pub(crate) const MOST_ROUNDS: u64 = 10_000;
 
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     let steady = &draft.job.measuring.steady;
     if !steady.is_on() {
         let names = ["steadystate", "steadystate_ramp_time", "steadystate_check_interval"];

@@ -2,14 +2,14 @@
 
 use crate::base::Op;
 use crate::base::shape::BlockSizes;
-use crate::job::diagnostic::{Issue, Place, nearest};
+use crate::job::diagnostic::{Issue, Issues, Place, nearest};
 use crate::job::resolve::Draft;
 use crate::job::spec::JobSpec;
 
 use super::issue;
 
 /// Reports every rule that the job breaks by itself.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     if draft.job.order.start_timeout_ns == 0 {
         issues.push(issue(
             draft.place("start_timeout"),
@@ -21,7 +21,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Blocks are as long as trims, which must all be of one length then.
-fn watched_blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn watched_blocks(draft: &Draft<'_>, issues: &mut Issues) {
     let (name, job) = ("block_error_percentiles", &draft.job);
     if !job.order.block_error_percentiles {
         return;
@@ -55,7 +55,7 @@ fn watched_blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// What says how something is done that no job of the run does. It may stand in `[global]` for some of them.
-fn without_effect(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+fn without_effect(jobs: &[JobSpec], headers: &[&Place], issues: &mut Issues) {
     let unset = JobSpec::default();
     let ends = jobs.iter().any(|job| job.order.exitall || job.order.exitall_on_error);
     let flows = jobs.iter().any(|job| job.pace.flow > 0);
@@ -73,7 +73,7 @@ fn without_effect(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>)
 }
 
 /// Who is waited for must stand before who waits, or nobody would ever start.
-pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Issues) {
     without_effect(jobs, headers, issues);
     for (index, (job, header)) in jobs.iter().zip(headers).enumerate() {
         let Some(name) = &job.order.wait_for else { continue };

@@ -1,11 +1,12 @@
 //! What must hold between rates, pauses and demands.
 
-use super::{Issue, issue};
+use super::issue;
 use crate::base::{Op, PerOp};
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 use crate::job::spec::PaceSpec;
 
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     rates(draft, issues);
     thinktime(draft, issues);
     latency(draft, issues);
@@ -19,7 +20,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn rates(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn rates(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, pace) = (&draft.job, &draft.job.pace);
     let used = |op: &Op| job.mix.issues(*op);
     for op in Op::ADDRESSED.into_iter().filter(used) {
@@ -60,7 +61,7 @@ fn allowed(rate: u64, iops: u32, block: u32) -> Option<u64> {
     (rate > 0).then_some(rate)
 }
 
-fn thinktime(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn thinktime(draft: &Draft<'_>, issues: &mut Issues) {
     let pace = &draft.job.pace;
     let needs = [
         ("thinktime_spin", pace.thinktime_spin_ns > 0),
@@ -83,7 +84,7 @@ fn thinktime(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn latency(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn latency(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, pace) = (&draft.job, &draft.job.pace);
     if pace.latency_target_ns == 0 {
         let unset = PaceSpec::default();

@@ -3,19 +3,19 @@
 use super::issue;
 use crate::base::Op;
 use crate::base::shape::{BlockSizes, Distribution, Mix};
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 use crate::job::spec::places::{DedupeMode, Generator};
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     partners(draft, issues);
     windows(draft, issues);
     sprandom(draft, issues);
 }
 
 /// Options that mean nothing without another one.
-fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn partners(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, places) = (&draft.job, &draft.job.places);
     let ranged = job.bs.iter().any(|(_, sizes)| matches!(sizes, BlockSizes::Unaligned { .. }));
     let runs = job.random && job.rw_modifier.is_some_and(|run| run > 1);
@@ -70,7 +70,7 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn windows(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn windows(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     let Some(strides) = job.places.strides() else { return };
     for op in Op::ADDRESSED.into_iter().filter(|&op| job.mix.issues(op)) {
@@ -96,7 +96,7 @@ fn windows(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn sprandom(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn sprandom(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, places) = (&draft.job, &draft.job.places);
     if !places.sprandom {
         return;

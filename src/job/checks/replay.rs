@@ -2,12 +2,12 @@
 
 use super::issue;
 use crate::base::replay::ReplayRules;
-use crate::job::diagnostic::Issue;
+use crate::job::diagnostic::Issues;
 use crate::job::resolve::Draft;
 use crate::job::table::table;
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     let (replay, unset) = (&draft.job.replay, ReplayRules::default());
     let rules = &replay.rules;
     if !replay.is_on() {
@@ -54,7 +54,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     logs(draft, issues);
 }
 
-fn spdk(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn spdk(draft: &Draft<'_>, issues: &mut Issues) {
     if draft.job.replay.rules.redirect.is_some() {
         issues.push(issue(
             draft.place("replay_redirect"),
@@ -72,7 +72,7 @@ fn spdk(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// How many logs there are, and what is said of each.
-fn logs(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn logs(draft: &Draft<'_>, issues: &mut Issues) {
     let replay = &draft.job.replay;
     let count = replay.read.len();
     if replay.merge_into.is_none() {

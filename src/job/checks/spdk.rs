@@ -6,7 +6,7 @@ use super::issue;
 use crate::base::Op;
 use crate::base::spdk::{Digest, SpdkOptions, TimeoutAction, WriteMode};
 use crate::base::transport_id::{Transport, TransportId};
-use crate::job::diagnostic::{Issue, Place};
+use crate::job::diagnostic::{Issue, Issues, Place};
 use crate::job::options::{OPTIONS, SPDK};
 use crate::job::resolve::Draft;
 use crate::job::spdk::ENGINE;
@@ -14,7 +14,7 @@ use crate::job::spec::JobSpec;
 use crate::job::table::find;
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     if draft.job.ioengine != ENGINE {
         foreign(draft, issues);
         return;
@@ -28,7 +28,7 @@ pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Options that another engine would pass over.
-fn foreign(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn foreign(draft: &Draft<'_>, issues: &mut Issues) {
     let unset = JobSpec::default();
     let set = |name: &str| find(name).is_some_and(|(_, def)| def.show(&draft.job) != def.show(&unset));
     for option in OPTIONS.iter().filter(|option| option.section == SPDK) {
@@ -43,7 +43,7 @@ fn foreign(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Options of files, which a namespace is not.
-fn files(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn files(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     if job.directory.is_some() {
         issues.push(issue(
@@ -68,7 +68,7 @@ fn files(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn queues(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn queues(draft: &Draft<'_>, issues: &mut Issues) {
     let (depth, spdk) = (draft.job.iodepth, &draft.job.spdk);
     if let Some(size) = spdk.io_queue_size.filter(|size| *size <= depth) {
         issues.push(issue(
@@ -87,7 +87,7 @@ fn queues(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Options that mean nothing without another one.
-fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn partners(draft: &Draft<'_>, issues: &mut Issues) {
     let (spdk, unset) = (&draft.job.spdk, SpdkOptions::default());
     const WRR: (&str, &str) = ("`enable_wrr`", "set enable_wrr = true");
     const TIMEOUT: (&str, &str) = ("`command_timeout`", "set for example command_timeout = \"5s\"");
@@ -110,7 +110,7 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// Options that only some transports know.
-fn transports(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn transports(draft: &Draft<'_>, issues: &mut Issues) {
     let spdk = &draft.job.spdk;
     let kinds: Vec<Transport> = ids(&draft.job).map(|id| id.trtype).collect();
     // What is wrong with the targets was said.
@@ -133,7 +133,7 @@ fn transports(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn write_mode(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn write_mode(draft: &Draft<'_>, issues: &mut Issues) {
     let job = &draft.job;
     let why = match job.spdk.write_mode {
         WriteMode::Write => return,
@@ -162,7 +162,7 @@ fn write_mode(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 }
 
 /// SPDK counts timeouts of commands in microseconds, the others in milliseconds of 32 bits.
-fn times(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn times(draft: &Draft<'_>, issues: &mut Issues) {
     const US: u64 = 1_000;
     const MS: u64 = 1_000_000;
     let spdk = &draft.job.spdk;
@@ -204,7 +204,7 @@ const OF_A_CONTROLLER: [&str; 13] = [
 
 /// Reports jobs of one run that ask different things of what they share: the process, or a controller that
 /// they use together.
-pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Vec<Issue>) {
+pub(crate) fn check_run(jobs: &[JobSpec], headers: &[&Place], issues: &mut Issues) {
     let mut first: Option<&JobSpec> = None;
     // Who used a controller first, among the jobs of a stage.
     let mut users: HashMap<String, &JobSpec> = HashMap::new();

@@ -5,12 +5,12 @@ use crate::base::Op;
 use crate::base::shape::Mix;
 use crate::base::units::format_size;
 use crate::base::verify::{BadInterval, Method, gcd};
-use crate::job::diagnostic::{Issue, Place};
+use crate::job::diagnostic::{Issues, Place};
 use crate::job::resolve::Draft;
 use crate::job::shapes::show_size;
 
 /// Reports every rule that the job breaks.
-pub(super) fn check(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+pub(super) fn check(draft: &Draft<'_>, issues: &mut Issues) {
     partners(draft, issues);
     let Some(method) = draft.job.verify.method else { return };
     pattern(draft, method, issues);
@@ -33,7 +33,7 @@ fn place<'a>(draft: &'a Draft<'_>) -> &'a Place {
 }
 
 /// Options that mean nothing without another one.
-fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn partners(draft: &Draft<'_>, issues: &mut Issues) {
     let (job, verify) = (&draft.job, &draft.job.verify);
     // What a log does shows when the run begins.
     let (verifies, writes) = (verify.method.is_some(), job.mix.issues(Op::Write) || job.replay.is_on());
@@ -91,7 +91,7 @@ fn partners(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 
 const PATTERN: (&str, &str) = ("`verify_pattern`", "set for example verify_pattern = \"0xdeadbeef\"");
 
-fn pattern(draft: &Draft<'_>, method: Method, issues: &mut Vec<Issue>) {
+fn pattern(draft: &Draft<'_>, method: Method, issues: &mut Issues) {
     let verify = &draft.job.verify;
     if matches!(method, Method::Pattern | Method::PatternHdr) && verify.pattern.is_none() {
         let (needed, help) = PATTERN;
@@ -109,7 +109,7 @@ fn pattern(draft: &Draft<'_>, method: Method, issues: &mut Vec<Issue>) {
 }
 
 /// Blocks have contents of their own.
-fn content(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn content(draft: &Draft<'_>, issues: &mut Issues) {
     let content = &draft.job.content;
     if !draft.job.mix.issues(Op::Write) && !draft.job.replay.is_on() {
         return;
@@ -129,7 +129,7 @@ fn content(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
     }
 }
 
-fn engine(draft: &Draft<'_>, method: Method, issues: &mut Vec<Issue>) {
+fn engine(draft: &Draft<'_>, method: Method, issues: &mut Issues) {
     let (job, verify) = (&draft.job, &draft.job.verify);
     if job.ioengine != "null" || method == Method::Null {
         return;
@@ -155,7 +155,7 @@ fn what(length: u64) -> String {
 }
 
 /// I/Os can be cut into blocks, and blocks have room for what they begin with.
-fn blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
+fn blocks(draft: &Draft<'_>, issues: &mut Issues) {
     if draft.job.replay.is_on() {
         return;
     }
@@ -186,7 +186,7 @@ fn blocks(draft: &Draft<'_>, issues: &mut Vec<Issue>) {
 
 /// Header and digest must fit where `verify_offset` puts them, and clear of where they were made:
 /// where both overlap, changing places twice does not bring everything back.
-fn offset(draft: &Draft<'_>, interval: u32, issues: &mut Vec<Issue>) {
+fn offset(draft: &Draft<'_>, interval: u32, issues: &mut Issues) {
     let verify = &draft.job.verify;
     let (at, front) = (verify.offset, verify.front_bytes());
     let room = interval.saturating_sub(front);
