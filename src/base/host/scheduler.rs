@@ -1,6 +1,7 @@
 //! The I/O schedulers of block devices: read, switched, and put back.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +29,14 @@ pub struct Queue {
 /// # Errors
 /// If there is none: a sentence.
 pub fn queues(sysfs: &Sysfs, path: &Path) -> Result<Vec<Queue>, String> {
-    let shown = path.display();
+    queues_below(sysfs, path, &path.display())
+}
+
+/// The same of what is `shown` to the user under another name.
+///
+/// # Errors
+/// If there is none: a sentence.
+pub fn queues_below(sysfs: &Sysfs, path: &Path, shown: &dyn Display) -> Result<Vec<Queue>, String> {
     let mut found = BTreeMap::new();
     match DeviceNumber::of_block_path(path) {
         Some(number) => below(block::by_number(sysfs, number), &mut found),
