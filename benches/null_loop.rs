@@ -39,7 +39,7 @@ fn worker(mix: Mix, depth: u32, ios: u64) -> Box<dyn Turning> {
         seed: 1,
         limit: Limit { ios: Some(ios), ..Limit::default() },
     };
-    let target = Target { path: "null".into(), size_hint: region_bytes };
+    let target = Target { path: "null".into(), size_hint: region_bytes, pin: None };
     let engine = Null::open(&[target], &EngineOptions::default()).expect("null opens");
     let buffers = BufferArea::new(depth, BLOCK).expect("memory");
     let (queue, _) = engine.queue(&QueueConfig { depth }, &buffers).expect("null has queues");

@@ -74,7 +74,7 @@ fn rig<E: Engine>(options: &EngineOptions, blocks: u64) -> Result<Rig<E>, String
 
 fn open<E: Engine>(paths: &[PathBuf], options: &EngineOptions) -> Result<E, String> {
     let targets: Vec<Target> =
-        paths.iter().map(|path| Target { path: path.clone(), size_hint: 1 << 30 }).collect();
+        paths.iter().map(|path| Target { path: path.clone(), size_hint: 1 << 30, pin: None }).collect();
     E::open(&targets, options).map_err(|error| error.to_string())
 }
 

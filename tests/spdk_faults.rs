@@ -55,7 +55,7 @@ impl Bench {
         let guard = alone();
         let drive = Drive::at(controller(id)).unwrap();
         let options = EngineOptions { reads: true, writes: true, spdk, ..EngineOptions::default() };
-        let engine = Spdk::open(&[Target { path: id.into(), size_hint: 0 }], &options).unwrap();
+        let engine = Spdk::open(&[Target { path: id.into(), size_hint: 0, pin: None }], &options).unwrap();
         let mut area = engine.buffers(depth, BLOCK).unwrap();
         let (queue, _) = engine.queue(&QueueConfig { depth }, &area).unwrap();
         let free = std::iter::from_fn(|| area.take()).collect();

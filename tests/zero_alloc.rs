@@ -274,7 +274,7 @@ impl EngineVisitor for Loop {
             trim_ranges: shape.trim_ranges,
             ..EngineOptions::default()
         };
-        let engine = E::open(&[Target { path, size_hint: REGION }], &options).unwrap();
+        let engine = E::open(&[Target { path, size_hint: REGION, pin: None }], &options).unwrap();
         let buffers = engine.buffers(DEPTH, shape.sizes.max()).unwrap();
         let (queue, _) = engine.queue(&QueueConfig { depth: DEPTH }, &buffers).unwrap();
         let (tap, asker) = tap();

@@ -7,6 +7,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags};
@@ -15,6 +16,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use crate::base::Status;
 use crate::base::atomic::{AtomicSource, AtomicWrites};
 use crate::base::host::block::BlockDevice;
+use crate::base::host::pin::PinnedFile;
 use crate::base::host::{Sysfs, block, flush_path, nvme_admin};
 use crate::base::premises::{CacheSource, Premises};
 
@@ -41,34 +43,12 @@ impl KernelFile {
     pub fn open(target: &Target, options: &EngineOptions) -> Result<(KernelFile, TargetFacts), EngineError> {
         let path = &target.path;
         let shown = path.display();
-        let flags = open_flags(options);
-        // Access times would be written for reads; only the owner may leave them out.
-        let quiet = rustix::fs::open(path, flags | OFlags::NOATIME, rustix::fs::Mode::empty());
-        let opened = match quiet {
-            Err(Errno::PERM) => rustix::fs::open(path, flags, rustix::fs::Mode::empty()),
-            other => other,
-        };
-        let file = match opened {
-            Ok(fd) => File::from(fd),
-            Err(Errno::INVAL) if options.direct => {
-                return Err(EngineError {
-                    message: format!(
-                        "{shown}: this file system has no O_DIRECT (tmpfs before Linux 6.6, for instance): \
-                         set direct = false"
-                    ),
-                    errno: Some(Errno::INVAL.raw_os_error()),
-                });
-            }
-            Err(error) => return Err(EngineError::os(&format!("cannot open {shown}"), error)),
-        };
+        let (pin, file) = open_pinned(target, options)?;
         if let Some(advice) = options.advice.filter(|_| !options.direct) {
             // A hint: what takes none (a pipe) does without.
             let _ = rustix::fs::fadvise(&file, 0, None, advice);
         }
-        let kind = file
-            .metadata()
-            .map_err(|error| EngineError::new(format!("cannot stat {shown}: {error}")))?
-            .file_type();
+        let kind = pin.kind();
         let is_block_device = kind.is_block_device();
         let size_bytes = if kind.is_file() || is_block_device {
             rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))
@@ -85,13 +65,13 @@ impl KernelFile {
         } else {
             1
         };
-        let mut premises = premises(path, options.direct, nvme_admin::PATIENCE);
+        let mut premises = premises(pin.way(), options.direct, nvme_admin::PATIENCE);
         if let Some(most) = prepare_commands(&file, path, options)? {
             // The kernel neither splits nor merges such a write.
             premises.atomic = AtomicWrites::up_to(most, AtomicSource::RwfAtomic);
         }
-        let facts =
-            TargetFacts { path: path.clone(), size_bytes, lba_bytes, is_block_device, premises, known: None };
+        let (path, pin) = (path.clone(), Some(pin));
+        let facts = TargetFacts { path, size_bytes, lba_bytes, is_block_device, premises, known: None, pin };
         let is_atomic = options.commands.atomic_bytes.is_some();
         Ok((KernelFile { file, is_block_device, is_atomic, range_flags: options.range_flags }, facts))
     }
@@ -161,6 +141,37 @@ impl KernelFile {
     /// Whether it is a block device.
     pub fn is_block_device(&self) -> bool {
         self.is_block_device
+    }
+}
+
+/// Opens what is pinned, or else what the path leads to now: the only place where these engines open targets.
+fn open_pinned(target: &Target, options: &EngineOptions) -> Result<(Arc<PinnedFile>, File), EngineError> {
+    let shown = target.path.display();
+    let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
+        Some(errno) => EngineError::os(&format!("cannot open {shown}"), errno),
+        None => EngineError::new(format!("cannot open {shown}: {error}")),
+    };
+    let pin = match &target.pin {
+        Some(pin) => Arc::clone(pin),
+        None => Arc::new(PinnedFile::at(&target.path).map_err(failed)?),
+    };
+    let flags = open_flags(options);
+    // Access times would be written for reads; only the owner may leave them out.
+    let quiet = pin.open(flags | OFlags::NOATIME);
+    let opened = match quiet {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => pin.open(flags),
+        other => other,
+    };
+    match opened {
+        Ok(file) => Ok((pin, file)),
+        Err(error) if options.direct && error.raw_os_error() == Some(libc::EINVAL) => Err(EngineError {
+            message: format!(
+                "{shown}: this file system has no O_DIRECT (tmpfs before Linux 6.6, for instance): \
+                 set direct = false"
+            ),
+            errno: Some(libc::EINVAL),
+        }),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -284,7 +295,8 @@ pub fn outcome(result: Result<usize, Errno>) -> (Status, u32) {
 /// What holds now of an open target, `None` where it has no cache to look at.
 pub fn premises_now(fact: &TargetFacts, patience: Duration) -> Option<Premises> {
     let direct = fact.premises.cache_source != CacheSource::PageCache;
-    fact.path.exists().then(|| premises(&fact.path, direct, patience))
+    // A device that is gone, or a file, has nothing to say any more.
+    fact.path.exists().then(|| premises(fact.place(), direct, patience))
 }
 
 /// What verdicts on a target rest on: how the kernel passes on flushes and writes, and what an NVMe device

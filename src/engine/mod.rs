@@ -22,9 +22,11 @@ pub mod sim;
 pub mod spdk;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::host::pin::PinnedFile;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::{ControllerFacts, DeviceFacts, NamespaceFacts};
 use crate::base::premises::Premises;
@@ -287,12 +289,15 @@ pub struct Completion {
 }
 
 /// A target to open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Path of a file or device.
+    /// Path of a file or device; of one that is pinned, only for messages.
     pub path: PathBuf,
     /// Size for engines whose targets have none of their own.
     pub size_hint: u64,
+    /// What the path led to when it was checked: engines of the kernel's files open this. Without it, what
+    /// the path leads to now.
+    pub pin: Option<Arc<PinnedFile>>,
 }
 
 /// How targets are opened.
@@ -363,6 +368,16 @@ pub struct TargetFacts {
     pub premises: Premises,
     /// What it is known by, where its path does not lead to it: targets that the kernel does not know.
     pub known: Option<Known>,
+    /// The file or device, where the kernel knows it.
+    pub pin: Option<Arc<PinnedFile>>,
+}
+
+impl TargetFacts {
+    /// A path to look at it by, which leads to what is open; `path` is how it was named, for messages.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        self.pin.as_ref().map_or(&self.path, |pin| pin.way())
+    }
 }
 
 /// What a device is known by, whoever drives it and wherever it is.

@@ -34,6 +34,7 @@ impl Engine for Null {
             is_block_device: false,
             premises: Premises::default(),
             known: None,
+            pin: None,
         });
         Ok(Null { facts: facts.collect() })
     }

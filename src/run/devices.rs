@@ -23,7 +23,7 @@ pub fn describe(uses_files: bool, opened: &dyn OpenJob, outcome: &mut Outcome) {
         let mut nvme = told;
         if uses_files {
             let sysfs = Sysfs::default();
-            let found = block::lookup(&sysfs, &fact.path).ok().flatten();
+            let found = block::lookup(&sysfs, fact.place()).ok().flatten();
             let namespace = found.as_ref().and_then(|found| nvme_admin::Namespace::of(&sysfs, found));
             device = found.map(|found| found.summary());
             if let Some(namespace) = namespace.filter(|_| nvme.is_none()) {
@@ -56,7 +56,7 @@ pub fn look_again(opened: &dyn OpenJob, outcome: &mut Outcome) {
         let Some(before) = outcome.targets[at].nvme.take() else { continue };
         let answer: Result<DeviceFacts, String> = match told {
             Some(facts) => Ok(facts),
-            None => nvme_admin::Namespace::at(&sysfs, &fact.path)
+            None => nvme_admin::Namespace::at(&sysfs, fact.place())
                 .ok_or_else(|| format!("{path}: it is not there any more"))
                 .and_then(|namespace| nvme_admin::facts(&sysfs, &namespace)),
         };
@@ -74,7 +74,7 @@ pub fn look_again(opened: &dyn OpenJob, outcome: &mut Outcome) {
 pub fn watch_disks(plans: &[JobPlan], outcome: &mut Outcome) {
     let now_ns = Clock::get().now_ns();
     let asked = plans.iter().filter(|plan| plan.spec.measuring.disk_util && plan.uses_files());
-    asked.flat_map(|plan| &plan.targets).for_each(|target| outcome.disks.begin(target, now_ns));
+    asked.flat_map(|plan| plan.pins.iter()).for_each(|pin| outcome.disks.begin(&pin.place(), now_ns));
 }
 
 #[cfg(test)]
@@ -143,6 +143,7 @@ mod tests {
             is_block_device: false,
             premises: Premises::default(),
             known: None,
+            pin: None,
         }
     }
 

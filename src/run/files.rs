@@ -2,14 +2,15 @@
 //! becomes of them at the end.
 
 use std::collections::HashSet;
-use std::fs::{self, File, Metadata};
+use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::OFlags;
 
 use crate::base::clock::Clock;
+use crate::base::host::pin::{Pin, RemoveError};
 use crate::base::units::format_size;
 use crate::base::{Op, Status, random};
 use crate::engine::TargetFacts;
@@ -18,14 +19,11 @@ use crate::job::spec::FileType;
 use crate::workload::Region;
 
 use super::outcome::Outcome;
-use super::plan::{self, JobPlan};
-use super::{ErrorKind, Requests, RunError, RunOptions};
+use super::plan::JobPlan;
+use super::{ErrorKind, Requests, RunError, RunOptions, pinning};
 
 /// Targets are counted in 16 bits.
 pub const MOST_TARGETS: usize = u16::MAX as usize;
-/// Open files that a run has beside its targets, and for each worker.
-const OPEN_BESIDE: u64 = 64;
-const OPEN_BY_WORKER: u64 = 4;
 /// Bytes read at a time into the page cache.
 const CHUNK: usize = 1 << 20;
 
@@ -109,9 +107,9 @@ pub fn make_directories(plans: &[JobPlan], options: &RunOptions) -> Result<(), R
         if !format.contains('/') || !plan.spec.files.allow_create {
             continue;
         }
-        let folders: HashSet<&Path> = plan.targets.iter().filter_map(|path| path.parent()).collect();
-        for folder in folders {
-            fs::create_dir_all(folder).map_err(|error| {
+        for pin in plan.pins.iter() {
+            let Some(folder) = pin.missing_directory() else { continue };
+            pin.make_directories().map_err(|error| {
                 RunError::environment(&plan.spec, format!("cannot make {}: {error}", folder.display()))
             })?;
         }
@@ -146,7 +144,7 @@ pub fn ends(before: &[Option<u64>], facts: &[TargetFacts]) -> Vec<Option<u64>> {
 /// What must hold of the files before anything is written; sentences about what will be lost.
 pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Vec<String>, RunError> {
     let mut sentences = Vec::new();
-    let mut made: HashSet<&Path> = HashSet::new();
+    let mut made: HashSet<usize> = HashSet::new();
     for plan in plans.iter().filter(|plan| plan.uses_files()) {
         let files = &plan.spec.files;
         if unlinks(plan) && options.readonly {
@@ -156,30 +154,27 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Vec<String>, Run
             return Err(RunError { kind: ErrorKind::Unsafe, message });
         }
         if files.filetype.is_some() || !files.allow_create {
-            for path in &plan.targets {
-                check_kind(plan, path, made.contains(path.as_path()))?;
+            for pin in plan.pins.iter() {
+                check_kind(plan, pin, made.contains(&pin.entry_number()))?;
             }
         }
         if unlinks(plan) {
-            let there = plan.targets.iter().filter_map(|path| Some((path, regular(path)?)));
-            sentences.extend(there.map(|(path, metadata)| {
-                let size = format_size(metadata.len());
+            let there = plan.pins.iter().filter_map(|pin| Some((pin.path(), regular(pin)?)));
+            sentences.extend(there.map(|(path, size)| {
+                let size = format_size(size);
                 format!("{} (existing file, {size}) will be removed at the end", path.display())
             }));
         }
-        made.extend(plan.targets.iter().map(PathBuf::as_path));
+        made.extend(plan.pins.iter().map(|pin| pin.entry_number()));
     }
     sentences.dedup();
-    for stage in plan::stages(plans) {
-        make_room(stage)?;
-    }
     Ok(sentences)
 }
 
 /// A target is what `filetype` says, and is there if it may not be made. `made`: an earlier job makes it.
-fn check_kind(plan: &JobPlan, path: &Path, made: bool) -> Result<(), RunError> {
-    let (spec, files, shown) = (&plan.spec, &plan.spec.files, path.display());
-    let Ok(metadata) = fs::metadata(path) else {
+fn check_kind(plan: &JobPlan, pin: &Pin, made: bool) -> Result<(), RunError> {
+    let (spec, files, shown) = (&plan.spec, &plan.spec.files, pin.path().display());
+    let Some(file) = pin.file() else {
         if !files.allow_create && !made {
             let why = format!("{shown} is not there, and allow_file_create = false forbids to make it");
             return Err(RunError::bad_job(spec, why));
@@ -191,7 +186,7 @@ fn check_kind(plan: &JobPlan, path: &Path, made: bool) -> Result<(), RunError> {
             }
         };
     };
-    let kind = metadata.file_type();
+    let kind = file.kind();
     let (fits, wanted) = match files.filetype {
         None => (true, ""),
         Some(FileType::File) => (kind.is_file(), "a regular file"),
@@ -205,52 +200,32 @@ fn check_kind(plan: &JobPlan, path: &Path, made: bool) -> Result<(), RunError> {
     }
 }
 
-/// Sees to it that the process may open all files of a stage at once.
-fn make_room(stage: &[JobPlan]) -> Result<(), RunError> {
-    let of = |plan: &JobPlan| plan.targets.len() as u64 + u64::from(plan.spec.numjobs) * OPEN_BY_WORKER;
-    let needed = OPEN_BESIDE + stage.iter().filter(|plan| plan.uses_files()).map(of).sum::<u64>();
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let allowed = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    match allowed.filter(|&allowed| allowed < needed) {
-        None => Ok(()),
-        Some(allowed) => Err(RunError::environment(
-            &stage[0].spec,
-            format!(
-                "this and the jobs beside it need {needed} open files, and the process may have {allowed} (`ulimit -Hn`): \
-                 lower nrfiles or numjobs, or raise the limit"
-            ),
-        )),
-    }
-}
-
 /// Whether the files of a job are removed at its end. What is judged stays.
 fn unlinks(plan: &JobPlan) -> bool {
     plan.spec.files.unlink && !plan.only_judges()
 }
 
-/// Of a target that is a regular file, and no link to one.
-fn regular(path: &Path) -> Option<Metadata> {
-    fs::symlink_metadata(path).ok().filter(Metadata::is_file)
+/// The size of a target that is a regular file and was not named by a link.
+fn regular(pin: &Pin) -> Option<u64> {
+    let is_link = fs::symlink_metadata(pin.path()).is_ok_and(|named| named.file_type().is_symlink());
+    pin.file().filter(|file| !is_link && file.kind().is_file())?.size()
 }
 
 /// Reads `regions` of the targets into the page cache.
 pub fn pre_read(plan: &JobPlan, regions: &[Region], requests: &Requests) -> Result<(), RunError> {
     let mut buffer = vec![0; CHUNK];
     for region in regions {
-        let path = &plan.targets[usize::from(region.target)];
-        read_through(path, region, &mut buffer, requests).map_err(|error| {
-            RunError::environment(&plan.spec, format!("pre_read: cannot read {}: {error}", path.display()))
+        let pin = plan.pin(region.target.into());
+        read_through(&pin, region, &mut buffer, requests).map_err(|error| {
+            let shown = pin.path().display();
+            RunError::environment(&plan.spec, format!("pre_read: cannot read {shown}: {error}"))
         })?;
     }
     Ok(())
 }
 
-fn read_through(path: &Path, region: &Region, buffer: &mut [u8], requests: &Requests) -> io::Result<()> {
-    let mut file = File::open(path)?;
+fn read_through(pin: &Pin, region: &Region, buffer: &mut [u8], requests: &Requests) -> io::Result<()> {
+    let mut file = pin.existing()?.open(OFlags::RDONLY)?;
     file.seek(SeekFrom::Start(region.start))?;
     let mut rest = file.take(region.bytes);
     while rest.read(buffer)? > 0 {
@@ -266,13 +241,14 @@ pub fn sync_file_systems(plan: &JobPlan, outcome: &mut Outcome) {
     let clock = Clock::get();
     let begun_ns = clock.now_ns();
     let mut done = HashSet::new();
-    for path in &plan.targets {
-        let Ok(metadata) = fs::metadata(path) else { continue };
+    for pin in plan.pins.iter() {
+        let Some(held) = pin.file() else { continue };
+        let Ok(metadata) = held.metadata() else { continue };
         let is_device = metadata.file_type().is_block_device();
         if !done.insert((is_device, if is_device { metadata.rdev() } else { metadata.dev() })) {
             continue;
         }
-        let synced = File::open(path).and_then(|file| {
+        let synced = held.open(OFlags::RDONLY).and_then(|file| {
             if is_device { file.sync_data() } else { rustix::fs::syncfs(&file).map_err(io::Error::from) }
         });
         if let Err(error) = synced {
@@ -280,7 +256,7 @@ pub fn sync_file_systems(plan: &JobPlan, outcome: &mut Outcome) {
             let entry = outcome.entries.iter_mut().rev().find(|entry| entry.spec.name == plan.spec.name);
             if let Some(entry) = entry {
                 entry.failed(
-                    &format!("{}: end_syncfs of {}", plan.spec.name, path.display()),
+                    &format!("{}: end_syncfs of {}", plan.spec.name, pin.path().display()),
                     Op::Flush,
                     status,
                 );
@@ -306,15 +282,23 @@ impl Leftovers {
     /// Looks before the stage of `plans` makes its files.
     pub fn look(plans: &[JobPlan], outcome: &Outcome) -> Leftovers {
         let there = plans.iter().map(|plan| {
-            let paths = plan.targets.iter().filter(|_| unlinks(plan));
-            paths.map(|path| fs::symlink_metadata(path).is_ok()).collect()
+            let pins = plan.pins.iter().filter(|_| unlinks(plan));
+            pins.map(|pin| pin.file().is_some()).collect()
         });
         Leftovers { there: there.collect(), entries: outcome.entries.len() }
     }
 
     /// Removes what the jobs of the stage say by `unlink`. Of a stage that could not start (`ran` is
-    /// false), only what it had made; of one that found something wrong, nothing.
-    pub fn remove(self, plans: &[JobPlan], ran: bool, requests: &Requests, outcome: &mut Outcome) {
+    /// false), only what it had made; of one that found something wrong, nothing; and never what has taken
+    /// the place of a file: that is given back as the reason to end the run.
+    pub fn remove(
+        self,
+        plans: &[JobPlan],
+        ran: bool,
+        requests: &Requests,
+        outcome: &mut Outcome,
+    ) -> Option<RunError> {
+        let mut replaced = None;
         let of_stage = outcome.entries.get(self.entries..).unwrap_or_default();
         let is_bad = of_stage.iter().any(|entry| {
             entry.error.is_some() || entry.verify.as_ref().is_some_and(|tally| tally.violations() > 0)
@@ -330,15 +314,20 @@ impl Leftovers {
                 continue;
             }
             let mut left = Vec::new();
-            for (path, was_there) in plan.targets.iter().zip(there) {
-                if !ran && was_there || fs::symlink_metadata(path).is_err() {
+            for (pin, was_there) in plan.pins.iter().zip(there) {
+                if !ran && was_there || pin.file().is_none() {
                     continue;
                 }
-                let removed = match regular(path) {
-                    Some(_) => fs::remove_file(path).map_err(|error| error.to_string()),
-                    None => Err("it is no regular file".to_owned()),
+                let why = match pin.remove() {
+                    Ok(()) => continue,
+                    Err(RemoveError::Replaced(by)) => {
+                        replaced.get_or_insert_with(|| pinning::refuse(plan, &by));
+                        "it was replaced".to_owned()
+                    }
+                    Err(RemoveError::NotRegular) => "it is not a regular file".to_owned(),
+                    Err(RemoveError::Io(error)) => error.to_string(),
                 };
-                left.extend(removed.err().map(|why| format!("{}: {why}", path.display())));
+                left.push(format!("{}: {why}", pin.path().display()));
             }
             if let Some(first) = left.first() {
                 let more =
@@ -346,6 +335,7 @@ impl Leftovers {
                 outcome.note(format!("job `{}`: unlink leaves {first}{more}", plan.spec.name));
             }
         }
+        replaced
     }
 }
 

@@ -30,6 +30,8 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     let mut refused = Vec::new();
     let mut is_unsafe = false;
     let mut seen: HashSet<PathBuf> = HashSet::new();
+    let mut asked: HashSet<usize> = HashSet::new();
+    let mut empty: HashSet<PathBuf> = HashSet::new();
     // Whoever reads takes the controller from the kernel too.
     for plan in plans.iter().filter(|plan| plan.uses_namespaces()) {
         refused.extend(controllers(plan).map(|refusal| {
@@ -68,17 +70,21 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
         if !plan.uses_files() {
             continue;
         }
-        for path in &plan.targets {
+        for pin in plan.pins.iter() {
             // The same file under two names is asked about once, and claimed once.
-            let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             if !plan.spec.files.append {
-                overwritten.insert(canonical.clone());
+                overwritten.insert(pin.canonical());
             }
-            if !seen.insert(canonical) {
+            if !asked.insert(pin.entry_number()) {
                 continue;
             }
-            match guard.check_writable(path, &options) {
-                Ok(consent) => held.push(consent),
+            match guard.check(pin, &options) {
+                Ok(consent) => {
+                    if pin.file().is_some_and(|file| file.kind().is_file() && file.size() == Some(0)) {
+                        empty.insert(consent.canonical.clone());
+                    }
+                    held.push(consent);
+                }
                 Err(refusal) => {
                     is_unsafe |= refusal.kind != RefusalKind::CannotTell;
                     refused.push(format!("job `{}`: {refusal}", plan.spec.name));
@@ -89,7 +95,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     if !refused.is_empty() {
         return Err(refuse(is_unsafe, &refused));
     }
-    let sentences = held.iter().filter(|consent| loses_something(consent));
+    let sentences = held.iter().filter(|consent| loses_something(consent, &empty));
     let sentences = sentences.map(|consent| sentence(consent, &overwritten)).collect();
     Ok(Consents { sentences, _held: (guard, held) })
 }
@@ -175,10 +181,10 @@ fn other_ports(controller: &ControllerFacts, name: &str) -> Option<Refusal> {
 }
 
 /// A file that is empty or new, and a sink such as /dev/null, lose nothing.
-fn loses_something(consent: &Consent) -> bool {
+fn loses_something(consent: &Consent, empty: &HashSet<PathBuf>) -> bool {
     match consent.kind {
         TargetKind::Block => true,
-        TargetKind::File => std::fs::metadata(&consent.canonical).is_ok_and(|metadata| metadata.len() > 0),
+        TargetKind::File => !empty.contains(&consent.canonical),
         TargetKind::NewFile | TargetKind::Sink => false,
     }
 }

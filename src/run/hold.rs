@@ -1,7 +1,6 @@
 //! What a run asks of the machine and gives back: the control group of the process, I/O schedulers,
 //! pinned memory. All that can be found out before anything is written is.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -109,8 +108,8 @@ fn schedulers(stage: &[JobPlan]) -> Result<Vec<(&JobPlan, Queue, &str)>, RunErro
     let mut wanted: Vec<(&JobPlan, Queue, &str)> = Vec::new();
     for plan in stage {
         let Some(name) = &plan.spec.host.io_scheduler else { continue };
-        for target in &plan.targets {
-            let queues = scheduler::queues(&Sysfs::default(), target)
+        for target in 0..plan.targets.len() {
+            let queues = queues_of(plan, target)
                 .map_err(|why| RunError::environment(&plan.spec, format!("ioscheduler: {why}")))?;
             for queue in queues {
                 match wanted.iter().find(|(_, other, _)| *other == queue) {
@@ -149,8 +148,12 @@ pub fn enter_group(plans: &[JobPlan], observer: &mut dyn Observer) -> Result<Opt
     }
     let mut disks = Vec::new();
     if spec.host.group.io_max.is_some() {
-        for target in plans.iter().flat_map(|plan| &plan.targets) {
-            disks.extend(queues_of(target).map_err(|why| RunError::environment(spec, why))?);
+        for plan in plans {
+            for target in 0..plan.targets.len() {
+                let queues = queues_of(plan, target)
+                    .map_err(|why| RunError::environment(spec, format!("cgroup_io_max: {why}")))?;
+                disks.extend(queues.into_iter().map(|queue| queue.number));
+            }
         }
         disks.sort_unstable();
         disks.dedup();
@@ -161,10 +164,13 @@ pub fn enter_group(plans: &[JobPlan], observer: &mut dyn Observer) -> Result<Opt
     Ok(Some(entered))
 }
 
-fn queues_of(target: &Path) -> Result<Vec<crate::base::host::DeviceNumber>, String> {
-    let queues =
-        scheduler::queues(&Sysfs::default(), target).map_err(|why| format!("cgroup_io_max: {why}"))?;
-    Ok(queues.into_iter().map(|queue| queue.number).collect())
+/// The queues of the disks below a target.
+fn queues_of(plan: &JobPlan, target: usize) -> Result<Vec<Queue>, String> {
+    if !plan.uses_files() {
+        return scheduler::queues(&Sysfs::default(), &plan.targets[target]);
+    }
+    let pin = plan.pin(target);
+    scheduler::queues_below(&Sysfs::default(), &pin.place(), &pin.path().display())
 }
 
 /// What a stage has taken.

@@ -329,7 +329,7 @@ pub fn job_state(plan: &JobPlan, facts: &[TargetFacts]) -> JobState {
 
 /// What tells a target from all others.
 pub fn identity_of(fact: &TargetFacts) -> u64 {
-    fact.known.as_ref().map_or_else(|| identity::of(&fact.path), |known| identity::of_wwid(&known.wwid))
+    fact.known.as_ref().map_or_else(|| identity::of(fact.place()), |known| identity::of_wwid(&known.wwid))
 }
 
 /// What a person knows a device by.
@@ -337,7 +337,7 @@ fn known_as(fact: &TargetFacts) -> String {
     if let Some(known) = &fact.known {
         return known.name.clone();
     }
-    crate::base::host::block::lookup(&crate::base::host::Sysfs::default(), &fact.path)
+    crate::base::host::block::lookup(&crate::base::host::Sysfs::default(), fact.place())
         .ok()
         .flatten()
         .map(|device| device.summary())

@@ -1,13 +1,14 @@
 //! Files get their length, and files that will be read their contents, before a stage starts.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
-use std::path::Path;
+use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::base::Op;
+use crate::base::host::pin::{CreateError, Pin};
 use crate::base::shape::Mix;
 use crate::base::units::format_size;
 use crate::engine::TargetFacts;
@@ -16,7 +17,7 @@ use crate::workload::{Content, ContentShape, Region, Step};
 
 use super::outcome::Outcome;
 use super::plan::{JobPlan, existing_size};
-use super::{ErrorKind, Observer, Requests, RunError};
+use super::{ErrorKind, Observer, Requests, RunError, pinning};
 
 /// Bytes written at a time.
 const CHUNK: u32 = 1 << 20;
@@ -25,8 +26,8 @@ const CHUNK: u32 = 1 << 20;
 const MOST_AT_ONCE: usize = 64;
 
 /// A file that is too short.
-struct Short<'a> {
-    path: &'a Path,
+struct Short {
+    pin: Arc<Pin>,
     /// Its length, if it is there.
     present: Option<u64>,
     /// What it must have.
@@ -55,12 +56,13 @@ pub fn lay_out(
         *end = (*end).max(region.start + region.bytes);
     }
     let mut short = Vec::new();
-    for (path, needed) in plan.targets.iter().zip(ends) {
-        let present = existing_size(path);
-        if present.is_some_and(|size| size >= needed) || is_special(path) {
+    for (target, needed) in ends.into_iter().enumerate() {
+        let pin = plan.pin(target);
+        let present = existing_size(&pin);
+        if present.is_some_and(|size| size >= needed) || is_special(&pin) {
             continue;
         }
-        let file = Short { path, present, needed };
+        let file = Short { pin, present, needed };
         check(plan, &file, readonly)?;
         short.push(file);
     }
@@ -74,7 +76,7 @@ pub fn lay_out(
     let by_worker = usize::from(plan.targets_per_clone).max(1);
     let share = by_worker.max(short.len().div_ceil(MOST_AT_ONCE));
     std::thread::scope(|scope| {
-        let make_all = |files: &[Short<'_>]| files.iter().try_for_each(|file| make(plan, file, requests));
+        let make_all = |files: &[Short]| files.iter().try_for_each(|file| make(plan, file, requests));
         let threads: Vec<_> = short.chunks(share).map(|files| scope.spawn(move || make_all(files))).collect();
         let results = threads.into_iter().map(|thread| {
             let died = || Err(RunError::environment(&plan.spec, "a thread that laid out files has died"));
@@ -90,19 +92,20 @@ fn fills(plan: &JobPlan) -> bool {
     plan.spec.mix.issues(Op::Read) || plan.spec.files.overwrite
 }
 
-/// Whether a path leads to a device.
-fn is_special(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| {
-        let kind = metadata.file_type();
-        kind.is_block_device() || kind.is_char_device()
-    })
+/// Whether a target is a device.
+fn is_special(pin: &Pin) -> bool {
+    pin.file().is_some_and(|file| file.kind().is_block_device() || file.kind().is_char_device())
 }
 
 /// Says what takes its time: each of a few files, or all of many at once.
-fn note(short: &[Short<'_>], observer: &mut dyn Observer) {
+fn note(short: &[Short], observer: &mut dyn Observer) {
     if short.len() <= 8 {
         for file in short {
-            observer.note(&format!("laying out {} ({})", file.path.display(), format_size(file.needed)));
+            observer.note(&format!(
+                "laying out {} ({})",
+                file.pin.path().display(),
+                format_size(file.needed)
+            ));
         }
     } else {
         let bytes = short.iter().map(|file| file.needed).sum();
@@ -111,8 +114,8 @@ fn note(short: &[Short<'_>], observer: &mut dyn Observer) {
 }
 
 /// Whether the file may be made longer.
-fn check(plan: &JobPlan, file: &Short<'_>, readonly: bool) -> Result<(), RunError> {
-    let (path, needed, shown) = (file.path, file.needed, file.path.display());
+fn check(plan: &JobPlan, file: &Short, readonly: bool) -> Result<(), RunError> {
+    let (needed, shown) = (file.needed, file.pin.path().display());
     if let Some(size) = file.present.filter(|&size| size > 0 && !plan.modifies()) {
         return Err(RunError::bad_job(
             &plan.spec,
@@ -128,14 +131,13 @@ fn check(plan: &JobPlan, file: &Short<'_>, readonly: bool) -> Result<(), RunErro
         return Err(RunError::bad_job(&plan.spec, why));
     }
     if readonly {
-        return Err(refuse(plan, path, file.present, needed));
+        return Err(refuse(plan, file));
     }
     if file.present.is_none() && !plan.spec.files.allow_create {
         let why = format!("{shown} is not there, and allow_file_create = false forbids to make it");
         return Err(RunError::bad_job(&plan.spec, why));
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
-    parent.map_or(Ok(()), |parent| {
+    file.pin.missing_directory().map_or(Ok(()), |parent| {
         Err(RunError::environment(
             &plan.spec,
             format!(
@@ -146,46 +148,68 @@ fn check(plan: &JobPlan, file: &Short<'_>, readonly: bool) -> Result<(), RunErro
     })
 }
 
-fn refuse(plan: &JobPlan, path: &Path, present: Option<u64>, needed: u64) -> RunError {
-    let is = present.map_or("does not exist".to_owned(), |size| format!("is {} long", format_size(size)));
+fn refuse(plan: &JobPlan, file: &Short) -> RunError {
+    let is =
+        file.present.map_or("does not exist".to_owned(), |size| format!("is {} long", format_size(size)));
     RunError {
         kind: ErrorKind::Unsafe,
         message: format!(
             "job `{}` would make {} {} long (it {is}), and --readonly or readonly = true forbids that",
             plan.spec.name,
-            path.display(),
-            format_size(needed)
+            file.pin.path().display(),
+            format_size(file.needed)
         ),
     }
 }
 
 /// Makes one file long enough; one that was not there is gone again if that fails.
-fn make(plan: &JobPlan, file: &Short<'_>, requests: &Requests) -> Result<(), RunError> {
-    let Short { path, present, needed } = *file;
-    extend(plan, path, present.unwrap_or(0), needed, requests).map_err(|error| {
-        let _ = present.is_none() && std::fs::remove_file(path).is_ok();
+fn make(plan: &JobPlan, short: &Short, requests: &Requests) -> Result<(), RunError> {
+    let (pin, needed) = (&short.pin, short.needed);
+    let failed = |error: io::Error| {
         let hint = if error.kind() == io::ErrorKind::StorageFull {
             ": lower size, or fill_device = true"
         } else {
             ""
         };
-        let (shown, needed) = (path.display(), format_size(needed));
+        let (shown, needed) = (pin.path().display(), format_size(needed));
         RunError::environment(&plan.spec, format!("cannot make {shown} {needed} long: {error}{hint}"))
-    })
+    };
+    if let Some(signal) = requests.signal() {
+        return Err(failed(io::Error::other(format!("ended by signal {signal}"))));
+    }
+    let file = match pin.file() {
+        Some(held) => held.open(OFlags::RDWR).map_err(failed)?,
+        None => match pin.create() {
+            Ok(file) => file,
+            Err(CreateError::Appeared(replaced)) => return Err(pinning::refuse(plan, &replaced)),
+            Err(CreateError::Locked(by)) => {
+                let shown = pin.path().display();
+                let message = format!("job `{}`: {shown} was made and is being used by {by}", plan.spec.name);
+                return Err(RunError { kind: ErrorKind::Unsafe, message });
+            }
+            Err(CreateError::Io(error)) => return Err(failed(error)),
+        },
+    };
+    // A directory on the way may have been replaced.
+    let made = match pin.check() {
+        Ok(()) => extend(plan, &file, short.present.unwrap_or(0), needed, requests).map_err(failed),
+        Err(replaced) => Err(pinning::refuse(plan, &replaced)),
+    };
+    if made.is_err() && short.present.is_none() {
+        // What cannot be removed is empty or incomplete, and the error says what happened.
+        let _ = pin.remove_entry();
+    }
+    made
 }
 
-fn extend(plan: &JobPlan, path: &Path, from: u64, to: u64, requests: &Requests) -> io::Result<()> {
-    if let Some(signal) = requests.signal() {
-        return Err(io::Error::other(format!("ended by signal {signal}")));
-    }
+fn extend(plan: &JobPlan, file: &File, from: u64, to: u64, requests: &Requests) -> io::Result<()> {
     let with_contents = fills(plan);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     if plan.spec.fill_device || plan.spec.files.create_on_open {
         return Ok(());
     }
-    take_space(&file, plan.spec.fallocate, to, requests)?;
+    take_space(file, plan.spec.fallocate, to, requests)?;
     if with_contents {
-        write_contents(&file, plan.seed, from, to, requests)?;
+        write_contents(file, plan.seed, from, to, requests)?;
     } else if plan.spec.mix == Mix::Trim || plan.spec.fallocate != Fallocate::Keep {
         // Trims need bytes to trim; fallocate on file systems without it leaves the length as it was.
         if file.metadata()?.len() < to {

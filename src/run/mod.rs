@@ -23,6 +23,7 @@ mod order;
 mod outcome;
 mod own_copy;
 mod pace;
+mod pinning;
 mod places;
 mod plan;
 mod premises;
@@ -51,6 +52,8 @@ use crate::base::clock::unix_time_ms;
 use crate::base::cut::StateSpec;
 use crate::base::host::Sysfs;
 use crate::base::host::cpu_time::CpuTimes;
+use crate::base::host::pin::Pin;
+use crate::base::host::target_lock::Locked;
 use crate::base::verify::RunId;
 use crate::engine::Targets;
 use crate::job::JobSpec;
@@ -169,8 +172,8 @@ pub trait Courier: fmt::Debug + Send + Sync {
 
 /// Decides whether a run may use its targets: for those who run what others ask for.
 pub trait Gate: fmt::Debug + Send + Sync {
-    /// Asked once, when it is known what all jobs would use (logs that are replayed name targets too), and
-    /// before any target is opened.
+    /// Asked once, when it is known what all jobs would use (logs that are replayed name targets too): the
+    /// targets are pinned, and none was opened for reading or writing.
     ///
     /// # Errors
     /// Why not: the run does not begin.
@@ -180,6 +183,9 @@ pub trait Gate: fmt::Debug + Send + Sync {
 /// A target, as a [`Gate`] is asked about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTarget {
+    /// What its path led to, which is what the run will use; `None` for targets that are not files, and where
+    /// only the name is asked about.
+    pub pin: Option<Arc<Pin>>,
     /// The job that uses it.
     pub job: String,
     /// Its path; of a namespace that an engine drives by itself, its transport id.
@@ -267,15 +273,24 @@ fn check_who_does_it(jobs: &[JobSpec], options: &RunOptions) -> Result<(), RunEr
 
 fn planned_targets(plans: &[plan::JobPlan]) -> Vec<PlannedTarget> {
     let of_plan = |plan: &plan::JobPlan| {
-        let target = |path: &PathBuf| PlannedTarget {
+        let target = |(at, path): (usize, &PathBuf)| PlannedTarget {
+            pin: plan.pins.get(at).cloned(),
             job: plan.spec.name.clone(),
             path: path.clone(),
             kind: plan.target_kind(),
             changes_disk: plan.spec.host.io_scheduler.is_some(),
         };
-        plan.targets.iter().map(target).collect::<Vec<_>>()
+        plan.targets.iter().enumerate().map(target).collect::<Vec<_>>()
     };
     plans.iter().flat_map(of_plan).collect()
+}
+
+/// What a run holds of its targets until its end.
+struct Held {
+    consents: guard::Consents,
+    _locked: Locked,
+    /// What could not be locked.
+    notes: Vec<String>,
 }
 
 /// Sees to it that the targets may be used as the jobs would. Looking at files of the kernel may hang.
@@ -283,11 +298,12 @@ fn check_targets(
     plans: &[plan::JobPlan],
     options: &RunOptions,
     requests: &Requests,
-) -> Result<guard::Consents, RunError> {
+) -> Result<Held, RunError> {
     let check = |plans: &[plan::JobPlan], options: &RunOptions| {
         let consents = guard::check(plans, options)?;
         plan::check_before_start(plans)?;
-        Ok(consents)
+        let (locked, notes) = pinning::lock(plans)?;
+        Ok(Held { consents, _locked: locked, notes })
     };
     if !plans.iter().all(plan::JobPlan::uses_files) {
         return check(plans, options);
@@ -296,11 +312,8 @@ fn check_targets(
     let own = (plans.to_vec(), options.clone());
     let checked = starting::within(limit_ns, requests, move || check(&own.0, &own.1));
     checked.unwrap_or_else(|late| {
-        let targets = plans.iter().flat_map(|plan| &plan.targets);
-        let mut names: Vec<String> = targets.map(|target| target.display().to_string()).collect();
-        names.dedup();
-        names.truncate(4);
-        Err(RunError::environment(&plans[0].spec, late.say(&format!("looking at {}", names.join(", ")))))
+        let names = starting::names(plans);
+        Err(RunError::environment(&plans[0].spec, late.say(&format!("looking at {names}"))))
     })
 }
 
@@ -319,6 +332,7 @@ pub fn execute(
     let started_unix_ms = unix_time_ms();
     let mut plans = plan::plan(jobs)?;
     let of_logs = replay::resolve(&mut plans)?;
+    pinning::pin(&mut plans, requests)?;
     if let Some(gate) = &options.gate {
         gate.enter(&planned_targets(&plans))?;
     }
@@ -326,14 +340,14 @@ pub fn execute(
     let inactive = judged::inactive(&plans)?;
     files::make_directories(&plans, options)?;
     let losses = files::check(&plans, options)?;
-    let consents = check_targets(&plans, options, requests)?;
+    let held = check_targets(&plans, options, requests)?;
     steady_state::check(&plans)?;
     hold::check(&plans)?;
     recording::check(&plans)?;
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     let logs = logs::Logs::open(&plans, options)?;
-    for sentence in consents.sentences.iter().chain(&losses) {
+    for sentence in held.consents.sentences.iter().chain(&losses) {
         observer.note(sentence);
     }
     let of_newest = newest_run::find(&mut plans, requests)?;
@@ -343,38 +357,23 @@ pub fn execute(
     };
     let mut run = outcome::Outcome::new(started_unix_ms, &plans, verdicts, run_id);
     run.logs = logs;
-    of_logs.into_iter().chain(inactive).chain(of_newest).chain(notes).for_each(|note| {
-        run.note(note);
-    });
+    of_logs
+        .into_iter()
+        .chain(held.notes.iter().cloned())
+        .chain(inactive)
+        .chain(of_newest)
+        .chain(notes)
+        .for_each(|note| {
+            run.note(note);
+        });
     run.idle_since = options.idle_profile.map(|each| (CpuTimes::now(&Sysfs::default()), each));
     let mut keeper = Some(keeper::Keeper::new(&plans, options, requests, run_id)?);
     run.stages_left = plan::stages(&plans).count();
     let mut group = hold::enter_group(&plans, observer)?;
-    for stage in plan::stages(&plans) {
-        run.stages_left -= 1;
-        if run.ends_run {
-            break;
-        }
-        if requests.signal().is_some() || keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some()) {
-            break;
-        }
-        let before = run.entries.len();
-        if let Err(failure) = hold::run_stage(stage, &mut run, &mut keeper, options, requests, observer) {
-            if requests.signal().is_some() {
-                // The user ended what the stage was at.
-                run.entries.truncate(before);
-                run.note(failure.message);
-                break;
-            }
-            if before == 0 {
-                return Err(failure);
-            }
-            // What the stages before have measured is not lost.
-            run.entries.truncate(before);
-            return Ok(Ended { report: run.report(requests.signal(), true), failure: Some(failure) });
-        }
+    if let Some(failure) = run_stages(&plans, &mut run, &mut keeper, options, requests, observer)? {
+        return Ok(Ended { report: run.report(requests.signal(), true), failure: Some(failure) });
     }
-    drop(consents);
+    drop(held);
     group.iter_mut().flat_map(|group| group.leave()).for_each(|trouble| {
         run.note(trouble);
     });
@@ -386,5 +385,39 @@ pub fn execute(
     crate::engine::shut_down(told);
     let failure = lost.filter(|_| !told).or(run.close_logs());
     let failure = failure.map(|message| RunError { kind: ErrorKind::Environment, message });
+    // An unsafe target has the higher exit code.
+    let failure = run.replaced.take().or(failure);
     Ok(Ended { report: run.report(requests.signal(), false), failure })
+}
+
+/// Runs the stages in order; why a later one could not start, when those before it have measured something.
+fn run_stages(
+    plans: &[plan::JobPlan],
+    run: &mut outcome::Outcome,
+    keeper: &mut Option<keeper::Keeper>,
+    options: &RunOptions,
+    requests: &Requests,
+    observer: &mut dyn Observer,
+) -> Result<Option<RunError>, RunError> {
+    for stage in plan::stages(plans) {
+        run.stages_left -= 1;
+        if run.ends_run || run.replaced.is_some() {
+            break;
+        }
+        if requests.signal().is_some() || keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some()) {
+            break;
+        }
+        let before = run.entries.len();
+        if let Err(failure) = hold::run_stage(stage, run, keeper, options, requests, observer) {
+            // What the stages before have measured is not lost.
+            run.entries.truncate(before);
+            if requests.signal().is_some() {
+                // The user ended what the stage was at.
+                run.note(failure.message);
+                break;
+            }
+            return if before == 0 { Err(failure) } else { Ok(Some(failure)) };
+        }
+    }
+    Ok(None)
 }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, OFlags};
 
 use crate::base::clock::Clock;
 use crate::base::host::mapping::BufferMemory;
+use crate::base::host::pin::PinnedFile;
 use crate::base::ioprio::CommandPriorities;
 use crate::base::nvme::DeviceFacts;
 use crate::base::premises::Premises;
@@ -166,7 +167,8 @@ impl<E: Engine> OpenJob for Opened<E> {
     fn drop_cached(&self) -> Result<(), EngineError> {
         if E::TARGETS == Targets::Files {
             for fact in self.0.facts() {
-                if let Ok(file) = std::fs::File::open(&fact.path) {
+                let held = fact.pin.as_ref().and_then(|pin| pin.open(OFlags::RDONLY).ok());
+                if let Some(file) = held {
                     // A failure shows when the blocks are judged.
                     let _ = file.sync_data();
                 }
@@ -363,14 +365,27 @@ fn probing(options: &SpdkOptions) -> SpdkOptions {
     SpdkOptions { volatile_write_cache: None, ..options.clone() }
 }
 
+/// What a target led to when it was checked: engines open nothing else.
+fn pinned(plan: &JobPlan, target: usize) -> Result<Arc<PinnedFile>, EngineError> {
+    plan.pin(target).existing().map_err(|error| {
+        let message = format!("cannot open {}: {error}", plan.targets[target].display());
+        EngineError { message, errno: error.raw_os_error() }
+    })
+}
+
 fn open_as(
     plan: &JobPlan,
     size_hints: &[u64],
     options: &EngineOptions,
 ) -> Result<Arc<dyn OpenJob>, EngineError> {
-    let targets = plan.targets.iter().zip(size_hints);
-    let targets: Vec<Target> =
-        targets.map(|(path, &size_hint)| Target { path: path.clone(), size_hint }).collect();
+    let targets = plan.targets.iter().zip(size_hints).enumerate();
+    let targets: Result<Vec<Target>, EngineError> = targets
+        .map(|(at, (path, &size_hint))| {
+            let pin = if plan.uses_files() { Some(pinned(plan, at)?) } else { None };
+            Ok(Target { path: path.clone(), size_hint, pin })
+        })
+        .collect();
+    let targets = targets?;
     let engine = &plan.spec.ioengine;
     with_engine(engine, Opener { targets: &targets, options }).unwrap_or_else(|| {
         let unknown = || EngineError { message: format!("there is no engine `{engine}`"), errno: None };

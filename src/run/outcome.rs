@@ -16,6 +16,7 @@ use crate::report::{
 };
 use crate::stats::{VerifyTally, WorkerStats};
 
+use super::RunError;
 use super::audit::Audited;
 use super::keeper::Keeper;
 use super::logs::Logs;
@@ -90,6 +91,8 @@ pub struct Outcome {
     pub stages_left: usize,
     /// They will not.
     pub ends_run: bool,
+    /// A target was replaced, which ends the run.
+    pub replaced: Option<RunError>,
     /// Workers of the stage that have audited, until all of them have.
     pub audits: Vec<Audited>,
     /// Block devices below the targets.
@@ -114,6 +117,7 @@ impl Outcome {
             genesis_ns: None,
             stages_left: 0,
             ends_run: false,
+            replaced: None,
             audits: Vec::new(),
             disks: DiskWatch::default(),
             idle_since: None,

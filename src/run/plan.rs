@@ -6,6 +6,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rustix::fs::OFlags;
+
+use crate::base::host::pin::Pin;
 use crate::base::host::{Sysfs, affinity, numa};
 use crate::base::shape::{Amount, BlockSizes, Mix};
 use crate::base::transport_id::{Transport, TransportId};
@@ -20,7 +23,7 @@ use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadS
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
 use super::replay::ReplayPlan;
-use super::{RunError, blocks, files, logs, open_job, verification};
+use super::{RunError, blocks, files, logs, open_job, pinning, verification};
 
 use checks::check_holds_blocks;
 pub use checks::{check_alignment, check_before_start};
@@ -39,8 +42,11 @@ pub struct JobPlan {
     pub stage: u32,
     /// Reporting group.
     pub group: u32,
-    /// All targets of all clones.
+    /// All targets of all clones, as they are named.
     pub targets: Vec<PathBuf>,
+    /// What these led to when the run began: the files and devices that are used. Empty for engines without
+    /// files, and for jobs of earlier runs.
+    pub pins: Arc<[Arc<Pin>]>,
     /// How many of them a clone uses, one range after the other; 0 if each clone uses all.
     pub targets_per_clone: u16,
     /// The seed that the clones' seeds come from.
@@ -77,6 +83,12 @@ impl JobPlan {
             let first = clone * u32::from(self.targets_per_clone);
             (u16::try_from(first).unwrap_or(u16::MAX), self.targets_per_clone)
         }
+    }
+
+    /// What the target of that number led to when the run began; of a plan that is not pinned, what it leads
+    /// to now.
+    pub fn pin(&self, target: usize) -> Arc<Pin> {
+        self.pins.get(target).map_or_else(|| pinning::alone(&self.targets[target]), Arc::clone)
     }
 
     /// The job as it was asked for.
@@ -191,6 +203,7 @@ pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
             stage,
             group,
             targets,
+            pins: Arc::default(),
             targets_per_clone,
             seed,
             first_worker,
@@ -242,13 +255,8 @@ fn targets(spec: &JobSpec) -> Result<(Vec<PathBuf>, u16), RunError> {
 }
 
 /// Size of a target that exists; `None` if it does not or has none (a character device).
-pub fn existing_size(path: &Path) -> Option<u64> {
-    let metadata = std::fs::metadata(path).ok()?;
-    if metadata.file_type().is_block_device() {
-        let file = std::fs::File::open(path).ok()?;
-        return rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).ok();
-    }
-    metadata.is_file().then_some(metadata.len())
+pub fn existing_size(pin: &Pin) -> Option<u64> {
+    pin.file()?.size()
 }
 
 /// The CPUs that the workers of `plan` may use.
@@ -291,7 +299,8 @@ pub fn sizes_now(plan: &JobPlan) -> Vec<Option<u64>> {
             return opened.map_or(vec![None; plan.targets.len()], |opened| known_sizes(opened.facts()));
         }
     }
-    plan.targets.iter().map(|path| existing_size(path).filter(|&size| size > 0)).collect()
+    let size = |at| existing_size(&plan.pin(at)).filter(|&size| size > 0);
+    (0..plan.targets.len()).map(size).collect()
 }
 
 /// The bytes of each target that `clone` owns. `sizes` are those of the targets, as far as known;
@@ -300,7 +309,7 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     let spec = &plan.spec;
     let (first, count) = plan.targets_of(clone);
     if let Some(replay) = &plan.replay {
-        let is_device = |target: u16| is_device(plan, &plan.targets[usize::from(target)]);
+        let is_device = |target: u16| is_device(plan, target);
         let size = |target: u16| sizes[usize::from(target)].filter(|_| is_device(target));
         return replay.regions(plan, clone, size);
     }
@@ -308,11 +317,14 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
     for target in first..first + count {
         let path = &plan.targets[usize::from(target)];
         let known = sizes[usize::from(target)];
-        let is_device = is_device(plan, path);
+        let is_device = is_device(plan, target);
         let whole = || {
             // A file that is filled until nothing fits has no size of its own to wait for.
             let endless = (spec.fill_device && !is_device).then_some(ENDLESS);
-            known.filter(|_| endless.is_none()).or(endless).ok_or_else(|| without_size(plan, path, is_device))
+            known
+                .filter(|_| endless.is_none())
+                .or(endless)
+                .ok_or_else(|| without_size(plan, target, is_device))
         };
         let absolute = |amount: Amount| -> Result<u64, RunError> {
             match amount {
@@ -365,11 +377,11 @@ pub fn regions(plan: &JobPlan, clone: u32, sizes: &[Option<u64>], lba: u64) -> R
 }
 
 /// What to say of a target that has no size to work with.
-fn without_size(plan: &JobPlan, path: &Path, is_device: bool) -> RunError {
-    let (spec, shown) = (&plan.spec, path.display());
+fn without_size(plan: &JobPlan, target: u16, is_device: bool) -> RunError {
+    let (spec, shown) = (&plan.spec, plan.targets[usize::from(target)].display());
     if plan.uses_files()
         && is_device
-        && let Err(error) = std::fs::File::open(path)
+        && let Err(error) = plan.pin(target.into()).existing().and_then(|file| file.open(OFlags::RDONLY))
     {
         return RunError::environment(spec, format!("cannot open {shown}: {error}"));
     }
@@ -377,12 +389,9 @@ fn without_size(plan: &JobPlan, path: &Path, is_device: bool) -> RunError {
     RunError::bad_job(spec, format!("{shown} {why}: set size in bytes (size = \"1GiB\" or --size=1GiB)"))
 }
 
-fn is_device(plan: &JobPlan, path: &Path) -> bool {
-    plan.uses_namespaces() || plan.uses_files() && is_block_device(path)
-}
-
-fn is_block_device(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
+fn is_device(plan: &JobPlan, target: u16) -> bool {
+    let is_block_device = || plan.pin(target.into()).file().is_some_and(|file| file.kind().is_block_device());
+    plan.uses_namespaces() || plan.uses_files() && is_block_device()
 }
 
 /// What a clone does on its regions.

@@ -35,7 +35,7 @@ use super::status_file::StatusFile;
 use super::stuck::{Heartbeats, published};
 use super::{
     Observer, Progress, Requests, RunError, RunOptions, around, blocks, devices, files, judged, layout, pace,
-    premises, recording, replay, starting, steady_state, verification,
+    pinning, premises, recording, replay, starting, steady_state, verification,
 };
 
 pub use threads::{Ended, Message, thread_name};
@@ -88,7 +88,9 @@ pub fn run(
 ) -> Result<(), RunError> {
     let leftovers = files::Leftovers::look(plans, outcome);
     let result = run_all(plans, outcome, keeper, options, requests, observer);
-    leftovers.remove(plans, result.is_ok(), requests, outcome);
+    let replaced = leftovers.remove(plans, result.is_ok(), requests, outcome);
+    // The stage was done: its results stay.
+    outcome.replaced = outcome.replaced.take().or(replaced.filter(|_| result.is_ok()));
     result
 }
 
@@ -224,6 +226,7 @@ fn prepare(
     observer: &mut dyn Observer,
 ) -> Result<Prepared, RunError> {
     let spec = &plan.spec;
+    pinning::check(plan)?;
     let sizes = plan::sizes_now(plan);
     let clones = 0..spec.numjobs;
     let wanted: Result<Vec<_>, RunError> =
@@ -233,6 +236,7 @@ fn prepare(
         layout::lay_out(plan, &wanted, readonly || spec.readonly, requests, observer)?;
     }
     around::before(plan, requests, observer)?;
+    pinning::check(plan)?;
     let mut hints = vec![0; plan.targets.len()];
     for region in &wanted {
         let hint: &mut u64 = &mut hints[usize::from(region.target)];

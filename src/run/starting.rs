@@ -106,14 +106,23 @@ pub fn within<T: Send + 'static>(
     }
 }
 
+/// The first of the targets of these plans, for messages.
+pub fn names(plans: &[JobPlan]) -> String {
+    let targets = plans.iter().flat_map(|plan| &plan.targets);
+    let mut names: Vec<String> = targets.take(64).map(|target| target.display().to_string()).collect();
+    names.dedup();
+    names.truncate(4);
+    names.join(", ")
+}
+
 /// Opens the targets; those of the kernel may hang, while drivers of ours have limits of their own.
 pub fn open(plan: &JobPlan, hints: Vec<u64>, requests: &Requests) -> Result<Arc<dyn OpenJob>, RunError> {
     let limit_ns = plan.spec.order.start_timeout_ns;
     let opened = if plan.uses_files() {
         let own = plan.clone();
         within(limit_ns, requests, move || open_job::open(&own, &hints)).map_err(|late| {
-            let names: Vec<String> = plan.targets.iter().take(4).map(|t| t.display().to_string()).collect();
-            RunError::environment(&plan.spec, late.say(&format!("opening {}", names.join(", "))))
+            let names = names(std::slice::from_ref(plan));
+            RunError::environment(&plan.spec, late.say(&format!("opening {names}")))
         })?
     } else {
         open_job::open(plan, &hints)

@@ -15,7 +15,7 @@ use crate::base::atomic::AtomicWrites;
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::host::affinity;
 use crate::base::verify::{BadInterval, Finding, Method, Policy, RunId};
-use crate::engine::TargetFacts;
+use crate::engine::{TargetFacts, Targets};
 use crate::job::JobSpec;
 use crate::job::spec::SyncMode;
 use crate::reactor::{Found, VerifyParts};
@@ -251,8 +251,10 @@ pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
             // What cannot be told yet is told when the stage begins.
             let Ok(regions) = plan::regions(plan, clone, &sizes, 1) else { continue };
             for region in regions {
-                let path = &plan.targets[usize::from(region.target)];
-                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                let path = match plan.target_kind() {
+                    Targets::Files => plan.pin(region.target.into()).canonical(),
+                    _ => plan.targets[usize::from(region.target)].clone(),
+                };
                 let of_path = claims.entry(path).or_default();
                 let clash = of_path.iter().find(|other| {
                     (plan.verifies() || other.plan.verifies())

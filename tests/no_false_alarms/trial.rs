@@ -301,7 +301,7 @@ impl Targets {
 
 /// Reads or writes a simulated drive from one end to the other.
 fn sim_io(spec: &JobSpec, path: &Path, op: Op, bytes: &mut [u8]) {
-    let target = Target { path: path.to_owned(), size_hint: bytes.len() as u64 };
+    let target = Target { path: path.to_owned(), size_hint: bytes.len() as u64, pin: None };
     let options = EngineOptions { writes: true, reads: true, sim: spec.sim, ..EngineOptions::default() };
     let engine = Sim::open(&[target], &options).unwrap();
     let mut area = BufferArea::new(1, u32::try_from(bytes.len()).unwrap()).unwrap();

@@ -13,8 +13,11 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
+
 use super::block::{self, BlockDevice, DeviceNumber};
 use super::claims::{self, Claim, ClaimKind, Claims};
+use super::pin::{Pin, PinnedFile, Pins};
 use super::signature::{self, Found};
 use super::{DeviceSummary, Sysfs, printable};
 use crate::base::units::format_size;
@@ -98,46 +101,11 @@ pub struct Consent {
     pub canonical: PathBuf,
     /// The device, if it is one.
     pub device: Option<DeviceSummary>,
-    /// What was looked at: device number, or file system and inode.
-    identity: Option<Identity>,
     /// What is on it, if something is.
     pub holds: Option<String>,
     /// While this is open nobody can mount the device. `None` for files, and for a device that is
     /// mounted already (`allow_mounted_write`).
     pub claim: Option<Arc<File>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Identity {
-    Device(u64),
-    File(u64, u64),
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Identity {
-        let kind = metadata.file_type();
-        if kind.is_block_device() || kind.is_char_device() {
-            Identity::Device(metadata.rdev())
-        } else {
-            Identity::File(metadata.dev(), metadata.ino())
-        }
-    }
-}
-
-impl Consent {
-    /// Whether an open file is what the consent is about. A path may lead elsewhere by the time it is
-    /// opened for writing: whoever opens it asks this before the first write.
-    ///
-    /// # Errors
-    /// If the file cannot be looked at.
-    pub fn covers(&self, file: &File) -> io::Result<bool> {
-        let metadata = file.metadata()?;
-        Ok(match self.identity {
-            Some(identity) => Identity::of(&metadata) == identity,
-            // The file did not exist; that it is one now is all that can be asked.
-            None => metadata.is_file(),
-        })
-    }
 }
 
 /// Checks one target. A run with several should use one [`Guard`]: two checks of one device would
@@ -172,36 +140,44 @@ impl Guard {
         Guard { sysfs, held: Vec::new() }
     }
 
-    /// Whether `path` may be written to.
+    /// Whether `path` may be written to, as it is now. A run checks what it has pinned: [`Guard::check`].
     ///
     /// # Errors
     /// A [`Refusal`].
     pub fn check_writable(&mut self, path: &Path, options: &WriteOptions<'_>) -> Result<Consent, Refusal> {
+        self.check(&Pins::default().pin(path), options)
+    }
+
+    /// Whether what is pinned may be written to. Everything is asked of the open descriptor, so that the
+    /// answer holds whatever the path leads to later.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn check(&mut self, pin: &Pin, options: &WriteOptions<'_>) -> Result<Consent, Refusal> {
+        let path = pin.path();
         if path == OsStr::new("") {
             return Err(refusal(RefusalKind::NotATarget, "``".to_owned(), "the name is empty".to_owned()));
         }
-        match fs::metadata(path) {
-            Ok(metadata) => {
-                let canonical = fs::canonicalize(path)
-                    .map_err(|error| cannot_tell(path.display(), "resolve it", &error))?;
-                let subject = Subject { path: path.to_owned(), canonical };
-                let kind = metadata.file_type();
-                if kind.is_block_device() {
-                    self.block(&subject, &metadata, options)
-                } else if kind.is_file() {
-                    self.file(&subject, &metadata)
-                } else {
-                    other(&subject, &metadata)
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.new_file(path),
-            Err(error) => Err(cannot_tell(path.display(), "look at it", &error)),
+        let looked = match pin.existing() {
+            Ok(file) => file.metadata().map(|metadata| (file, metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.new_file(pin),
+            Err(error) => Err(error),
+        };
+        let (file, metadata) = looked.map_err(|error| cannot_tell(path.display(), "look at it", &error))?;
+        let subject = Subject { path: path.to_owned(), canonical: pin.canonical() };
+        if file.kind().is_block_device() {
+            self.block(&subject, &file, &metadata, options)
+        } else if file.kind().is_file() {
+            self.file(&subject, &file, &metadata)
+        } else {
+            other(&subject, &metadata)
         }
     }
 
     fn block(
         &mut self,
         subject: &Subject,
+        file: &PinnedFile,
         metadata: &Metadata,
         options: &WriteOptions<'_>,
     ) -> Result<Consent, Refusal> {
@@ -246,7 +222,7 @@ impl Guard {
                 "it has no size: nothing is behind it".to_owned(),
             ));
         }
-        let (claim, reader) = self.open(subject, &device, &title, mounted && options.allow_mounted_write)?;
+        let (claim, reader) = self.open(file, &device, &title, mounted && options.allow_mounted_write)?;
         let found = read_signatures(&reader, device.size_bytes);
         let holds = holds_data(&device, &found);
         if let Some(holds) = &holds
@@ -270,7 +246,6 @@ impl Guard {
             kind: TargetKind::Block,
             canonical: subject.canonical.clone(),
             device: Some(device.summary()),
-            identity: Some(Identity::of(metadata)),
             holds,
             claim,
         })
@@ -279,7 +254,7 @@ impl Guard {
     /// A handle to read with, and where the device is not mounted it is a claim too.
     fn open(
         &self,
-        subject: &Subject,
+        pinned: &PinnedFile,
         device: &BlockDevice,
         title: &str,
         shared: bool,
@@ -289,12 +264,10 @@ impl Guard {
         {
             return Ok((Some(claim.clone()), claim.clone()));
         }
-        let opened = if shared {
-            File::open(&subject.canonical)
-        } else {
-            claims::open_exclusively(&subject.canonical)
-        };
-        let file = opened.map_err(|error| {
+        // For reading only: of a device that was open for writing udev would say that it has changed.
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        flags.set(OFlags::EXCL, !shared);
+        let file = pinned.open(flags).map_err(|error| {
             if error.kind() != io::ErrorKind::ResourceBusy {
                 return cannot_tell(title, "open it", &error);
             }
@@ -305,14 +278,6 @@ impl Guard {
             let sentence = format!("open exclusively by {who}");
             in_use(title.to_owned(), vec![Claim { kind: ClaimKind::OpenElsewhere, sentence }])
         })?;
-        // The path could have been given to another device since it was looked at.
-        let same = file.metadata().is_ok_and(|now| {
-            now.file_type().is_block_device() && DeviceNumber::from_raw(now.rdev()) == device.number
-        });
-        if !same {
-            let reason = "the path now leads to something else than a moment ago".to_owned();
-            return Err(refusal(RefusalKind::CannotTell, title.to_owned(), reason));
-        }
         let file = Arc::new(file);
         Ok(((!shared).then(|| file.clone()), file))
     }
@@ -344,10 +309,10 @@ impl Guard {
         self.held.push(Held { number: device.number, name: device.name.clone(), disk, claim });
     }
 
-    fn file(&self, subject: &Subject, metadata: &Metadata) -> Result<Consent, Refusal> {
+    fn file(&self, subject: &Subject, file: &PinnedFile, metadata: &Metadata) -> Result<Consent, Refusal> {
         let facts = format!("existing file, {}", format_size(metadata.len()));
         let title = subject.title(&facts);
-        if let Some(kernel) = kernel_file_system(&subject.canonical) {
+        if let Some(kernel) = kernel_file_system(file.way()) {
             return Err(refusal(
                 RefusalKind::NotATarget,
                 title,
@@ -366,30 +331,27 @@ impl Guard {
         }
         let claims =
             Claims::read(&self.sysfs).map_err(|error| cannot_tell(&title, "see who uses it", &error))?;
-        let claims = claims.of_file(&subject.canonical);
+        let claims = claims.of_file(file.way());
         if !claims.is_empty() {
             let advice = "Detach it first (losetup -d, swapoff), or choose another file.".to_owned();
             return Err(Refusal { advice, ..in_use(title, claims) });
         }
-        Ok(consent(TargetKind::File, subject, Some(metadata), format!("{title} will be overwritten")))
+        Ok(consent(TargetKind::File, subject, format!("{title} will be overwritten")))
     }
 
-    fn new_file(&self, path: &Path) -> Result<Consent, Refusal> {
-        // A symbolic link to nothing: the file is made where it points.
-        let mut real = path.to_owned();
-        for _ in 0..40 {
-            let Ok(next) = fs::read_link(&real) else { break };
-            real = real.parent().unwrap_or(Path::new("")).join(next);
+    fn new_file(&self, pin: &Pin) -> Result<Consent, Refusal> {
+        let path = pin.path();
+        let missing = pin.missing_directory();
+        if missing.is_some() || !pin.is_new() {
+            let shown = missing.as_deref().or(path.parent()).unwrap_or(path).display();
+            let error = io::Error::from(io::ErrorKind::NotFound);
+            return Err(Refusal {
+                advice: format!("The directory {shown} must exist."),
+                ..cannot_tell(path.display(), "create it", &error)
+            });
         }
-        let parent = match real.parent() {
-            Some(parent) if parent == OsStr::new("") => Path::new("."),
-            Some(parent) => parent,
-            None => Path::new("/"),
-        };
-        let parent = fs::canonicalize(parent).map_err(|error| Refusal {
-            advice: format!("The directory {} must exist.", parent.display()),
-            ..cannot_tell(path.display(), "create it", &error)
-        })?;
+        let canonical = pin.canonical();
+        let parent = canonical.parent().unwrap_or(Path::new("/")).to_owned();
         if self.is_device_directory(Some(&parent)) {
             return Err(Refusal {
                 advice: "Look at the name: a file made there would fill the memory. `fio-spdk devices` lists devices."
@@ -397,14 +359,13 @@ impl Guard {
                 ..refusal(RefusalKind::NotATarget, path.display().to_string(), "there is no such device".to_owned())
             });
         }
-        if let Some(kernel) = kernel_file_system(&parent) {
+        if let Some(kernel) = kernel_file_system(&pin.place()) {
             let reason = format!("its directory is the kernel's ({kernel})");
             return Err(refusal(RefusalKind::NotATarget, path.display().to_string(), reason));
         }
-        let canonical = real.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
         let subject = Subject { path: path.to_owned(), canonical };
         let sentence = format!("{} will be created", subject.title(""));
-        Ok(consent(TargetKind::NewFile, &subject, None, sentence))
+        Ok(consent(TargetKind::NewFile, &subject, sentence))
     }
 
     /// Whether a directory is one of device nodes; memory file systems below it are not.
@@ -489,16 +450,8 @@ fn quoted(serial: &str) -> String {
     if serial.contains(char::is_whitespace) { format!("'{serial}'") } else { serial.to_owned() }
 }
 
-fn consent(kind: TargetKind, subject: &Subject, seen: Option<&Metadata>, sentence: String) -> Consent {
-    Consent {
-        sentence,
-        kind,
-        canonical: subject.canonical.clone(),
-        device: None,
-        identity: seen.map(Identity::of),
-        holds: None,
-        claim: None,
-    }
+fn consent(kind: TargetKind, subject: &Subject, sentence: String) -> Consent {
+    Consent { sentence, kind, canonical: subject.canonical.clone(), device: None, holds: None, claim: None }
 }
 
 fn refusal(kind: RefusalKind, target: String, reason: String) -> Refusal {
@@ -543,7 +496,7 @@ fn other(subject: &Subject, metadata: &Metadata) -> Result<Consent, Refusal> {
     // null, zero and full swallow what is written.
     if kind.is_char_device() && number.major == 1 && [3, 5, 7].contains(&number.minor) {
         let sentence = format!("{} swallows what is written", subject.title(""));
-        return Ok(consent(TargetKind::Sink, subject, Some(metadata), sentence));
+        return Ok(consent(TargetKind::Sink, subject, sentence));
     }
     let (what, advice) = if kind.is_dir() {
         ("a directory", "Name a file in it (fio's `directory` and `filename`).")

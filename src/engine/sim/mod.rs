@@ -154,6 +154,7 @@ impl Engine for Sim {
                     broken: String::new(),
                 },
                 known: None,
+                pin: None,
             });
         }
         Ok(Sim { seats: seats.into(), facts, options: options.clone() })

@@ -338,7 +338,7 @@ fn a_large_drive_takes_the_memory_of_what_was_written() {
 
 fn open(name: &str, sim: SimOptions) -> Result<Sim, EngineError> {
     let options = EngineOptions { reads: true, writes: true, sim, ..EngineOptions::default() };
-    Sim::open(&[Target { path: name.into(), size_hint: SIZE }], &options)
+    Sim::open(&[Target { path: name.into(), size_hint: SIZE, pin: None }], &options)
 }
 
 fn queue(engine: &Sim, depth: u32) -> (SimQueue, BufferArea) {
@@ -380,7 +380,7 @@ fn a_deallocate_of_several_ranges_is_of_these_and_no_others() {
     let sim = SimOptions { faults: FaultRates::default().with(Fault::UndeadTrim, FaultRates::WHOLE), ..sim };
     let options =
         EngineOptions { reads: true, writes: true, sim, trim_ranges: 3, ..EngineOptions::default() };
-    let engine = Sim::open(&[Target { path: name.into(), size_hint: SIZE }], &options).unwrap();
+    let engine = Sim::open(&[Target { path: name.into(), size_hint: SIZE, pin: None }], &options).unwrap();
     let (mut queue, mut area) = queue(&engine, 64);
     let mut batch: Vec<Io> = (0..8).map(|block| io(&mut area, Op::Write, block, 1)).collect();
     queue.submit(&mut batch);

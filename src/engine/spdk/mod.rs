@@ -208,6 +208,7 @@ impl Spdk {
                 atomic_writes(&device, &geometry, controller.info().max_transfer_bytes),
             ),
             known: Some(known(&held, &device)),
+            pin: None,
         });
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());
         self.namespaces.push(Namespace { held, nsid: id.ns, lba_bytes, name });

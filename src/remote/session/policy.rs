@@ -4,17 +4,19 @@
 //! the table of options. It is asked three times: of the text, before it is parsed, as patterns are read
 //! from files then; of the jobs; and of the targets, when logs have said which there are.
 //!
-//! Between a look and the use of a name, the name could come to lead elsewhere. Who could do that? Not
+//! Targets are pinned before they are judged: what is asked for its device number, its names and its links is
+//! the open file that the run will use, whatever its name leads to by then. Other files are judged by name,
+//! and between a look and the use of a name, the name could come to lead elsewhere. Who could do that? Not
 //! jobs: they make regular files and directories, and no links or devices. The directory, and all above
-//! it, must belong to the server's user, and so must what server.toml's commands do in it be trusted. For
-//! targets that are written to, the guard looks once more at the file that it has open.
+//! it, must belong to the server's user, and so must what server.toml's commands do in it be trusted.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::base::host::block::{BlockDevice, DeviceNumber, by_number};
+use crate::base::host::pin::{Identity, Pin, Pins};
 use crate::base::host::{Sysfs, printable};
 use crate::base::transport_id::TransportId;
 use crate::engine::{SPDK, Targets};
@@ -231,7 +233,7 @@ impl Policy {
         for name in names {
             let path = if kind == Targets::Files { folder.join(name) } else { PathBuf::from(name) };
             let changes_disk = job.host.io_scheduler.is_some();
-            self.check_target(&PlannedTarget { job: job.name.clone(), path, kind, changes_disk })?;
+            self.check_target(&PlannedTarget { pin: None, job: job.name.clone(), path, kind, changes_disk })?;
         }
         Ok(())
     }
@@ -255,7 +257,11 @@ impl Policy {
         match target.kind {
             Targets::MadeUp => Ok(None),
             Targets::Namespaces => self.check_namespace(&target.path.to_string_lossy()).map(Some),
-            Targets::Files => self.check_file(&target.path, target.changes_disk).map(Some),
+            Targets::Files => {
+                let own = || Pins::default().pin(&self.directory.join(&target.path));
+                let pin = target.pin.clone().unwrap_or_else(own);
+                self.check_file(&target.path, &pin, target.changes_disk).map(Some)
+            }
         }
     }
 
@@ -281,15 +287,17 @@ impl Policy {
         )
     }
 
-    fn check_file(&self, path: &Path, changes_disk: bool) -> Result<Subject, String> {
-        let real = self.real(path).map_err(|why| refusal(path, &why))?;
-        if let Ok(metadata) = fs::metadata(&real) {
-            let kind = metadata.file_type();
-            if kind.is_block_device() || kind.is_char_device() {
-                let is_block = kind.is_block_device();
-                self.check_device(&real, is_block, metadata.rdev())?;
-                return Ok(Subject::Device { is_block, number: metadata.rdev() });
-            }
+    /// Judges what is pinned, which is what the run will use.
+    fn check_file(&self, path: &Path, pin: &Pin, changes_disk: bool) -> Result<Subject, String> {
+        let failed = |error: io::Error| refusal(path, &error.to_string());
+        let file = match pin.existing() {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(Identity::Device { is_block, number, .. }) = file.as_ref().map(|file| file.identity()) {
+            self.check_device(pin, is_block, number)?;
+            return Ok(Subject::Device { is_block, number });
         }
         if changes_disk {
             return Err(format!(
@@ -297,17 +305,33 @@ impl Policy {
                 shown(path)
             ));
         }
-        self.lies_within(path, &real, "filename")?;
+        if file.is_none() && fs::symlink_metadata(pin.path()).is_ok() {
+            return Err(refusal(path, "a link that leads nowhere"));
+        }
+        let uncertain = || match self.real(path) {
+            Err(why) if file.is_none() => refusal(path, &why),
+            _ => refusal(path, "no path without links leads to it"),
+        };
+        let real = pin.real().ok_or_else(uncertain)?;
+        let links =
+            file.map(|file| file.metadata().map(|about| if about.is_file() { about.nlink() } else { 1 }));
+        let has_other_names = links.transpose().map_err(failed)?.is_some_and(|links| links > 1);
+        self.judge_place(path, &real, "filename", has_other_names)?;
         Ok(Subject::File(real))
     }
 
-    /// By its path, its other names in /dev/disk, or its serial number.
-    fn check_device(&self, real: &Path, is_block: bool, number: u64) -> Result<(), String> {
+    /// By its path, its other names in /dev/disk, or its serial number. A name counts only if it leads to the
+    /// device now.
+    fn check_device(&self, pin: &Pin, is_block: bool, number: u64) -> Result<(), String> {
         let device =
             if is_block { by_number(&Sysfs::default(), DeviceNumber::from_raw(number)) } else { None };
-        let mut names = vec![real.to_string_lossy().into_owned()];
+        let real = pin.canonical();
+        let mut names = Vec::new();
+        if pin.real().is_some() {
+            names.push(real.to_string_lossy().into_owned());
+        }
         if is_block {
-            names.extend(other_names(real));
+            names.extend(other_names(DeviceNumber::from_raw(number)));
         }
         let of_device = |device: &BlockDevice| [device.serial.clone(), device.wwid.clone()];
         names.extend(device.iter().flat_map(of_device).flatten());
@@ -316,7 +340,8 @@ impl Policy {
         }
         let serial = device.and_then(|device| device.serial);
         let serial = serial.map(|serial| format!(" (serial {serial})")).unwrap_or_default();
-        Err(self.not_a_device(&format!("{}{serial}", names[0]), &names[0]))
+        let real = real.to_string_lossy();
+        Err(self.not_a_device(&format!("{real}{serial}"), &real))
     }
 
     fn check_prefix(&self, prefix: &str, option: &str) -> Result<(), String> {
@@ -329,6 +354,19 @@ impl Policy {
     }
 
     fn lies_within(&self, path: &Path, real: &Path, option: &str) -> Result<(), String> {
+        // The other name may be anywhere.
+        let has_other_names = fs::metadata(real).is_ok_and(|file| file.is_file() && file.nlink() > 1);
+        self.judge_place(path, real, option, has_other_names)
+    }
+
+    /// Whether a path without links lies where jobs have their files.
+    fn judge_place(
+        &self,
+        path: &Path,
+        real: &Path,
+        option: &str,
+        has_other_names: bool,
+    ) -> Result<(), String> {
         let directory = self.directory.display();
         if !real.starts_with(&self.directory) {
             return Err(format!(
@@ -340,8 +378,7 @@ impl Policy {
         if self.own.iter().any(|own| real.starts_with(own)) {
             return Err(format!("`{option}`: {} is the server's own: choose another name", shown(path)));
         }
-        // The other name may be anywhere.
-        if fs::metadata(real).is_ok_and(|file| file.is_file() && file.nlink() > 1) {
+        if has_other_names {
             return Err(format!(
                 "`{option}`: {} has another name, which may lie elsewhere (a hard link): copy it",
                 shown(path)
@@ -414,14 +451,14 @@ fn tables(value: &toml::Value) -> Vec<&toml::Table> {
     }
 }
 
-/// Names in /dev/disk that lead to a device.
-fn other_names(real: &Path) -> Vec<String> {
+/// Names in /dev/disk that lead to the block device of this number.
+fn other_names(number: DeviceNumber) -> Vec<String> {
     let entries =
         |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let folders = entries(Path::new("/dev/disk"));
     let names = folders.flat_map(|folder| entries(&folder).collect::<Vec<_>>());
     names
-        .filter(|name| fs::canonicalize(name).is_ok_and(|there| there == real))
+        .filter(|name| DeviceNumber::of_block_path(name) == Some(number))
         .map(|name| name.to_string_lossy().into_owned())
         .collect()
 }

@@ -101,6 +101,7 @@ fn facts(plan: &JobPlan) -> Vec<TargetFacts> {
         is_block_device: false,
         premises: Premises { volatile_cache: Some(true), ..Premises::default() },
         known: None,
+        pin: None,
     };
     plan.targets.iter().map(fact).collect()
 }

@@ -30,7 +30,7 @@ fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
     let mut lba = 1;
     let mut facts = Vec::new();
     let is_there = match plan.target_kind() {
-        Targets::Files => plan.targets.iter().all(|target| target.exists()),
+        Targets::Files => (0..plan.targets.len()).all(|target| plan.pin(target).file().is_some()),
         Targets::Namespaces => true,
         Targets::MadeUp => false,
     };

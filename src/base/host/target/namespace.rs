@@ -60,7 +60,6 @@ pub fn check_namespace(
         kind: TargetKind::Block,
         canonical: PathBuf::from(name),
         device: None,
-        identity: None,
         holds,
         claim: None,
     })
