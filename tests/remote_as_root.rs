@@ -25,9 +25,10 @@ fn main() {
     let arguments = Arguments::from_args();
     let users = why_not("setpriv", None);
     let loops = why_not("losetup", Some("/dev/loop-control"));
-    let trials: [(&str, Check, &Option<String>); 2] = [
+    let trials: [(&str, Check, &Option<String>); 3] = [
         ("a_socket_is_for_root_and_the_servers_user_whatever_its_mode", other_users, &users),
         ("a_device_is_one_runs_at_a_time_by_all_its_names_and_for_all_servers", devices, &loops),
+        ("a_name_that_is_repointed_does_not_lead_to_a_device_that_is_not_allowed", repointed, &loops),
     ];
     let trials = trials.map(|(name, check, why)| {
         if let Some(why) = why {
@@ -95,6 +96,32 @@ impl Drop for Loop {
     fn drop(&mut self) {
         let _ = Command::new("losetup").args(["-d", &self.0]).status();
     }
+}
+
+fn repointed() {
+    let lab = Lab::new();
+    let allowed = Loop::new(&lab);
+    let other_lab = Lab::new();
+    let forbidden = Loop::new(&other_lab);
+    let link = lab.path("name");
+    std::os::unix::fs::symlink(&allowed.0, &link).unwrap();
+    let repoint = format!("ln -sfn {} {}", forbidden.0, link.display());
+    let server = Server::at_socket(&format!("devices = [{:?}]\ncommands = [{repoint:?}]\n", allowed.0));
+    let job = format!(
+        "[global]\nioengine = \"psync\"\nrw = \"write\"\nbs = \"4k\"\nsize = \"64k\"\n\
+         [[job]]\nname = \"first\"\nfilename = \"file\"\nexec_postrun = {repoint:?}\n\
+         [[job]]\nname = \"second\"\nstonewall = true\nfilename = {:?}\nend_fsync = true\n",
+        link.display().to_string()
+    );
+    let done = server.run(&job, &[]);
+    for (device, lab) in [(&forbidden, &other_lab), (&allowed, &lab)] {
+        let _ = Command::new("blockdev").args(["--flushbufs", &device.0]).status();
+        assert!(lab.bytes("image").iter().all(|&byte| byte == 0), "{} was written to: {done:#?}", device.0);
+    }
+    done.expect(6).says(&forbidden.0);
+    // By its name now it is what it is.
+    let again = server.run(&job.replace("exec_postrun", "#"), &[]);
+    assert!(again.code != Some(0) && again.stderr.contains("none of the devices"), "{again:#?}");
 }
 
 fn devices() {
