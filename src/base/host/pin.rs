@@ -181,7 +181,13 @@ impl PinnedFile {
     /// Whether `metadata` is about this file or device.
     #[must_use]
     pub fn is(&self, metadata: &Metadata) -> bool {
-        Identity::of(metadata) == self.identity
+        self.has_identity(Identity::of(metadata))
+    }
+
+    fn has_identity(&self, identity: Identity) -> bool {
+        // A file of overlayfs may get another inode number when it is opened for writing for the first time.
+        let now = || self.metadata().is_ok_and(|now| Identity::of(&now) == identity);
+        identity == self.identity || matches!(identity, Identity::File { .. }) && now()
     }
 
     /// Its size in bytes; `None` if it has none (a character device) or does not tell.

@@ -72,7 +72,7 @@ impl Directory {
     pub(super) fn has(&self, name: &OsStr, file: &PinnedFile) -> bool {
         let Some(open) = self.open() else { return false };
         let there = rustix::fs::statat(&open.descriptor, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.is_ok_and(|there| Identity::of_stat(&there) == file.identity)
+        there.is_ok_and(|there| file.has_identity(Identity::of_stat(&there)))
     }
 
     /// Makes what is missing. Symbolic links that have appeared on the way are not followed.
