@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -71,6 +71,12 @@ impl Trouble {
         Trouble { cause, message: message.into() }
     }
 
+    /// Whether there is a server that had no room, or too much to do, at that moment.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self.cause, Cause::HungUp)
+    }
+
     /// Whether it may pass by itself: the server is not there yet.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -87,19 +93,28 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
+/// What a client shows to servers, and which of them it trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The directory of certificates, if not the usual one.
+    pub keys: Option<PathBuf>,
+    /// The user whose server at a unix socket is trusted, beside root and this process' own.
+    pub socket_user: Option<u32>,
+}
+
 /// Connects to a server, with the certificate that [`keys::find`] finds, and hears that it is there. The
 /// channel has this one connection: once it is lost, every call fails.
 ///
 /// # Errors
 /// What is in the way, within the time given.
-pub async fn connect(address: &Address, keys: Option<&Path>, within: Duration) -> Result<Channel, Trouble> {
+pub async fn connect(address: &Address, trust: &Trust, within: Duration) -> Result<Channel, Trouble> {
     let deadline = Instant::now() + within;
     let stream = match address {
         Address::Unix(path) => {
             let opened = timeout_at(deadline, UnixStream::connect(path)).await;
             let opened = opened.map_err(|_| timed_out(address, within))?;
             let mut stream = opened.map_err(|why| failed(address, &why))?;
-            check_owner(address, &stream)?;
+            check_owner(address, &stream, trust.socket_user)?;
             let first = timeout_at(deadline, first_bytes(&mut stream)).await;
             let first =
                 first.map_err(|_| timed_out(address, within))?.map_err(|why| failed(address, &why))?;
@@ -107,7 +122,7 @@ pub async fn connect(address: &Address, keys: Option<&Path>, within: Duration) -
         }
         Address::Tcp { host, port } => {
             let trouble = |why| Trouble::new(Cause::Keys, why);
-            let directory = keys::find(host, keys).map_err(trouble)?;
+            let directory = keys::find(host, trust.keys.as_deref()).map_err(trouble)?;
             let config = keys::client_config(&directory).map_err(trouble)?;
             let way = Way { address, directory: &directory, deadline, within };
             way.tls(host, *port, Arc::new(config)).await?
@@ -157,18 +172,24 @@ fn failed(address: &Address, why: &io::Error) -> Trouble {
         }
         ErrorKind::TimedOut => Trouble::new(Cause::TimedOut, format!("{address} did not answer ({why})")),
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => hung_up(address),
+        // The queue of a unix socket is full.
+        ErrorKind::WouldBlock => hung_up(address),
         _ => Trouble::new(Cause::Unreachable, format!("no way to {address}: {why}")),
     }
 }
 
-/// A socket in a directory that others write to may be anybody's.
-fn check_owner(address: &Address, stream: &UnixStream) -> Result<(), Trouble> {
+/// Whoever can make a file in the directory of a socket can listen there: the kernel says who does. Root
+/// trusts no other user either, as a server is sent jobs, and says what the client stores.
+fn check_owner(address: &Address, stream: &UnixStream, trusted: Option<u32>) -> Result<(), Trouble> {
     let own = rustix::process::geteuid().as_raw();
     let user = stream.peer_cred().map_err(|why| failed(address, &why))?.uid();
-    if own == 0 || user == 0 || user == own {
+    if user == 0 || user == own || Some(user) == trusted {
         return Ok(());
     }
-    let text = format!("user {user} listens at {address}, who is neither root nor you");
+    let text = format!(
+        "user {user} listens at {address}, who is neither root nor you: if that is the server you mean, \
+         --server-user={user}"
+    );
     Err(Trouble::new(Cause::NotAllowed, text))
 }
 

@@ -3,7 +3,7 @@
 
 mod codec;
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use crate::base::premises::Premises;
@@ -49,6 +49,21 @@ impl Snapshot {
         if self.run != other.run {
             return false;
         }
+        match self.counts_against(other) {
+            Some(order) => order.is_gt(),
+            None => self.taken_unix_ns > other.taken_unix_ns,
+        }
+    }
+
+    /// Whether this one holds promises of the same run that `other` does not: its workers had come
+    /// further, or it has a later stage. The clock does not count.
+    #[must_use]
+    pub fn holds_more_than(&self, other: &Snapshot) -> bool {
+        self.run == other.run && self.counts_against(other).is_some_and(Ordering::is_gt)
+    }
+
+    /// By how far the workers of both had come; `None` if that is the same.
+    fn counts_against(&self, other: &Snapshot) -> Option<Ordering> {
         let stage = |snapshot: &Snapshot| {
             let jobs = snapshot.jobs.iter().map(|job| job.stage);
             jobs.chain(snapshot.unverified.iter().map(|range| range.stage)).max()
@@ -64,10 +79,17 @@ impl Snapshot {
         };
         let (own, others) = (come(self), come(other));
         let both = own.iter().filter_map(|(number, own)| Some((*own, *others.get(number)?)));
-        match both.map(|(own, other)| own.cmp(&other)).find(|order| order.is_ne()) {
-            Some(order) => order.is_gt(),
-            None => (stage(self), self.taken_unix_ns) > (stage(other), other.taken_unix_ns),
-        }
+        let workers = both.map(|(own, other)| own.cmp(&other)).find(|order| order.is_ne());
+        workers.or_else(|| Some(stage(self).cmp(&stage(other))).filter(|order| order.is_ne()))
+    }
+
+    /// Writes and trims that the workers had issued, all together.
+    #[must_use]
+    pub fn issued(&self) -> u64 {
+        let workers = self.jobs.iter().flat_map(|job| &job.workers);
+        let issued =
+            workers.map(|worker| worker.promises.writes.issued.saturating_add(worker.promises.trims.issued));
+        issued.fold(0, u64::saturating_add)
     }
 }
 
@@ -195,5 +217,10 @@ mod tests {
         assert!(written_over.is_ahead_of(&early) && !early.is_ahead_of(&written_over));
         let other = Snapshot { run: RunId(8), ..taken(1, &[(1, 1)]) };
         assert!(!late.is_ahead_of(&other) && !other.is_ahead_of(&late));
+        // A clock that was set back makes no promise smaller.
+        assert!(late.holds_more_than(&early) && !early.holds_more_than(&late));
+        assert!(!taken(4, &[(1, 5)]).holds_more_than(&taken(3, &[(1, 5)])));
+        assert!(!late.holds_more_than(&other) && !other.holds_more_than(&late));
+        assert_eq!(late.issued(), 11);
     }
 }

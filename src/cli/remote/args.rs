@@ -10,6 +10,7 @@ use crate::cli::args::Invocation;
 use crate::cli::report_args;
 use crate::remote::VANISHED_AFTER;
 use crate::remote::address::Address;
+use crate::remote::connect::Trust;
 
 /// How long a server is tried to be reached, unless the user says another time.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -30,8 +31,8 @@ pub struct Clients {
 /// How servers are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// `--keys`.
-    pub keys: Option<PathBuf>,
+    /// `--keys` and `--server-user`.
+    pub trust: Trust,
     /// `--connect-timeout`.
     pub connect_within: Duration,
     /// `--server-timeout`.
@@ -77,12 +78,17 @@ pub enum Request {
     },
 }
 
-fn reach_arguments() -> [Arg; 2] {
+fn reach_arguments() -> [Arg; 3] {
     [
         Arg::new("keys")
             .long("keys")
             .value_name("DIR")
             .help("The certificates to show and to trust, as `fio-spdk server --init` makes them"),
+        Arg::new("server-user")
+            .long("server-user")
+            .value_name("UID")
+            .value_parser(clap::value_parser!(u32))
+            .help("Trust the server of this user at a unix socket, beside root's and your own"),
         Arg::new("connect-timeout")
             .long("connect-timeout")
             .value_name("TIME")
@@ -214,7 +220,10 @@ fn reach(matches: &ArgMatches) -> Result<Reach, String> {
         _ => Ok(None),
     };
     Ok(Reach {
-        keys: matches.get_one::<String>("keys").map(PathBuf::from),
+        trust: Trust {
+            keys: matches.get_one::<String>("keys").map(PathBuf::from),
+            socket_user: matches.get_one::<u32>("server-user").copied(),
+        },
         connect_within: time("connect-timeout")?.unwrap_or(CONNECT_WITHIN),
         silence: time("server-timeout")?.unwrap_or(VANISHED_AFTER),
     })

@@ -87,12 +87,21 @@ fn a_list_of_servers_is_a_file_with_an_address_a_line() {
 fn times_and_keys_have_defaults_and_need_a_server() {
     let reach = run(&["x.toml", "--client=a"]).clients.unwrap().reach;
     let seconds = Duration::from_secs(10);
-    assert_eq!(reach, Reach { keys: None, connect_within: seconds, silence: seconds });
-    let arguments = ["x.toml", "--client=a", "--keys=k", "--connect-timeout=2s", "--server-timeout=500ms"];
+    assert_eq!(reach, Reach { trust: Trust::default(), connect_within: seconds, silence: seconds });
+    let arguments = [
+        "x.toml",
+        "--client=a",
+        "--keys=k",
+        "--server-user=1000",
+        "--connect-timeout=2s",
+        "--server-timeout=500ms",
+    ];
     let reach = run(&arguments).clients.unwrap().reach;
-    assert_eq!((reach.keys, reach.connect_within), (Some("k".into()), Duration::from_secs(2)));
+    assert_eq!(reach.trust, Trust { keys: Some("k".into()), socket_user: Some(1000) });
+    assert_eq!(reach.connect_within, Duration::from_secs(2));
     assert_eq!(reach.silence, Duration::from_millis(500));
     assert!(wrong(&["x.toml", "--keys=k"]).contains("--client"));
+    assert!(wrong(&["x.toml", "--client=a", "--server-user=anna"]).contains("anna"));
     assert!(wrong(&["x.toml", "--client=a", "--server-timeout=0"]).contains("a time above 0"));
 }
 

@@ -83,7 +83,7 @@ pub fn serve(request: &Request) -> u8 {
             start(&order(targets, reach, shown), shown, &client::drive)
         }
         Request::Stop { address, run, reach } => {
-            match client::ask::stop(address, run, reach.keys.as_deref(), reach.connect_within) {
+            match client::ask::stop(address, run, &reach.trust, reach.connect_within) {
                 Ok(reply) => output::print(&status::stopped(address, &reply)),
                 Err(failure) => complain(&address.to_string(), &failure),
             }
@@ -96,7 +96,7 @@ pub fn serve(request: &Request) -> u8 {
                     return EXIT_USAGE;
                 }
             };
-            match client::ask::status(&address, reach.keys.as_deref(), reach.connect_within) {
+            match client::ask::status(&address, &reach.trust, reach.connect_within) {
                 Ok(reply) if *json => output::print(&format!("{:#}\n", status::json(&address, &reply))),
                 Ok(reply) => output::print(&status::text(&address, &reply)),
                 Err(failure) => complain(&address.to_string(), &failure),
@@ -190,7 +190,7 @@ fn order(servers: Vec<Target>, reach: &Reach, invocation: &Invocation) -> Order 
         idle_profile: invocation.idle_profile,
         bandwidth_log: invocation.bandwidth_log.clone(),
         findings: invocation.verdicts.is_some(),
-        keys: reach.keys.clone(),
+        trust: reach.trust.clone(),
         connect_within: reach.connect_within,
         silence: reach.silence,
         progress_interval: invocation.eta_interval.unwrap_or(PROGRESS_EVERY),
@@ -260,6 +260,7 @@ fn code_of_kind(kind: FailureKind) -> u8 {
     match kind {
         FailureKind::BadJob => EXIT_USAGE,
         FailureKind::Environment => EXIT_IO,
+        FailureKind::Inconclusive => EXIT_INCONCLUSIVE,
         FailureKind::Unsafe => EXIT_UNSAFE,
     }
 }

@@ -134,6 +134,7 @@ fn failure_of(failure: &Failure) -> ServerFailure {
     let errno = match failure.kind {
         FailureKind::BadJob => libc::EINVAL,
         FailureKind::Environment => libc::EIO,
+        FailureKind::Inconclusive => libc::ENODATA,
         FailureKind::Unsafe => libc::EPERM,
     };
     ServerFailure { errno, message: failure.message.clone() }

@@ -1,12 +1,12 @@
 //! What is asked of a server beside a run: what goes on there, and to end it.
 
-use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::base::host::printable;
 use crate::remote::address::Address;
+use crate::remote::connect::Trust;
 use crate::remote::wire::bench::{self, bench_client::BenchClient};
 use crate::remote::{check_protocol, protocol};
 
@@ -17,12 +17,8 @@ use super::{Failure, FailureKind, way};
 ///
 /// # Errors
 /// If it is not reached or does not answer `within` a time, or is of another version.
-pub fn status(
-    address: &Address,
-    keys: Option<&Path>,
-    within: Duration,
-) -> Result<bench::StatusReply, Failure> {
-    status_by(&way::connector(keys), address, within)
+pub fn status(address: &Address, trust: &Trust, within: Duration) -> Result<bench::StatusReply, Failure> {
+    status_by(&way::connector(trust), address, within)
 }
 
 pub(super) fn status_by(
@@ -50,10 +46,10 @@ pub(super) fn status_by(
 pub fn stop(
     address: &Address,
     run: &str,
-    keys: Option<&Path>,
+    trust: &Trust,
     within: Duration,
 ) -> Result<bench::StopReply, Failure> {
-    stop_by(&way::connector(keys), address, run, within)
+    stop_by(&way::connector(trust), address, run, within)
 }
 
 pub(super) fn stop_by(
@@ -69,7 +65,7 @@ pub(super) fn stop_by(
     Ok(reply)
 }
 
-/// Connects and calls, each within a time.
+/// Connects and calls, each within a time. A server that has no room at the moment is tried again.
 fn call<T>(
     connector: &Connector,
     address: &Address,
@@ -82,8 +78,18 @@ fn call<T>(
         .map_err(|why| environment(format!("no connections can be made: {why}")))?;
     let silent = || environment(format!("{address} did not answer for {}", link::spoken(within)));
     let answer = runtime.block_on(async {
-        let reached = timeout(within, connector(address.clone(), within)).await.map_err(|_| silent())?;
-        let channel = reached.map_err(|missed| environment(missed.why))?;
+        let until = Instant::now() + within;
+        let channel = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let reached = timeout(left, connector(address.clone(), left)).await.map_err(|_| silent())?;
+            match reached {
+                Ok(channel) => break channel,
+                Err(missed) if missed.is_busy && Instant::now() + link::TRY_AGAIN < until => {
+                    sleep(link::TRY_AGAIN).await;
+                }
+                Err(missed) => return Err(environment(missed.why)),
+            }
+        };
         let answer = timeout(within, ask(link::new_client(channel))).await.map_err(|_| silent())?;
         answer.map(tonic::Response::into_inner).map_err(|status| {
             let kind = match status.code() {

@@ -19,10 +19,10 @@ use crate::report::Report;
 use crate::run::{Progress, Requests};
 use crate::verify::snapshot::Snapshot;
 
-use super::evidence::{self, Evidence, Place, Stored};
+use super::evidence::{self, Evidence, Held, Place, Stored};
 use super::link::{Event, Line, Told, cut, environment};
 use super::trigger::{Fired, Triggers};
-use super::{Failure, Order, Outcome, Watcher, Work, end};
+use super::{Failure, Order, Outcome, Watcher, Work, belief, end};
 
 /// How often it looks around.
 const TICK: Duration = Duration::from_millis(10);
@@ -69,6 +69,8 @@ pub(super) struct Server {
     pub accepted: Option<bench::Accepted>,
     pub fired: Option<Fired>,
     pub is_asked_to_fire: bool,
+    /// It said that its trigger fired, and nothing had asked for that.
+    pub is_unasked: bool,
     /// The command that it waits for, and whether it was told of it.
     pub wants: Option<String>,
     pub is_answered: bool,
@@ -77,7 +79,11 @@ pub(super) struct Server {
     pub failure: Option<Failure>,
     pub report: Option<Report>,
     /// Why its last snapshot could not be stored.
-    trouble: Option<String>,
+    pub trouble: Option<String>,
+    /// What the file of its state holds.
+    pub held: Option<Held>,
+    /// The exit code that it says its run comes to.
+    pub said_code: Option<u32>,
     notes: u32,
     is_trouble_told: bool,
 }
@@ -95,12 +101,15 @@ impl Server {
             accepted: None,
             fired: None,
             is_asked_to_fire: false,
+            is_unasked: false,
             wants: None,
             is_answered: false,
             ends_unsaid: None,
             failure: None,
             report: None,
             trouble: None,
+            held: None,
+            said_code: None,
             notes: 0,
             is_trouble_told: false,
         }
@@ -124,21 +133,12 @@ impl Server {
         !self.jobs().is_empty() && self.jobs().iter().all(|job| job.verify.only)
     }
 
-    /// Whether its state will yet come, or is being stored.
-    pub fn owes_state(&self) -> bool {
-        if self.only_judges() {
-            return false;
-        }
-        let is_stored = self.fired.as_ref().is_some_and(|fired| fired.stored.is_some());
-        match self.phase {
-            // One that has not begun is fired when it does.
-            Phase::Asked => true,
-            Phase::Running | Phase::Broken => {
-                self.accepted.as_ref().is_some_and(|accepted| accepted.drives) && !is_stored
-            }
-            Phase::Lost(..) | Phase::Ending(_) => self.fired.is_some() && !is_stored,
-            _ => false,
-        }
+    /// Whether its trigger may have fired: this client asked for it, or its jobs did. What another client
+    /// asked for while this one was away is not known here.
+    fn may_fire(&self) -> bool {
+        let asked = |job: &JobSpec| job.trigger.timeout_ns.is_some() || job.trigger.ios.is_some();
+        let is_own = !self.jobs().is_empty() && !self.is_detached();
+        self.is_asked_to_fire || !is_own || self.jobs().iter().any(asked)
     }
 
     /// Whether a file of it was stored when the trigger fired.
@@ -200,7 +200,7 @@ impl Conductor<'_> {
             self.start_together();
             self.look_for_triggers();
             self.run_commands();
-            self.settle_lost();
+            self.settle_lost(&heard);
             self.settle_ended(&heard);
             let now_ns = self.clock.now_ns();
             if now_ns >= next_progress_ns {
@@ -302,7 +302,10 @@ impl Conductor<'_> {
                 let what = match state {
                     Ok(bytes) => {
                         if let Ok(snapshot) = Snapshot::decode(&bytes) {
-                            server.evidence.expect(snapshot.run);
+                            match server.jobs().iter().any(|job| job.state.go_on) {
+                                true => server.evidence.continues(snapshot),
+                                false => server.evidence.expect(snapshot.run),
+                            }
                         }
                         bench::state::What::Snapshot(bytes.into())
                     }
@@ -317,8 +320,9 @@ impl Conductor<'_> {
                 server.line.say(What::End(bench::End { signal: 15 }));
             }
             Event::CommandWanted(text) => self.want_command(at, &text),
-            Event::Ended { report, failure } => {
+            Event::Ended { report, failure, exit_code } => {
                 server.report = report.map(|report| *report);
+                server.said_code = exit_code;
                 server.failure = server.failure.take().or(failure);
                 server.phase = Phase::Ending(self.clock.now_ns());
             }
@@ -391,6 +395,14 @@ impl Conductor<'_> {
     fn has_fired(&mut self, at: usize, number: u64, bytes: u64, trigger: crate::report::TriggerReport) {
         let heard_ns = self.clock.now_ns();
         let server = &mut self.servers[at];
+        if !server.may_fire() {
+            // Others would be fired for it, and the command would cut their power.
+            server.is_unasked = true;
+            return self.note(
+                at,
+                "it says that its trigger fired, which neither its jobs nor this client asked for: ignored",
+            );
+        }
         let why = format!("trigger on {}", server.address);
         server.fired = Some(Fired { number, bytes, trigger, heard_ns, stored: None });
         self.fire(&why);
@@ -400,9 +412,12 @@ impl Conductor<'_> {
         let now_ns = self.clock.now_ns();
         let server = &mut self.servers[at];
         let place = stored.result.clone().map(|(_, path): (u64, Option<PathBuf>)| (path, now_ns));
-        if let Some(fired) = server.fired.as_mut().filter(|fired| stored.number >= fired.number) {
+        // No later snapshot makes up for the trigger's.
+        let is_triggers = |fired: &&mut Fired| fired.number == stored.number && fired.stored.is_none();
+        if let Some(fired) = server.fired.as_mut().filter(is_triggers) {
             fired.stored = Some(place);
         }
+        server.held = stored.held;
         server.trouble = stored.result.as_ref().err().cloned();
         if let Err(why) = stored.result
             && !std::mem::replace(&mut server.is_trouble_told, true)
@@ -412,13 +427,14 @@ impl Conductor<'_> {
     }
 
     /// Servers that are gone, once what they had sent is stored.
-    fn settle_lost(&mut self) {
+    fn settle_lost(&mut self, heard: &Receiver<Told>) {
         let now_ns = self.clock.now_ns();
         for at in 0..self.servers.len() {
             let server = &mut self.servers[at];
             let Phase::Lost(why, since_ns) = &server.phase else { continue };
             let is_stored = server.fired.as_ref().is_none_or(|fired| fired.stored.is_some());
-            let is_settled = is_stored && server.evidence.is_idle();
+            // In this order, as below.
+            let is_settled = is_stored && server.evidence.is_idle() && heard.is_empty();
             if !is_settled && now_ns.saturating_sub(*since_ns) < DISK_NS {
                 continue;
             }
@@ -442,11 +458,14 @@ impl Conductor<'_> {
             if !is_settled && !is_late {
                 continue;
             }
-            let why = if is_idle { server.trouble.take() } else { Some("not in time".to_owned()) };
+            let why = if is_idle { server.trouble.clone() } else { Some("not in time".to_owned()) };
             if let Some(why) = why.filter(|_| server.failure.is_none()) {
                 let address = &server.address;
                 server.failure =
                     Some(environment(format!("{address}: its state could not be stored: {why}")));
+            }
+            if server.failure.is_none() {
+                server.failure = belief::doubt(server);
             }
             server.phase = Phase::Done;
             self.name_failure(at);

@@ -49,10 +49,21 @@ pub(super) fn outcome(server: &mut Server, triggers: &Triggers) -> Outcome {
     let command = server.wants.as_deref().and_then(|text| triggers.command(text));
     if let Some(fired) = &server.fired {
         let own = fired.report(command);
-        match report.as_mut().filter(|_| is_told).and_then(|report| report.trigger.as_mut()) {
-            // The server knows all but where the file is.
-            Some(trigger) => trigger.snapshot = own.snapshot.or(trigger.snapshot.take()),
-            None if is_told => {}
+        let has_own = server.jobs().first().is_some_and(|job| job.trigger.command.is_some());
+        match report.as_mut().filter(|_| is_told).map(|report| &mut report.trigger) {
+            // The server knows all but where the file is, and what became of this side's command.
+            Some(Some(trigger)) => {
+                trigger.snapshot = own.snapshot.or(trigger.snapshot.take());
+                trigger.failure = own.failure.or(trigger.failure.take());
+                if has_own {
+                    (trigger.command, trigger.withheld) = (own.command, own.withheld);
+                }
+            }
+            Some(trigger) => {
+                *trigger = Some(own);
+                let note = "the server's report has nothing of the trigger that it fired";
+                report.as_mut().into_iter().for_each(|report| report.notes.push(note.to_owned()));
+            }
             None if fired.is_safe() && server.failure.is_none() => {
                 let report = report.get_or_insert_with(|| blank(server));
                 let upto = upto(report);
@@ -61,7 +72,6 @@ pub(super) fn outcome(server: &mut Server, triggers: &Triggers) -> Outcome {
                     .notes
                     .push(format!("the machine went away after the trigger, as was to be expected; {upto}"));
                 let never = "the trigger's command was not run: the machine went away before it asked for it";
-                let has_own = server.jobs().first().is_some_and(|job| job.trigger.command.is_some());
                 if has_own && command.is_none() {
                     report.notes.push(never.to_owned());
                 }
@@ -75,6 +85,9 @@ pub(super) fn outcome(server: &mut Server, triggers: &Triggers) -> Outcome {
                 }
             }
         }
+    }
+    if let Some(note) = never_fired(server) {
+        report.as_mut().into_iter().for_each(|report| report.notes.push(note.clone()));
     }
     if let Some(report) = report.as_mut().filter(|_| !is_told) {
         report.unfinished = true;
@@ -90,6 +103,14 @@ pub(super) fn outcome(server: &mut Server, triggers: &Triggers) -> Outcome {
     }
     let run = server.accepted.as_ref().map(|accepted| accepted.run.clone());
     Outcome { address: server.address.clone(), run, report, failure: server.failure.clone() }
+}
+
+/// That a trigger which this client asked for did not fire before the run ended.
+fn never_fired(server: &Server) -> Option<String> {
+    let has_command = server.jobs().first().is_some_and(|job| job.trigger.command.is_some());
+    let is_missed = server.is_asked_to_fire && server.fired.is_none() && server.report.is_some();
+    let command = if has_command { ", and its command was not run for this server" } else { "" };
+    is_missed.then(|| format!("the run ended before the trigger that was asked for had fired{command}"))
 }
 
 /// How far the numbers of a run that did not end go.

@@ -19,7 +19,7 @@ use crate::job::JobSpec;
 use crate::remote::MOST_MESSAGE_BYTES;
 use crate::remote::wire::bench;
 use crate::run::StateFile;
-use crate::verify::snapshot::Snapshot;
+use crate::verify::snapshot::{Cause, Snapshot};
 
 /// Bytes of a snapshot for each job, each worker and each I/O in flight: far more than it takes.
 const JOB_BYTES: u64 = 64 << 10;
@@ -68,6 +68,8 @@ pub(super) struct Place {
     pub bytes: u64,
     /// The link is never set back to a run of an earlier time.
     pub only_newer: bool,
+    /// The jobs keep state: an empty snapshot is not one of theirs.
+    pub keeps_state: bool,
 }
 
 impl Place {
@@ -86,13 +88,14 @@ impl Place {
             JOB_BYTES.saturating_add(worker.saturating_mul(u64::from(job.numjobs)))
         };
         let bytes = jobs.iter().map(bytes).fold(0, u64::saturating_add).min(most);
-        Place { dir, job: Some(job), server, bytes, only_newer: false }
+        let keeps_state = jobs.iter().any(keeps_state);
+        Place { dir, job: Some(job), server, bytes, only_newer: false, keeps_state }
     }
 
     /// The place of a run that is attached to.
     pub fn of_any(dir: &Path, server: String) -> Place {
         let dir = if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_owned() };
-        Place { dir, job: None, server, bytes: 0, only_newer: true }
+        Place { dir, job: None, server, bytes: 0, only_newer: true, keeps_state: false }
     }
 
     fn job(&self) -> &str {
@@ -132,6 +135,14 @@ impl Place {
     }
 }
 
+/// Whether a run of this job leaves a snapshot of what was promised, wherever it runs. Engines without a
+/// device leave one in some cases only.
+pub(super) fn keeps_state(job: &JobSpec) -> bool {
+    let lasts = !matches!(job.ioengine.as_str(), "null" | "sim") && !job.files.unlink;
+    let writes = job.verify.method.is_some() && job.mix.modifies() && !job.verify.only;
+    job.state.save && writes && lasts
+}
+
 /// A job file that a server names, as part of a file's name here.
 pub(super) fn job_name(job_file: &str) -> String {
     let stem = Path::new(job_file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -153,6 +164,17 @@ pub(super) struct Stored {
     pub number: u64,
     /// Its length, and where it is: nowhere if nothing was promised.
     pub result: Result<(u64, Option<PathBuf>), String>,
+    /// What the file holds now.
+    pub held: Option<Held>,
+}
+
+/// What a stored snapshot comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Why it was taken.
+    pub cause: Cause,
+    /// Writes and trims that had been issued.
+    pub issued: u64,
 }
 
 /// What the thread does next.
@@ -161,7 +183,11 @@ struct Desk {
     run: Option<(Place, String)>,
     /// Which run the snapshots tell of, where that is known.
     tells_of: Vec<RunId>,
-    /// The last that came: one that waits is answered by a later one.
+    /// The snapshot of the earlier run that this one continues.
+    baseline: Option<Snapshot>,
+    /// The trigger's: no later one takes its place.
+    trigger: Option<bench::Snapshot>,
+    /// The last of the others that came: one that waits is answered by a later one.
     snapshot: Option<bench::Snapshot>,
     /// The snapshots from now on may be counted from 1 again.
     is_anew: bool,
@@ -169,6 +195,17 @@ struct Desk {
     wanted: Option<PathBuf>,
     busy: bool,
     over: bool,
+}
+
+impl Desk {
+    /// What is stored next: what a power cut waits for comes first, unless an earlier one waits too.
+    fn next_snapshot(&mut self) -> Option<bench::Snapshot> {
+        let number = |snapshot: &Option<bench::Snapshot>| snapshot.as_ref().map_or(u64::MAX, |it| it.number);
+        if number(&self.snapshot) < number(&self.trigger) || self.trigger.is_none() {
+            return self.snapshot.take();
+        }
+        self.trigger.take()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -206,7 +243,16 @@ impl Evidence {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let keep = move || {
-            let keeper = Keeper { joiner, told, place: None, shelf: None, is_linked: false, last: None };
+            let keeper = Keeper {
+                joiner,
+                told,
+                place: None,
+                shelf: None,
+                is_linked: false,
+                last: None,
+                held: None,
+                baseline: None,
+            };
             keeper.work(&seen);
         };
         let thread = std::thread::Builder::new().name("evidence".to_owned()).spawn(keep)?;
@@ -234,9 +280,24 @@ impl Evidence {
         self.change(|desk| desk.tells_of.push(run));
     }
 
+    /// The run continues the one of this snapshot: all of its own hold no less.
+    pub fn continues(&self, earlier: Snapshot) {
+        self.change(|desk| {
+            desk.tells_of.push(earlier.run);
+            desk.baseline = Some(earlier);
+        });
+    }
+
     /// Stores a snapshot. One that still waits for its turn is left out: this one answers it.
     pub fn store(&self, snapshot: bench::Snapshot) {
         self.change(|desk| desk.snapshot = Some(snapshot));
+    }
+
+    /// Stores the snapshot of a trigger, before any other that waits. Only the first one is taken.
+    pub fn store_of_trigger(&self, snapshot: bench::Snapshot) {
+        self.change(|desk| {
+            desk.trigger.get_or_insert(snapshot);
+        });
     }
 
     /// Reads the state behind `link`.
@@ -247,7 +308,7 @@ impl Evidence {
     /// Whether nothing waits to be stored.
     pub fn is_idle(&self) -> bool {
         let desk = self.shared.desk();
-        !desk.busy && desk.snapshot.is_none()
+        !desk.busy && desk.snapshot.is_none() && desk.trigger.is_none()
     }
 }
 
@@ -277,6 +338,10 @@ struct Keeper {
     shelf: Option<Box<dyn Shelf>>,
     is_linked: bool,
     last: Option<u64>,
+    /// The snapshot that was stored last.
+    held: Option<Snapshot>,
+    /// The snapshot of the earlier run that this one continues.
+    baseline: Option<Snapshot>,
 }
 
 impl Keeper {
@@ -293,16 +358,19 @@ impl Keeper {
                 self.told.state(read(&link));
             // One may come before the other thread has heard of its run.
             } else if self.place.is_some()
-                && let Some(snapshot) = desk.snapshot.take()
+                && let Some(snapshot) = desk.next_snapshot()
             {
                 desk.busy = true;
                 if std::mem::take(&mut desk.is_anew) {
                     self.last = None;
                 }
                 let mut tells_of = std::mem::take(&mut desk.tells_of);
+                self.baseline = desk.baseline.take().or(self.baseline.take());
                 drop(desk);
                 let result = self.store(&snapshot, &mut tells_of);
-                self.told.stored(Stored { number: snapshot.number, result });
+                let held = self.held.as_ref();
+                let held = held.map(|held| Held { cause: held.cause, issued: held.issued() });
+                self.told.stored(Stored { number: snapshot.number, result, held });
                 if let Some(shelf) = &mut self.shelf {
                     shelf.prepare();
                 }
@@ -323,7 +391,7 @@ impl Keeper {
             // It is come back to.
             return;
         }
-        (self.shelf, self.is_linked, self.last) = (None, false, None);
+        (self.shelf, self.is_linked, self.last, self.held) = (None, false, None, None);
         let path = place.file(&run);
         let bytes = place.bytes;
         self.place = Some((place, run));
@@ -343,7 +411,11 @@ impl Keeper {
         }
         let bytes = snapshot.content.len() as u64;
         if bytes == 0 {
-            return Ok((0, None));
+            let keeps_state = self.place.as_ref().is_some_and(|(place, _)| place.keeps_state);
+            return match keeps_state {
+                true => Err(format!("snapshot {} is empty, and the jobs keep state", snapshot.number)),
+                false => Ok((0, None)),
+            };
         }
         let decoded = Snapshot::decode(&snapshot.content)
             .map_err(|why| format!("what came as snapshot {} is none: {why}", snapshot.number))?;
@@ -352,15 +424,35 @@ impl Keeper {
         } else if !tells_of.contains(&decoded.run) {
             return Err(format!("snapshot {} tells of another run, {}", snapshot.number, decoded.run));
         }
+        if snapshot.cause() == bench::SnapshotCause::Trigger && decoded.cause != Cause::Trigger {
+            return Err(format!("snapshot {} was not taken by a trigger", snapshot.number));
+        }
         let (Some((place, run)), Some(shelf)) = (&self.place, &mut self.shelf) else {
             return Err("there is no room for it".to_owned());
         };
         let path = place.file(run);
-        // The first that a server tells may be a copy that its disk had before a machine went down: what
+        let is_first = self.last.is_none();
+        if self.held.is_none() {
+            self.held = crate::run::read_snapshot(&path).ok();
+        }
+        let is_trigger = snapshot.cause() == bench::SnapshotCause::Trigger;
+        let earlier = self.baseline.as_ref();
+        if earlier.is_some_and(|earlier| *earlier == decoded || earlier.holds_more_than(&decoded)) {
+            let number = snapshot.number;
+            return Err(format!("snapshot {number} holds no more than the one that this run continues"));
+        }
+        if self.held.as_ref().is_some_and(|held| held.holds_more_than(&decoded)) && (!is_first || is_trigger)
+        {
+            return Err(format!(
+                "snapshot {} holds less than the one that is stored here: it is not put in its place",
+                snapshot.number
+            ));
+        }
+        // The first that a server sends may be a copy that its disk had before a machine went down: what
         // had come here until then says more.
-        let is_better = |there: Snapshot| there.is_ahead_of(&decoded);
-        if self.last.is_some() || !crate::run::read_snapshot(&path).is_ok_and(is_better) {
+        if !is_first || !self.held.as_ref().is_some_and(|held| held.is_ahead_of(&decoded)) {
             shelf.store(&snapshot.content).map_err(|why| format!("{}: {why}", shown(&path)))?;
+            self.held = Some(decoded.clone());
         }
         self.last = Some(snapshot.number);
         if !self.is_linked {

@@ -34,15 +34,23 @@ const MOST_UNSENT: usize = 256;
 const MOST_TEXT: usize = 4 << 10;
 const MOST_FINDING: usize = 64 << 10;
 /// Pause between two trials to reach a server.
-const TRY_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a server was not reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Missed {
     /// It may still come: refused connection, no route.
     pub may_come: bool,
+    /// It is there, and had no room.
+    pub is_busy: bool,
     /// A sentence.
     pub why: String,
+}
+
+impl Missed {
+    fn silent(address: &Address) -> Missed {
+        Missed { may_come: true, is_busy: false, why: format!("{address} does not answer") }
+    }
 }
 
 type Reached = Pin<Box<dyn Future<Output = Result<Channel, Missed>> + Send>>;
@@ -76,6 +84,8 @@ pub(super) enum Event {
     Ended {
         report: Option<Box<Report>>,
         failure: Option<Failure>,
+        /// What the run comes to, as the server says.
+        exit_code: Option<u32>,
     },
     /// The connection broke: it is looked for again.
     Broken(String),
@@ -179,7 +189,8 @@ enum Parted {
 struct Seen {
     run: Option<String>,
     drives: bool,
-    fired: bool,
+    /// The number of its trigger's snapshot.
+    fired: Option<u64>,
     ended: bool,
 }
 
@@ -205,7 +216,7 @@ impl Link {
                 Parted::Ended => return,
                 Parted::Refused(failure) => return self.tell(Event::Failed(failure)).await,
                 Parted::Lost(why) => {
-                    let back = self.comes_back && seen.drives && !seen.fired;
+                    let back = self.comes_back && seen.drives && seen.fired.is_none();
                     let Some(run) = seen.run.clone().filter(|_| back) else {
                         return self.tell(Event::Lost(why)).await;
                     };
@@ -250,7 +261,7 @@ impl Link {
                     Err(missed) => missed,
                 },
                 Ok(Err(missed)) => missed,
-                Err(_) => Missed { may_come: true, why: format!("{} does not answer", self.address) },
+                Err(_) => Missed::silent(&self.address),
             };
             if !missed.may_come {
                 return Err(environment(missed.why));
@@ -269,7 +280,7 @@ impl Link {
     /// Whether it is a server, and of a version that fits; which of its runs are detached.
     async fn greet(&self, channel: Channel, within: Duration) -> Result<(Channel, Vec<String>), Missed> {
         let address = &self.address;
-        let refused = |why: String| Missed { may_come: false, why };
+        let refused = |why: String| Missed { may_come: false, is_busy: false, why };
         let mut client = new_client(channel.clone());
         let asked = client.status(bench::StatusRequest { protocol: Some(protocol()) });
         match timeout(within, asked).await {
@@ -283,9 +294,9 @@ impl Link {
             Ok(Err(status)) if status.code() == Code::Unimplemented => Ok((channel, Vec::new())),
             Ok(Err(status)) => {
                 let may_come = status.code() == Code::Unavailable;
-                Err(Missed { may_come, why: format!("{address}: {}", said(&status)) })
+                Err(Missed { may_come, is_busy: false, why: format!("{address}: {}", said(&status)) })
             }
-            Err(_) => Err(Missed { may_come: true, why: format!("{address} does not answer") }),
+            Err(_) => Err(Missed::silent(address)),
         }
     }
 
@@ -414,15 +425,24 @@ impl Link {
         if !seen.drives {
             return;
         }
-        let is_trigger = snapshot.cause() == bench::SnapshotCause::Trigger;
-        if is_trigger {
-            seen.fired = true;
-            let trigger = live::trigger_from(snapshot.trigger.clone().unwrap_or_default());
-            let bytes = snapshot.content.len() as u64;
-            // Before it is stored: the other thread may not learn of the end first.
-            self.tell(Event::Fired { number: snapshot.number, bytes, trigger }).await;
+        if snapshot.cause() != bench::SnapshotCause::Trigger {
+            return self.evidence.store(snapshot);
         }
-        self.evidence.store(snapshot);
+        match seen.fired {
+            None => {}
+            // What was not answered yet may be sent again.
+            Some(number) if number == snapshot.number => return,
+            Some(_) => {
+                let text = "it says once more that its trigger fired: only the first time counts";
+                return self.tell(Event::Note(text.to_owned())).await;
+            }
+        }
+        seen.fired = Some(snapshot.number);
+        let trigger = live::trigger_from(snapshot.trigger.clone().unwrap_or_default());
+        let bytes = snapshot.content.len() as u64;
+        // Before it is stored: the other thread may not learn of the end first.
+        self.tell(Event::Fired { number: snapshot.number, bytes, trigger }).await;
+        self.evidence.store_of_trigger(snapshot);
     }
 
     fn ended(&self, ended: &bench::Ended) -> Event {
@@ -437,10 +457,10 @@ impl Link {
             Failure { kind, message: format!("{}: {}", self.address, lines(&failure.message)) }
         });
         match decoded {
-            Ok(report) => Event::Ended { report: report.map(Box::new), failure },
+            Ok(report) => Event::Ended { report: report.map(Box::new), failure, exit_code: ended.exit_code },
             Err(why) => {
                 let unread = environment(format!("{}: its report cannot be read: {why}", self.address));
-                Event::Ended { report: None, failure: failure.or(Some(unread)) }
+                Event::Ended { report: None, failure: failure.or(Some(unread)), exit_code: ended.exit_code }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! What a server sends never says what runs here nor where a file lies.
 
 pub mod ask;
+mod belief;
 mod conduct;
 mod end;
 mod evidence;
@@ -27,6 +28,7 @@ use crate::report::Report;
 use crate::run::{Progress, Requests};
 
 use super::address::Address;
+use super::connect::Trust;
 use super::protocol;
 use super::wire::bench::{self, client_message::What};
 use super::wire::report;
@@ -54,8 +56,8 @@ pub struct Order {
     pub bandwidth_log: Option<String>,
     /// Tell violations one by one.
     pub findings: bool,
-    /// The directory of certificates, if not the usual one.
-    pub keys: Option<PathBuf>,
+    /// What is shown to them, and whom of them to trust.
+    pub trust: Trust,
     /// How long to try to reach a server.
     pub connect_within: Duration,
     /// A server that is silent for so long has vanished.
@@ -140,6 +142,8 @@ pub enum FailureKind {
     BadJob,
     /// The server's machine refuses, or the server cannot be reached, disagrees or vanished (exit 4).
     Environment,
+    /// The run ended, and nothing shows that its jobs verified what they were to verify (exit 5).
+    Inconclusive,
     /// An unsafe target (exit 6).
     Unsafe,
 }
@@ -150,7 +154,7 @@ const MOST_EVENTS: usize = 256;
 /// Drives the runs of `order` to their ends: one outcome for each of its servers, in their order.
 /// Signals come through `requests`, as for a local run.
 pub fn drive(order: &Order, requests: &Requests, watcher: &mut dyn Watcher) -> Vec<Outcome> {
-    let tools = Tools { connector: way::connector(order.keys.as_deref()), joiner: evidence::files() };
+    let tools = Tools { connector: way::connector(&order.trust), joiner: evidence::files() };
     drive_with(order, requests, watcher, &tools)
 }
 

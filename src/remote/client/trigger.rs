@@ -1,5 +1,9 @@
-//! Triggers: who is fired, and the client's own command, which runs once when the states of all servers
-//! that still answer are stored.
+//! Triggers: which servers are fired, and the client's own command.
+//!
+//! The command runs once. Each server that wants it must have fired, and the snapshot of its trigger must
+//! be on stable storage here; so must the state of every other server that was fired with it. What a server
+//! says of itself counts for nothing else: one that ended, is silent or lies withholds the command.
+//! `trigger_always` excuses a snapshot that is not stored, never a trigger that did not fire.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,6 +67,8 @@ impl Fired {
 pub(super) struct Command {
     pub text: String,
     pub state: State,
+    /// When it was wanted first.
+    wanted_ns: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +88,17 @@ pub(super) struct Triggers {
     pub commands: Vec<Command>,
     /// What fired, if anything has.
     pub why: Option<String>,
-    /// When the first command was wanted.
-    wanted_ns: Option<u64>,
+}
+
+/// What the command waits for at one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Readiness {
+    /// Nothing.
+    Ready,
+    /// Something that may still come. Why the command is withheld if it does not.
+    Waits(String),
+    /// Nothing that will come: why.
+    Never(String),
 }
 
 impl Triggers {
@@ -159,10 +174,9 @@ impl Conductor<'_> {
         server.wants = Some(text.to_owned());
         match self.triggers.command(text).map(|command| command.state.clone()) {
             None => {
-                let command = Command { text: text.to_owned(), state: State::Wanted };
+                let wanted_ns = self.clock.now_ns();
+                let command = Command { text: text.to_owned(), state: State::Wanted, wanted_ns };
                 self.triggers.commands.push(command);
-                let now_ns = self.clock.now_ns();
-                self.triggers.wanted_ns.get_or_insert(now_ns);
             }
             // It came back, or came later than others of the same jobs.
             Some(State::Ran(_) | State::Withheld(_)) => self.answer_commands(),
@@ -170,37 +184,37 @@ impl Conductor<'_> {
         }
     }
 
-    /// Runs what is wanted, once nothing is missing.
+    /// Runs what is wanted, once nothing is missing; withholds it when something never will be there.
     pub(super) fn run_commands(&mut self) {
         let commands = &self.triggers.commands;
         if commands.iter().any(|command| command.state == State::Runs) {
             return;
         }
         let Some(next) = commands.iter().position(|command| command.state == State::Wanted) else { return };
-        let since_ns = self.triggers.wanted_ns.unwrap_or(0);
-        let is_late = self.clock.now_ns().saturating_sub(since_ns) > self.patience_ns();
-        let undecided = |server: &&Server| server.owes_state();
-        if !is_late && self.servers.iter().any(|server| undecided(&server)) {
+        let waited_ns = self.clock.now_ns().saturating_sub(commands[next].wanted_ns);
+        let is_late = waited_ns > self.patience_ns();
+        let text = commands[next].text.clone();
+        let (mut missing, mut is_waited_for) = (Vec::new(), false);
+        for server in &self.servers {
+            let why = match readiness(server, &text) {
+                Readiness::Ready => continue,
+                Readiness::Waits(_) if !is_late => {
+                    is_waited_for = true;
+                    continue;
+                }
+                Readiness::Waits(why) | Readiness::Never(why) => why,
+            };
+            if !is_excused(server, &text) {
+                missing.push(format!("{}: {why}", server.address));
+            }
+        }
+        if !missing.is_empty() {
+            return self.withhold(next, &format!("not run: {}", missing.join("; ")));
+        }
+        if is_waited_for {
             return;
         }
-        let unsafe_here = |server: &&Server| {
-            server.owes_state() || server.fired.as_ref().is_some_and(|fired| !fired.is_safe())
-        };
-        let missing: Vec<String> =
-            self.servers.iter().filter(unsafe_here).map(|server| server.address.to_string()).collect();
-        let text = self.triggers.commands[next].text.clone();
         let wanting = |server: &&Server| server.wants.as_deref() == Some(&text);
-        let always = self
-            .servers
-            .iter()
-            .filter(wanting)
-            .any(|server| server.jobs().first().is_some_and(|job| job.trigger.always));
-        if !missing.is_empty() && !always {
-            let why = format!("not run: the state of {} is not stored", missing.join(", "));
-            self.triggers.commands[next].state = State::Withheld(why);
-            self.answer_commands();
-            return;
-        }
         let stored =
             |server: &&Server| server.fired.as_ref().is_some_and(Fired::is_safe) && server.has_file();
         let links: Vec<OsString> =
@@ -217,9 +231,18 @@ impl Conductor<'_> {
             let _ = events.send((0, Event::Ran(report)));
         };
         if let Err(why) = std::thread::Builder::new().name("trigger".to_owned()).spawn(run) {
-            self.triggers.commands[next].state = State::Withheld(format!("not run: no thread for it: {why}"));
-            self.answer_commands();
+            self.withhold(next, &format!("not run: no thread for it: {why}"));
         }
+    }
+
+    /// A command does not run: those that want it learn why, and the user too.
+    fn withhold(&mut self, command: usize, why: &str) {
+        let command = &mut self.triggers.commands[command];
+        command.state = State::Withheld(why.to_owned());
+        let text = command.text.clone();
+        let wanting = self.servers.iter().position(|server| server.wants.as_deref() == Some(&text));
+        self.note(wanting.unwrap_or(0), &format!("the trigger's command was {why}"));
+        self.answer_commands();
     }
 
     /// A command ended.
@@ -236,12 +259,86 @@ impl Conductor<'_> {
             let Some(text) = server.wants.clone().filter(|_| !server.is_answered) else { continue };
             let report = match self.triggers.command(&text).map(|command| &command.state) {
                 Some(State::Ran(report)) => report.clone(),
-                Some(State::Withheld(why)) => not_run(&text, why),
+                Some(State::Withheld(why)) => {
+                    let sentence = format!("{}: the trigger's command was {why}", server.address);
+                    server.failure.get_or_insert_with(|| super::link::environment(sentence));
+                    not_run(&text, why)
+                }
                 _ => continue,
             };
             server.is_answered = true;
             server.line.say(What::CommandRan(live::command_to(&report)));
         }
+    }
+}
+
+/// Whether a server's own job lets the command run without its state. It never does without its trigger.
+fn is_excused(server: &Server, text: &str) -> bool {
+    let has_fired = server.fired.is_some() || server.wants.as_deref() != Some(text);
+    has_fired && server.jobs().first().is_some_and(|job| job.trigger.always)
+}
+
+/// What the command of this text waits for at a server.
+fn readiness(server: &Server, text: &str) -> Readiness {
+    let gone = match &server.phase {
+        Phase::Done if server.report.is_none() => Some("it is disconnected"),
+        Phase::Ending(_) | Phase::Done | Phase::Left => Some("it has ended"),
+        Phase::Lost(..) => Some("it is disconnected"),
+        _ => None,
+    };
+    let Some(fired) = &server.fired else {
+        return match gone {
+            // A session sends the snapshot of its trigger before it wants the command.
+            None if server.wants.as_deref() == Some(text) => {
+                Readiness::Never("it wants the command, and its trigger never fired".to_owned())
+            }
+            Some(gone) if server.wants.as_deref() == Some(text) => {
+                Readiness::Never(format!("its trigger never fired, and {gone}"))
+            }
+            None => not_fired(server),
+            Some(gone) => gone_without_firing(server, gone),
+        };
+    };
+    match &fired.stored {
+        Some(Ok(_)) => Readiness::Ready,
+        Some(Err(why)) => Readiness::Never(format!("its state could not be stored: {why}")),
+        None if server.phase == Phase::Done => Readiness::Never("its state is not stored".to_owned()),
+        None => Readiness::Waits("its state was not stored in time".to_owned()),
+    }
+}
+
+/// One that is there, does not want the command, and has not fired.
+fn not_fired(server: &Server) -> Readiness {
+    // It judges an earlier run: no trigger fires there.
+    if server.only_judges() {
+        return Readiness::Ready;
+    }
+    let waits = |why: &str| Readiness::Waits(why.to_owned());
+    match server.phase {
+        // One that has not begun is fired when it does.
+        Phase::Asked => waits("its run has not begun in time"),
+        Phase::Running | Phase::Broken if server.accepted.as_ref().is_some_and(|it| it.drives) => {
+            waits("its trigger has not fired in time")
+        }
+        _ => Readiness::Ready,
+    }
+}
+
+/// One that does not want the command any more, if it ever did: what it had promised must be stored.
+fn gone_without_firing(server: &Server, gone: &str) -> Readiness {
+    if server.accepted.as_ref().is_none_or(|accepted| !accepted.drives) || server.only_judges() {
+        return Readiness::Ready;
+    }
+    match &server.trouble {
+        Some(why) => Readiness::Never(format!("its state could not be stored ({why}), and {gone}")),
+        None if server.is_asked_to_fire && server.report.is_none() => {
+            Readiness::Never(format!("its trigger was to fire, and {gone}"))
+        }
+        // What it had sent may still be on its way to the disk.
+        None if matches!(server.phase, Phase::Ending(_) | Phase::Lost(..)) => {
+            Readiness::Waits("its state was not stored in time".to_owned())
+        }
+        None => Readiness::Ready,
     }
 }
 

@@ -1,20 +1,22 @@
 //! How a server is reached.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::remote::connect::connect;
+use crate::remote::connect::{Trust, connect};
 
 use super::link::{Connector, Missed};
 
-/// Connects as addresses say, with the certificates in `keys`.
-pub(super) fn connector(keys: Option<&Path>) -> Connector {
-    let keys = keys.map(Path::to_owned);
+/// Connects as addresses say.
+pub(super) fn connector(trust: &Trust) -> Connector {
+    let trust = trust.clone();
     Arc::new(move |address, within| {
-        let keys = keys.clone();
+        let trust = trust.clone();
         Box::pin(async move {
-            let reached = connect(&address, keys.as_deref(), within).await;
-            reached.map_err(|trouble| Missed { may_come: trouble.may_pass(), why: trouble.message })
+            let reached = connect(&address, &trust, within).await;
+            reached.map_err(|trouble| {
+                let (may_come, is_busy) = (trouble.may_pass(), trouble.is_busy());
+                Missed { may_come, is_busy, why: trouble.message }
+            })
         })
     })
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::remote::connect::{Cause, Trouble, connect};
+use crate::remote::connect::{Cause, Trouble, Trust, connect};
 use crate::remote::keys::{self, Wanted};
 use rustls::pki_types::ServerName;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,10 @@ fn keys() -> &'static Path {
         folder
     });
     folder.path()
+}
+
+fn trusting(keys: &Path) -> Trust {
+    Trust { keys: Some(keys.to_owned()), ..Trust::default() }
 }
 
 /// A server without a service.
@@ -85,7 +89,7 @@ impl Lab {
     }
 
     async fn connect(&self, keys_of: &str) -> Result<Channel, Trouble> {
-        connect(&self.address, Some(&keys().join(keys_of)), LONG).await
+        connect(&self.address, &trusting(&keys().join(keys_of)), LONG).await
     }
 
     async fn raw(&self) -> TcpStream {
@@ -130,7 +134,7 @@ async fn a_channel_stands_over_tcp_and_over_a_socket() {
         settings.tls = PathBuf::from("/nonexistent");
     };
     let lab = lab(HANDSHAKE_WITHIN, socket);
-    connect(&lab.address, None, LONG).await.unwrap();
+    connect(&lab.address, &Trust::default(), LONG).await.unwrap();
     assert!(lab.lines.lock().unwrap().is_empty());
 }
 
@@ -249,14 +253,8 @@ async fn who_says_nothing_or_a_byte_at_a_time_goes_at_every_stage() {
 #[tokio::test]
 async fn there_are_no_more_connections_than_allowed_and_a_place_that_is_left_is_free() {
     let lab = lab(LONG, |settings, _| (settings.max_connections, settings.max_handshakes) = (2, 2));
-    let (one, two) = (lab.connect("own").await.unwrap(), lab.raw().await);
-    let why = loop {
-        // The second may not be accepted yet.
-        match lab.connect("own").await {
-            Ok(channel) => drop(channel),
-            Err(why) => break why,
-        }
-    };
+    let (one, two) = (lab.connect("own").await.unwrap(), lab.connect("own").await.unwrap());
+    let why = lab.connect("own").await.unwrap_err();
     assert!(why.cause == Cause::HungUp && why.may_pass(), "{why}");
     lab.logs("max_connections").await;
     drop((one, two));
@@ -267,6 +265,44 @@ async fn there_are_no_more_connections_than_allowed_and_a_place_that_is_left_is_
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("no place is free");
+}
+
+#[tokio::test]
+async fn strangers_take_none_of_the_connections_that_a_server_may_have() {
+    let lab = lab(LONG, |settings, _| settings.max_connections = 1);
+    let mut strangers = Vec::new();
+    for _ in 0..50 {
+        let mut stranger = lab.raw().await;
+        // A byte of TLS, and no more.
+        stranger.write_all(&[22]).await.unwrap();
+        strangers.push(stranger);
+    }
+    lab.connect("own").await.unwrap();
+    drop(strangers);
+}
+
+#[tokio::test]
+async fn a_crowd_at_one_address_keeps_its_own_places_busy_and_no_others() {
+    let lab = lab(LONG, |settings, _| settings.max_handshakes = 4);
+    let Address::Tcp { host, port } = &lab.address else { panic!("no TCP") };
+    let server: SocketAddr = format!("{host}:{port}").parse().unwrap();
+    let from = |ip: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{ip}:0").parse().unwrap()).unwrap();
+        socket.connect(server)
+    };
+    let mut early = from("127.0.0.9").await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..200 {
+        crowd.push(from("127.0.0.2").await.unwrap());
+    }
+    // All but the last two of the crowd are gone, and nobody else.
+    for stream in crowd.drain(..198) {
+        Lab::hung_up_on(stream).await;
+    }
+    lab.connect("own").await.unwrap();
+    let nothing = tokio::time::timeout(Duration::from_millis(1), early.read_u8()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
 }
 
 #[tokio::test]
@@ -284,7 +320,8 @@ async fn what_is_no_server_is_told_as_what_it_is() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     let keys = keys().join("own");
-    let attempt = |within| connect(&address, Some(&keys), within);
+    let trust = trusting(&keys);
+    let attempt = |within| connect(&address, &trust, within);
     let answers = |text: &'static [u8]| async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut hello = [0; 1];
@@ -303,10 +340,10 @@ async fn what_is_no_server_is_told_as_what_it_is() {
     let nobody = attempt(LONG).await.unwrap_err();
     assert!(nobody.cause == Cause::Refused && nobody.may_pass(), "{nobody}");
     let folder = tempfile::tempdir().unwrap();
-    let without = connect(&address, Some(folder.path()), LONG).await.unwrap_err();
+    let without = connect(&address, &trusting(folder.path()), LONG).await.unwrap_err();
     assert!(without.cause == Cause::Keys && without.message.contains("server --init"), "{without}");
     let socket = Address::Unix(folder.path().join("s"));
-    assert_eq!(connect(&socket, None, LONG).await.unwrap_err().cause, Cause::Refused);
+    assert_eq!(connect(&socket, &Trust::default(), LONG).await.unwrap_err().cause, Cause::Refused);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::bench;
 use crate::base::PerOp;
+use crate::base::host::printable;
 use crate::report::{CommandReport, TriggerReport};
 use crate::run::Progress;
 
@@ -81,18 +82,20 @@ pub fn trigger_to(trigger: &TriggerReport) -> bench::TriggerReport {
 #[must_use]
 pub fn trigger_from(trigger: bench::TriggerReport) -> TriggerReport {
     let line = |text: Option<String>| text.map(|text| cut(text, MOST_LINE));
+    // On a terminal an escape that JSON lets pass (U+009B) is one.
+    let shown = |text: String| printable(&cut(text, MOST_LINE));
     TriggerReport {
-        why: cut(trigger.why, MOST_LINE),
+        why: shown(trigger.why),
         at_ns: trigger.at_ns,
         continues: trigger.continues,
         ledgers: trigger.ledgers,
-        stuck: trigger.stuck.into_iter().take(MOST_STUCK).map(|name| cut(name, MOST_LINE)).collect(),
+        stuck: trigger.stuck.into_iter().take(MOST_STUCK).map(shown).collect(),
         errors_before: trigger.errors_before,
         freeze_ns: trigger.freeze_ns,
         stored_ns: trigger.stored_ns,
-        snapshot: line(trigger.snapshot),
+        snapshot: trigger.snapshot.map(shown),
         bytes: trigger.bytes,
-        failure: line(trigger.failure),
+        failure: trigger.failure.map(shown),
         withheld: line(trigger.withheld),
         command: trigger.command.map(command_from),
     }
@@ -115,7 +118,7 @@ pub fn command_to(command: &CommandReport) -> bench::CommandReport {
 pub fn command_from(command: bench::CommandReport) -> CommandReport {
     CommandReport {
         text: cut(command.text, MOST_OUTPUT),
-        status: crate::base::host::printable(&cut(command.status, MOST_LINE)),
+        status: printable(&cut(command.status, MOST_LINE)),
         success: command.success,
         output: cut(command.output, MOST_OUTPUT),
         took_ns: command.took_ns,

@@ -87,6 +87,7 @@ fn stubborn(requests: Requests, times: usize) -> Script {
         let requests = requests.clone();
         async move {
             talk.accept().await;
+            talk.snapshot(1, Checkpoint).await;
             for _ in 0..times {
                 requests.end_signal.store(2, Ordering::Release);
                 requests.end_count.fetch_add(1, Ordering::AcqRel);
@@ -195,7 +196,8 @@ fn who_watches_stores_nothing_and_ends_nothing() {
 fn a_server_is_asked_what_runs_there_and_told_to_stop() {
     let lab = Lab::new();
     lab.serve("dut1", script(plain));
-    let (way, address, within) = (way::connector(None), lab.address("dut1"), Duration::from_secs(20));
+    let (way, address, within) =
+        (way::connector(&Trust::default()), lab.address("dut1"), Duration::from_secs(20));
     let reply = ask::status_by(&way, &address, within).unwrap();
     assert_eq!(reply.host, "dut?[2J");
     assert_eq!(ask::stop_by(&way, &address, "", within).unwrap().run, RUN);

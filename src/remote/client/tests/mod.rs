@@ -1,9 +1,11 @@
 //! The client against servers that do what a script says.
 
+mod belief;
 mod ends;
 mod hostile;
 mod stored;
 mod triggers;
+mod withheld;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -22,10 +24,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::evidence::Shelf;
 use super::*;
-use crate::base::verify::RunId;
+use crate::base::PerOp;
+use crate::base::verify::{RunId, Verdict};
 use crate::remote::address::Address;
 use crate::remote::wire::bench::bench_server::{Bench, BenchServer};
 use crate::remote::wire::bench::{ServerMessage, client_message::What as Said, server_message::What};
+use crate::report::{CpuUse, IntervalSummary, JobReport, MachineReport};
+use crate::stats::{VerifyTally, WorkerStats};
 use crate::verify::snapshot::{Cause, JobState, Snapshot};
 
 const RUN: &str = "0123456789abcdef0123456789abcdef";
@@ -48,6 +53,11 @@ impl Log {
     fn at(&self, what: &str) -> usize {
         let all = self.all();
         all.iter().position(|line| line == what).unwrap_or_else(|| panic!("no `{what}` in {all:#?}"))
+    }
+
+    /// How many lines begin so.
+    fn beginning(&self, what: &str) -> usize {
+        self.all().iter().filter(|line| line.starts_with(what)).count()
     }
 
     fn count(&self, what: &str) -> usize {
@@ -114,8 +124,14 @@ impl Talk {
         }
     }
 
+    /// Ends a run in which all went well.
     async fn end(&self) {
-        self.say(What::Ended(bench::Ended::default())).await;
+        self.end_with(report()).await;
+    }
+
+    async fn end_with(&self, report: Report) {
+        let report = Some(report::encode(&report));
+        self.say(What::Ended(bench::Ended { report, exit_code: Some(0), ..bench::Ended::default() })).await;
     }
 
     /// Says nothing more, and hears nothing.
@@ -136,6 +152,41 @@ fn accepted(run: &str) -> What {
     })
 }
 
+/// The report of a run of [`JOB`] in which all went well.
+fn report() -> Report {
+    let text = vec![("powercut.toml".to_owned(), JOB.to_owned())];
+    let spec = crate::job::parse(&text, &[]).unwrap().remove(0);
+    let mut tally = VerifyTally::default();
+    tally.judged(Verdict::Ok, 1, 1);
+    let job = JobReport {
+        name: spec.name.clone(),
+        group: 0,
+        workers: 1,
+        spec,
+        started_unix_ms: 0,
+        stats: WorkerStats::default(),
+        intervals: PerOp::default(),
+        mixed_intervals: IntervalSummary::default(),
+        steady: None,
+        cpu: CpuUse::default(),
+        error: None,
+        verify: Some(tally),
+    };
+    Report {
+        time_unix_ms: 0,
+        started_unix_ms: 0,
+        unfinished: false,
+        ended_by_signal: None,
+        notes: Vec::new(),
+        jobs: vec![job],
+        reactors: Vec::new(),
+        targets: Vec::new(),
+        job_toml: None,
+        trigger: None,
+        machine: MachineReport::default(),
+    }
+}
+
 fn state(number: u64) -> Snapshot {
     let job = JobState {
         stage: 0,
@@ -151,7 +202,7 @@ fn state(number: u64) -> Snapshot {
     Snapshot {
         run,
         taken_unix_ns,
-        cause: Cause::Checkpoint,
+        cause: Cause::Trigger,
         tool: "test".to_owned(),
         jobs: vec![job],
         unverified: Vec::new(),
@@ -349,13 +400,13 @@ impl Lab {
             idle_profile: None,
             bandwidth_log: None,
             findings: true,
-            keys: None,
+            trust: Trust::default(),
             connect_within: self.connect_within,
             silence: self.silence,
             progress_interval: Duration::from_millis(20),
             status_interval: None,
         };
-        let tools = Tools { connector: way::connector(None), joiner: Arc::clone(&self.joiner) };
+        let tools = Tools { connector: way::connector(&Trust::default()), joiner: Arc::clone(&self.joiner) };
         drive_with(&order, &self.requests, &mut self.hear, &tools)
     }
 

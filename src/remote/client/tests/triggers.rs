@@ -3,18 +3,18 @@
 use super::*;
 use bench::SnapshotCause::{Checkpoint, Trigger};
 
-const COMMAND: &str = "echo ran >> $(dirname $FIO_SPDK_STATE)/ran; echo $FIO_SPDK_STATES; exit 3";
+pub(super) const COMMAND: &str = "echo ran >> $(dirname $FIO_SPDK_STATE)/ran; echo $FIO_SPDK_STATES; exit 3";
 
-fn with_command(lab: &mut Lab, more: &str) {
-    lab.job = format!("{JOB}trigger='{COMMAND}'\n{more}");
+pub(super) fn with_command(lab: &mut Lab, more: &str) {
+    lab.job = format!("{JOB}trigger='{COMMAND}'\ntrigger_ios=5\n{more}");
 }
 
-fn ran(lab: &Lab) -> String {
+pub(super) fn ran(lab: &Lab) -> String {
     std::fs::read_to_string(lab.path("ran")).unwrap_or_default()
 }
 
 /// Fires by itself, wants the command, and tells what came.
-async fn fires(mut talk: Talk) {
+pub(super) async fn fires(mut talk: Talk) {
     talk.accept().await;
     talk.snapshot(1, Checkpoint).await;
     talk.log("fires");
@@ -23,7 +23,7 @@ async fn fires(mut talk: Talk) {
     talk.end().await;
 }
 
-async fn want(talk: &mut Talk) {
+pub(super) async fn want(talk: &mut Talk) {
     talk.say(What::CommandWanted(bench::CommandWanted { command: COMMAND.to_owned() })).await;
     loop {
         match talk.hear().await {
@@ -39,7 +39,7 @@ async fn want(talk: &mut Talk) {
 }
 
 /// Waits to be fired.
-async fn is_fired(mut talk: Talk) {
+pub(super) async fn is_fired(mut talk: Talk) {
     talk.accept().await;
     talk.snapshot(1, Checkpoint).await;
     while talk.fired.is_none() {
@@ -73,7 +73,7 @@ fn one_that_fires_fires_all_and_the_command_runs_once_when_all_are_stored() {
     }
 }
 
-fn failing(log: Log, path: &str, of: &str) -> Box<dyn Shelf> {
+pub(super) fn failing(log: Log, path: &str, of: &str) -> Box<dyn Shelf> {
     let fails_from = if path.contains(of) { 2 } else { u32::MAX };
     let takes = Duration::from_millis(if path.contains(of) { 300 } else { 0 });
     Box::new(Slow { log, name: of.to_owned(), takes, fails_from, times: AtomicU32::new(0) })
@@ -86,11 +86,12 @@ fn the_command_is_withheld_if_one_state_could_not_be_stored() {
     lab.store_by(|log, path| failing(log, path, "dut2"));
     lab.serve("dut1", script(fires));
     lab.serve("dut2", script(is_fired));
-    lab.drive(&["dut1", "dut2"]);
+    let outcomes = lab.drive(&["dut1", "dut2"]);
     assert_eq!(ran(&lab), "");
-    let why = format!("dut1: not run: the state of {} is not stored", lab.address("dut2"));
-    assert_eq!(lab.log.count(&why), 1, "{:?}", lab.log.all());
-    assert!(lab.log.at("dut2 fails") < lab.log.at(&why));
+    let why = format!("not run: {}: its state could not be stored", lab.address("dut2"));
+    assert_eq!(lab.log.beginning(&format!("dut1: {why}")), 1, "{:?}", lab.log.all());
+    assert!(outcomes.iter().all(|outcome| message(outcome).contains(&why)), "{outcomes:#?}");
+    assert!(lab.hear.has(&format!("the trigger's command was {why}")), "{:?}", lab.hear.notes);
 }
 
 #[test]
@@ -132,6 +133,7 @@ fn a_signal_fires() {
 #[test]
 fn a_machine_that_vanishes_behind_its_trigger_is_what_was_wanted() {
     let mut lab = Lab::new();
+    lab.job = format!("{JOB}trigger_ios=5\n");
     lab.silence = Duration::from_secs(2);
     lab.serve(
         "dut1",
@@ -157,6 +159,7 @@ fn a_machine_that_vanishes_behind_its_trigger_is_what_was_wanted() {
 #[test]
 fn a_machine_that_is_gone_while_its_state_is_being_stored_is_safe_all_the_same() {
     let mut lab = Lab::new();
+    lab.job = format!("{JOB}trigger_ios=5\n");
     lab.store_by(|log, _| {
         let takes = Duration::from_millis(500);
         Box::new(Slow { log, name: "disk".to_owned(), takes, fails_from: 9, times: AtomicU32::new(0) })
@@ -208,6 +211,7 @@ fn a_machine_that_vanishes_before_is_a_failure() {
 #[test]
 fn a_machine_whose_state_could_not_be_stored_is_a_failure_behind_the_trigger_too() {
     let mut lab = Lab::new();
+    lab.job = format!("{JOB}trigger_ios=5\n");
     lab.store_by(|log, path| failing(log, path, "dut1"));
     lab.serve(
         "dut1",
