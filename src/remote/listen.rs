@@ -1,15 +1,15 @@
 //! Who may come in: sockets, handshakes, limits.
 //!
 //! Nobody reaches gRPC who has not shown who he is: over TCP by a certificate, over a socket by the user
-//! that he runs as. What has not shown that yet holds a place for a few seconds at most, and who is
-//! refused is logged with the reason, so many lines a second at most.
+//! that he runs as. What has not shown that yet holds a place for a few seconds at most (`places`), and
+//! none of the connections that a server may have. Each refusal is logged with its reason, within a limit.
 
 mod connection;
 mod log;
+mod places;
 mod refusal;
 mod unix;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::Pin;
@@ -18,12 +18,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 
 use super::address::Address;
@@ -31,7 +32,8 @@ use super::keys;
 use super::settings::Settings;
 
 pub use connection::{Connection, PeerInfo};
-pub use log::{Log, flush, log};
+pub use log::{Kind, Log, flush, log};
+use places::{Place, Places, Source};
 use unix::UnixSocket;
 
 /// Who has not shown who he is by then, or has not begun to speak HTTP/2, goes.
@@ -40,8 +42,8 @@ pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// No TCP connection is given up on sooner.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
-/// A handshake that was told to make place has made it by then.
-const PLACE_WITHIN: Duration = Duration::from_millis(500);
+/// Connections that wait in the kernel to be accepted. In a flood, the queue is what a client waits in.
+const BACKLOG: i32 = 4096;
 /// Where the kernel has no more descriptors, a moment may help.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
 
@@ -83,7 +85,7 @@ pub struct Listeners {
 struct Gate {
     log: Arc<Log>,
     connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Places>,
     within: Duration,
     patience: Duration,
 }
@@ -104,9 +106,9 @@ impl Listeners {
             unix: Vec::new(),
             tls,
             gate: Gate {
-                log: Arc::new(Log::new(Box::new(log))),
+                log: Log::shared(),
                 connections: Arc::new(Semaphore::new(settings.max_connections)),
-                handshakes: Arc::new(Semaphore::new(settings.max_handshakes)),
+                handshakes: Places::new(settings.max_handshakes),
                 within: HANDSHAKE_WITHIN,
                 patience: settings.client_timeout.max(SHORTEST_PATIENCE),
             },
@@ -166,7 +168,7 @@ fn bind_tcp(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut opened = Vec::new();
     let mut failed = None;
     for address in (host, port).to_socket_addrs()? {
-        match TcpListener::bind(address) {
+        match listen_at(address) {
             Ok(listener) => opened.push(listener),
             // localhost has an address of IPv6 by name only on many a machine.
             Err(why) if why.kind() == io::ErrorKind::AddrNotAvailable => failed = Some(why),
@@ -178,6 +180,15 @@ fn bind_tcp(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
         (true, None) => Err(io::Error::other(format!("{host} has no address"))),
         (false, _) => Ok(opened),
     }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // As the standard library does: a server that starts anew finds its port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Connections that have shown who they are. Dropped, it closes the sockets.
@@ -202,7 +213,6 @@ async fn accept_tcp(
     sender: mpsc::Sender<Connection>,
 ) {
     let mut handshakes = JoinSet::new();
-    let mut under_way = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -215,19 +225,11 @@ async fn accept_tcp(
                 continue;
             }
         };
-        let peer = shown(peer);
-        let Some(permit) = gate.admit(&peer) else { continue };
-        let Some(handshake) = gate.admit_handshake(&mut under_way).await else {
-            gate.log.refused(&peer, "too many connections have not shown yet who they are");
-            continue;
-        };
-        let (gone, makes_place) = oneshot::channel();
-        under_way.push_back(gone);
+        let (place, has_to_go) = gate.handshakes.take(Source::of(peer.ip()));
         let (gate, acceptor, sender) = (gate.clone(), acceptor.clone(), sender.clone());
+        let peer = shown(peer);
         handshakes.spawn(async move {
-            let connection = gate.shake_hands_unless(makes_place, stream, acceptor, peer, permit).await;
-            drop(handshake);
-            if let Some(connection) = connection {
+            if let Some(connection) = gate.let_in(stream, acceptor, peer, place, has_to_go).await {
                 let _ = sender.send(connection).await;
             }
         });
@@ -278,41 +280,31 @@ impl Gate {
         permit
     }
 
-    /// A place for one more handshake. If there is none, the eldest one makes place: who takes all places
-    /// and says nothing would otherwise keep everybody out.
-    async fn admit_handshake(
+    /// A connection that has shown who it is, while it holds its place. Only then does it count as one of the
+    /// connections that the server may have: strangers take none of these.
+    async fn let_in(
         &self,
-        under_way: &mut VecDeque<oneshot::Sender<()>>,
-    ) -> Option<OwnedSemaphorePermit> {
-        under_way.retain(|one| !one.is_closed());
-        if let Ok(permit) = self.handshakes.clone().try_acquire_owned() {
-            return Some(permit);
-        }
-        let eldest = under_way.pop_front()?;
-        let _ = eldest.send(());
-        timeout(PLACE_WITHIN, self.handshakes.clone().acquire_owned()).await.ok()?.ok()
-    }
-
-    async fn shake_hands_unless(
-        &self,
-        makes_place: oneshot::Receiver<()>,
         stream: TcpStream,
         acceptor: TlsAcceptor,
         peer: String,
-        permit: OwnedSemaphorePermit,
+        place: Place,
+        has_to_go: oneshot::Receiver<()>,
     ) -> Option<Connection> {
-        tokio::select! {
-            connection = self.shake_hands(stream, acceptor, peer.clone(), permit) => connection,
-            _ = makes_place => {
+        let (stream, who) = tokio::select! {
+            shaken = self.shake_hands(stream, acceptor, &peer) => shaken?,
+            _ = has_to_go => {
                 let text = "it had not shown yet who it is when others came, and there are many";
                 self.log.refused(&peer, text);
-                None
+                return None;
             }
-        }
+        };
+        drop(place);
+        let permit = self.admit(&format!("{} ({})", who.address, who.name))?;
+        Some(Connection::tls(stream, who, permit, self.log.clone(), self.within))
     }
 
     async fn pause(&self, place: &str, why: &io::Error) {
-        self.log.line(&format!("cannot accept connections ({place}): {why}"));
+        self.log.line(Kind::Accept, &format!("cannot accept connections ({place}): {why}"));
         tokio::time::sleep(AFTER_A_FAILURE).await;
     }
 
@@ -320,22 +312,21 @@ impl Gate {
         &self,
         stream: TcpStream,
         acceptor: TlsAcceptor,
-        peer: String,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Connection> {
+        peer: &str,
+    ) -> Option<(TlsStream<TcpStream>, PeerInfo)> {
         if let Err(why) = watch_over(&stream, self.patience) {
-            self.log.refused(&peer, &why.to_string());
+            self.log.refused(peer, &why.to_string());
             return None;
         }
         let stream = match timeout(self.within, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(why)) => {
-                self.log.refused(&peer, &refusal::reason(&why));
+                self.log.refused(peer, &refusal::reason(&why));
                 return None;
             }
             Err(_) => {
                 let text = format!("it did not show within {} s who it is", self.within.as_secs());
-                self.log.refused(&peer, &text);
+                self.log.refused(peer, &text);
                 return None;
             }
         };
@@ -343,11 +334,10 @@ impl Gate {
         // The verifier has seen to it that there is one.
         let name = session.peer_certificates().and_then(<[_]>::first).map(keys::name_of)?;
         if session.alpn_protocol() != Some(b"h2") {
-            self.log.refused(&peer, &format!("`{name}` did not ask for HTTP/2 (ALPN h2)"));
+            self.log.refused(peer, &format!("`{name}` did not ask for HTTP/2 (ALPN h2)"));
             return None;
         }
-        let who = PeerInfo { address: peer, name };
-        Some(Connection::tls(stream, who, permit, self.log.clone(), self.within))
+        Some((stream, PeerInfo { address: peer.to_owned(), name }))
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Settings {
     pub max_watchers: usize,
     /// So many connections at one time, at most.
     pub max_connections: usize,
-    /// So many of them that have not shown yet who they are, at most.
+    /// Besides them, so many that have not shown yet who they are; from one address half of them.
     pub max_handshakes: usize,
 }
 
@@ -239,7 +239,7 @@ impl Settings {
             max_runs: 4,
             max_watchers: 8,
             max_connections: 64,
-            max_handshakes: 16,
+            max_handshakes: 256,
         }
     }
 
@@ -370,8 +370,8 @@ client_timeout = "{client_timeout}s"
 # A client may take so long to store a snapshot before the trigger's command is withheld.
 answer_within = "{answer_within}s"
 
-# Limits: runs at one time, watchers of each, connections, and those of them that have not shown yet who
-# they are.
+# Limits: runs at one time, watchers of each, connections, and besides them connections that have not shown
+# yet who they are (half of these from one address).
 max_runs = {max_runs}
 max_watchers = {max_watchers}
 max_connections = {max_connections}

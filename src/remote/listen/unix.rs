@@ -23,6 +23,7 @@ pub struct UnixSocket {
 
 impl UnixSocket {
     pub fn bind(path: &Path) -> io::Result<UnixSocket> {
+        check_directory(path)?;
         let lock = lock(path)?;
         remove_stale(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -58,6 +59,21 @@ impl Drop for UnixSocket {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Where anybody may remove files of others, anybody may put a socket into this one's place.
+fn check_directory(path: &Path) -> io::Result<()> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    let mode = fs::metadata(directory)?.mode();
+    let (is_open, is_sticky) = (mode & 0o002 != 0, mode & 0o1000 != 0);
+    if is_open && !is_sticky {
+        return Err(io::Error::other(format!(
+            "anybody may put another file into the place of a socket in {}: use a directory of your own, such as \
+             $XDG_RUNTIME_DIR or /run",
+            directory.display()
+        )));
+    }
+    Ok(())
 }
 
 fn lock(path: &Path) -> io::Result<File> {
@@ -113,6 +129,18 @@ mod tests {
         drop(socket);
         assert!(!path.exists());
         UnixSocket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_in_which_anybody_may_replace_the_socket_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for (mode, is_refused) in [(0o777, true), (0o1777, false), (0o755, false)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let why = UnixSocket::bind(&path).err().map(|why| why.to_string()).unwrap_or_default();
+            assert_eq!(why.contains("anybody may put another file"), is_refused, "{mode:o}: {why}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::listen::{self, Listeners, log};
+use super::listen::{self, Listeners, Log, log};
 use super::settings::Settings;
 
 use calls::Calls;
@@ -39,6 +39,8 @@ const THREADS: usize = 2;
 const RUNS_END_WITHIN: Duration = Duration::from_secs(30);
 /// And then so long. What has not ended by then loses its socket, and ends by itself.
 const RUNS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether suppressed lines of the log are to be reported.
+const LOG_REPORT_EVERY: Duration = Duration::from_secs(5);
 /// Clients have so long to hear of it.
 const CLIENTS_LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -89,6 +91,12 @@ async fn serve_within(settings: Settings) -> Result<(), String> {
         let _ = ends.await;
     });
     let mut serving = tokio::spawn(serving);
+    let reporting = tokio::spawn(async {
+        loop {
+            tokio::time::sleep(LOG_REPORT_EVERY).await;
+            Log::shared().report_suppressed(false);
+        }
+    });
     tokio::select! {
         served = &mut serving => return Err(match served {
             Ok(Ok(())) => "nothing is listened to any more".to_owned(),
@@ -105,6 +113,8 @@ async fn serve_within(settings: Settings) -> Result<(), String> {
     }
     let _ = end.send(());
     let _ = timeout(CLIENTS_LEAVE_WITHIN, serving).await;
+    reporting.abort();
+    Log::shared().report_suppressed(true);
     Ok(())
 }
 

@@ -11,17 +11,18 @@ use tonic::Status;
 
 use crate::base::clock::unix_time_ms;
 use crate::base::host::printable;
+use crate::remote::listen::{Kind, Log};
 use crate::remote::protocol;
 use crate::remote::settings::Settings;
 use crate::remote::wire::bench::{Accepted, Ended, Failure, FailureKind, RunStatus, Start, server_message};
 use crate::remote::wire::report;
 use crate::remote::wire::session::{Begin, Policy, Underway};
 
+use super::in_ns;
 use super::known::Known;
 use super::place;
 use super::relay;
 use super::shelf::{Facts, Process, Shelf};
-use super::{in_ns, log};
 
 /// A longer name of a file, client or target is cut.
 const LONGEST_NAME_CHARS: usize = 256;
@@ -284,13 +285,13 @@ impl Runs {
 
     fn keep(&self, facts: &Facts) {
         if let Err(why) = self.shelf.write_facts(facts) {
-            log(&format!("run {}: what it is cannot be kept: {why}", facts.run));
+            trouble(&format!("run {}: what it is cannot be kept: {why}", facts.run));
         }
     }
 
     fn remove(&self, run: &str) {
         if let Err(why) = self.shelf.remove(run) {
-            log(&format!("run {run}: its files cannot be removed: {why}"));
+            trouble(&format!("run {run}: its files cannot be removed: {why}"));
         }
     }
 
@@ -300,7 +301,7 @@ impl Runs {
     /// With the status that the client is to get.
     pub fn begin(self: &Arc<Self>, start: Start, client: String) -> Result<Arc<Run>, Status> {
         let refused = |what: &str, why: &dyn std::fmt::Display| {
-            log(&format!("a run cannot begin: {what}: {why}"));
+            trouble(&format!("a run cannot begin: {what}: {why}"));
             Status::internal(format!("{what}: {why}"))
         };
         let mut id = [0; 16];
@@ -348,7 +349,8 @@ impl Runs {
             }
         };
         let begin = self.order(start, &id);
-        log(&format!("run {id} of {}: {} begins", facts.client, facts.job_file));
+        let text = format!("run {id} of {}: {} begins", facts.client, facts.job_file);
+        Log::shared().line(Kind::Run, &text);
         let (runs, attended) = (Arc::clone(self), Arc::clone(&run));
         tokio::spawn(async move {
             let inner = Arc::clone(&attended);
@@ -393,13 +395,14 @@ impl Runs {
         facts.ended_unix_ms = unix_time_ms();
         facts.state = in_words(&ended);
         facts.process = None;
-        log(&format!("run {} of {}: {}", run.id, facts.client, shown(&facts.state)));
+        let text = format!("run {} of {}: {}", run.id, facts.client, shown(&facts.state));
+        Log::shared().line(Kind::Run, &text);
         lock(&run.facts).clone_from(&facts);
         // What has not begun leaves nothing that anybody would come back for.
         let began = run.known().accepted.is_some() || self.shelf.has_snapshot(&run.id);
         if began {
             if let Err(why) = self.shelf.write_end(&run.id, &ended) {
-                log(&format!("run {}: its report cannot be kept: {why}", run.id));
+                trouble(&format!("run {}: its report cannot be kept: {why}", run.id));
             }
             self.keep(&facts);
         }
@@ -497,6 +500,10 @@ impl Runs {
     pub async fn are_over(&self) {
         let _ = self.count.subscribe().wait_for(|&count| count == 0).await;
     }
+}
+
+fn trouble(text: &str) {
+    Log::shared().line(Kind::Trouble, text);
 }
 
 /// How a run ended, in words.

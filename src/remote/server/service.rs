@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
-use crate::remote::listen::{Log, PeerInfo};
+use crate::remote::listen::{Kind, Log, PeerInfo};
 use crate::remote::settings::Settings;
 use crate::remote::wire::bench::bench_server::Bench;
 use crate::remote::wire::bench::{
@@ -17,7 +17,6 @@ use crate::remote::wire::bench::{
 };
 use crate::remote::{check_protocol, protocol};
 
-use super::log;
 use super::runs::{Found, Run, Runs, shown};
 use super::talk::{Parted, Terms, talk, too_large};
 
@@ -39,8 +38,7 @@ pub struct Service {
     host: String,
     began: Instant,
     calls: Arc<Semaphore>,
-    /// Of calls that are refused.
-    log: Log,
+    log: Arc<Log>,
 }
 
 /// Who calls: its certificate's name, or where it calls from, and what it calls itself.
@@ -81,12 +79,12 @@ impl Service {
     pub fn new(runs: Arc<Runs>, settings: Settings, host: String) -> Service {
         let most = settings.max_runs * (1 + settings.max_watchers) + MORE_CALLS;
         let calls = Arc::new(Semaphore::new(most));
-        Service { runs, settings, host, began: Instant::now(), calls, log: Log::new(Box::new(log)) }
+        Service { runs, settings, host, began: Instant::now(), calls, log: Log::shared() }
     }
 
     /// A call that is refused is logged, but a flood of them does not fill the log.
     fn refused(&self, who: &str, status: Status) -> Status {
-        self.log.refused(who, &format!("its call: {}", shown(status.message())));
+        self.log.line(Kind::Call, &format!("refused {who}: its call: {}", shown(status.message())));
         status
     }
 
@@ -141,7 +139,8 @@ impl Service {
             return Err(Status::resource_exhausted("too many clients watch this run"));
         };
         if !begins {
-            log(&format!("run {}: {client} {}", run.id, if drives { "takes it over" } else { "watches" }));
+            let what = if drives { "takes it over" } else { "watches" };
+            self.log.line(Kind::Attach, &format!("run {}: {client} {what}", run.id));
         }
         let progress_every = match interval_ns {
             0 => PROGRESS_EVERY,
@@ -169,13 +168,15 @@ impl Bench for Service {
         let first = Self::first(&mut inbound).await.map_err(|status| self.refused(&who, status))?;
         let seat = self.seat(first, &extensions).map_err(|status| self.refused(&who, status))?;
         let (to, messages) = mpsc::channel(WAITING);
+        let log = Arc::clone(&self.log);
         tokio::spawn(async move {
             let _call = call;
             let parted = talk(&seat.run, &seat.terms, inbound, to).await;
             if let Parted::Left(why) = parted {
                 let drives = seat.run.is_driven_by(seat.terms.number);
                 let role = if drives { "which drives it" } else { "which watches" };
-                log(&format!("run {}: {}, {role}, is gone: {why}", seat.run.id, seat.terms.client));
+                let text = format!("run {}: {}, {role}, is gone: {why}", seat.run.id, seat.terms.client);
+                log.line(Kind::Gone, &text);
             }
         });
         Ok(Response::new(ReceiverStream::new(messages)))
@@ -200,7 +201,7 @@ impl Bench for Service {
         let reply =
             match self.runs.find(&request.get_ref().run).map_err(|status| self.refused(&who, status))? {
                 Found::Running(run) => {
-                    log(&format!("run {}: {who} ends it", run.id));
+                    self.log.line(Kind::Stop, &format!("run {}: {who} ends it", run.id));
                     let mut known = run.known();
                     known.note(format!("{who} ends the run"));
                     known.end(rustix::process::Signal::TERM.as_raw());
