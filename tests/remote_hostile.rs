@@ -5,6 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot have what it needs has nothing to say")]
 
 mod common;
+#[path = "remote_hostile/evil_client.rs"]
+mod evil_client;
+#[path = "remote_hostile/evil_server.rs"]
+mod evil_server;
+#[path = "remote_hostile/flood.rs"]
+mod flood;
 #[path = "remote_hostile/http2.rs"]
 mod http2;
 #[path = "remote_hostile/jobs.rs"]

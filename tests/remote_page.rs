@@ -21,7 +21,7 @@ use fio_spdk::remote::settings::{self, Settings};
 use served::Served;
 
 /// The socket that the page begins with.
-const SOCKET: &str = "unix:/tmp/fio-spdk.sock";
+const SOCKET: &str = "unix:$XDG_RUNTIME_DIR/fio-spdk.sock";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -13,7 +13,6 @@ async fn wants_it(talk: &Talk) {
 #[track_caller]
 fn withholds(more: &str, why: &str, attack: Script) -> (Lab, Outcome) {
     let mut lab = Lab::new();
-    lab.silence = Duration::from_secs(2);
     with_command(&mut lab, more);
     lab.serve("evil", attack);
     let outcome = lab.drive(&["evil"]).remove(0);
@@ -167,7 +166,6 @@ fn a_trigger_that_is_told_twice_counts_once() {
 #[test]
 fn a_trigger_that_nobody_asked_for_fires_no_other_server_and_runs_nothing() {
     let mut lab = Lab::new();
-    lab.silence = Duration::from_secs(2);
     // The file never appears.
     lab.job = format!("{JOB}trigger='{COMMAND}'\ntrigger_file='{}'\n", lab.path("cut").display());
     lab.serve("evil", script(fires));
@@ -194,7 +192,6 @@ fn a_trigger_that_nobody_asked_for_fires_no_other_server_and_runs_nothing() {
 #[test]
 fn one_server_that_lies_withholds_the_command_of_all_that_want_it() {
     let mut lab = Lab::new();
-    lab.silence = Duration::from_secs(2);
     with_command(&mut lab, "");
     lab.serve("dut1", script(fires));
     // Is fired with the other one, and wants the command without its state.
@@ -217,7 +214,6 @@ fn one_server_that_lies_withholds_the_command_of_all_that_want_it() {
 #[test]
 fn a_server_that_was_to_fire_and_is_gone_withholds_the_command() {
     let mut lab = Lab::new();
-    lab.silence = Duration::from_secs(2);
     with_command(&mut lab, "");
     lab.serve("dut1", script(fires));
     lab.serve(
