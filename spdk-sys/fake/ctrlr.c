@@ -36,6 +36,11 @@ spdk_nvme_connect(const struct spdk_nvme_transport_id *trid, const struct spdk_n
 		fake_log(0, "made-up SPDK: the controller does not come up");
 		return NULL;
 	}
+	pthread_mutex_lock(&drive->lock);
+	if (drive->ctrlrs == NULL) {
+		fake_swap_if_asked(drive);
+	}
+	pthread_mutex_unlock(&drive->lock);
 	ctrlr = calloc(1, sizeof(*ctrlr));
 	ctrlr->drive = drive;
 	ctrlr->opts = *opts;
@@ -118,6 +123,7 @@ spdk_nvme_ctrlr_reset(struct spdk_nvme_ctrlr *ctrlr)
 	pthread_mutex_lock(&drive->lock);
 	ctrlr->resetting = false;
 	drive->knobs[FAKE_RESETS]++;
+	fake_swap_if_asked(drive);
 	up = drive->knobs[FAKE_RESET_FAILS] == 0 && drive->knobs[FAKE_DEATH] == FAKE_ALIVE;
 	ctrlr->failed = ctrlr->failed || !up;
 	pthread_mutex_unlock(&drive->lock);

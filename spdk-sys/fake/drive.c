@@ -1,7 +1,10 @@
 /* Drives: their names, shapes, identities, and the knobs of tests. */
 #include "internal.h"
 
+#include <fcntl.h>
 #include <strings.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 static pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fake_drive *g_drives;
@@ -154,15 +157,13 @@ put_text(uint8_t *to, const char *text, size_t len)
 
 /* NVMe Base 2.0, figure 275; NVM Command Set 1.0, figure 97. */
 static void
-fill_identify(struct fake_drive *drive, uint32_t number)
+fill_identify(struct fake_drive *drive)
 {
 	const struct shape *shape = &drive->shape;
 	uint8_t *ctrlr = drive->identify.bytes, *ns = drive->identify_ns.bytes;
-	char serial[21];
 	uint32_t shift = 0;
 
-	snprintf(serial, sizeof(serial), "FAKE%08u", number);
-	put_text(ctrlr + 4, serial, 20);
+	put_text(ctrlr + 4, drive->serial, 20);
 	put_text(ctrlr + 24, "Made-up NVMe drive", 40);
 	put_text(ctrlr + 64, "1.0", 8);
 	while (((uint32_t)4096 << shift) < shape->max_transfer) {
@@ -196,28 +197,105 @@ fill_identify(struct fake_drive *drive, uint32_t number)
 	put(ns + 128, shape->metadata_bytes | shift << 16, 4);
 }
 
-static struct fake_drive *
-make(const char *name, uint32_t number)
+/* The data of a namespace: in a file, or in memory alone. */
+static uint8_t *
+open_data(const struct fake_drive *drive, uint32_t at)
 {
-	struct fake_drive *drive = calloc(1, sizeof(*drive));
-	pthread_mutexattr_t attributes;
+	size_t bytes = drive->shape.blocks * drive->shape.lba_bytes;
+	char path[400];
+	void *data;
+	int file;
 
-	strcpy(drive->name, name);
-	drive->shape = shape_of(name);
-	drive->cache_feature = drive->shape.volatile_cache ? 1 : 0;
-	/* Ready. */
-	drive->knobs[FAKE_CSTS] = 1;
+	if (drive->folder[0] == '\0') {
+		return calloc(1, bytes);
+	}
+	snprintf(path, sizeof(path), "%s/%s.ns%u", drive->folder, drive->serial, at + 1);
+	file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (file < 0 || ftruncate(file, (off_t)bytes) != 0) {
+		abort();
+	}
+	data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	close(file);
+	return data == MAP_FAILED ? NULL : data;
+}
+
+/* What was stored before stays mapped: it is memory of a test. */
+static void
+open_stores(struct fake_drive *drive)
+{
 	for (uint32_t at = 0; at < drive->shape.namespaces; at++) {
 		struct store *store = &drive->stores[at];
 
-		store->data = calloc(drive->shape.blocks, drive->shape.lba_bytes);
+		store->data = open_data(drive, at);
 		store->metadata = calloc(drive->shape.blocks, drive->shape.metadata_bytes + 1);
 		store->bad = calloc(drive->shape.blocks, 1);
 		/* Nothing to be checked before it is written. */
 		memset(store->metadata, drive->shape.pi_type == 0 ? 0 : 0xff,
 		       drive->shape.blocks * drive->shape.metadata_bytes);
 	}
-	fill_identify(drive, number);
+}
+
+/* The serial number that the directory says, if there is one and it says any. */
+static bool
+read_serial(const char *folder, char serial[21])
+{
+	char path[400];
+	FILE *file;
+	bool found;
+
+	if (folder[0] == '\0') {
+		return false;
+	}
+	snprintf(path, sizeof(path), "%s/serial", folder);
+	file = fopen(path, "re");
+	if (file == NULL) {
+		return false;
+	}
+	found = fscanf(file, "%20s", serial) == 1;
+	fclose(file);
+	return found;
+}
+
+void
+fake_swap_if_asked(struct fake_drive *drive)
+{
+	char serial[21];
+
+	if (drive->knobs[FAKE_SWAP] != 0) {
+		snprintf(serial, sizeof(serial), "SWAP%08u", (uint32_t)drive->knobs[FAKE_SWAP]);
+		drive->knobs[FAKE_SWAP] = 0;
+	} else if (!read_serial(drive->folder, serial)) {
+		return;
+	}
+	if (strcmp(serial, drive->serial) == 0) {
+		return;
+	}
+	strcpy(drive->serial, serial);
+	drive->knobs[FAKE_COMMANDS] = 0;
+	open_stores(drive);
+	fill_identify(drive);
+}
+
+static struct fake_drive *
+make(const char *name, const char *traddr, uint32_t number)
+{
+	struct fake_drive *drive = calloc(1, sizeof(*drive));
+	pthread_mutexattr_t attributes;
+	struct stat folder;
+
+	strcpy(drive->name, name);
+	if (stat(traddr, &folder) == 0 && S_ISDIR(folder.st_mode)) {
+		snprintf(drive->folder, sizeof(drive->folder), "%s", traddr);
+	}
+	if (!read_serial(drive->folder, drive->serial)) {
+		snprintf(drive->serial, sizeof(drive->serial), "FAKE%08u", number);
+	}
+	drive->shape = shape_of(name);
+	drive->cache_feature = drive->shape.volatile_cache ? 1 : 0;
+	/* Ready. */
+	drive->knobs[FAKE_CSTS] = 1;
+	open_stores(drive);
+	fill_identify(drive);
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&drive->lock, &attributes);
@@ -243,7 +321,7 @@ fake_drive(const char *transport_id)
 		number++;
 	}
 	if (drive == NULL) {
-		drive = make(name, number);
+		drive = make(name, id.traddr, number);
 		drive->next = g_drives;
 		g_drives = drive;
 	}

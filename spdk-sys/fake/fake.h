@@ -11,6 +11,10 @@
  *   nawupf32 (NAWUPF in blocks, from 1), noiob256 (NOIOB in blocks), dlfeat1 (DLFEAT).
  * A drive whose address has the word `missing` in it cannot be attached.
  *
+ * Where traddr is a directory that exists, the drive outlives the process: its namespaces are kept in files
+ * there, named after the serial number. A file `serial` in it says which drive is at the address: it is
+ * read at each attach and each reset, and another serial number is another drive.
+ *
  * Nothing happens but in the functions that poll, as in SPDK.
  */
 #ifndef FIO_SPDK_FAKE_H
@@ -66,7 +70,10 @@ enum {
 	FAKE_BIGGEST_BATCH = 22,
 	/* Largest number of ranges that one deallocate had. */
 	FAKE_MOST_RANGES = 23,
-	FAKE_KNOBS = 24,
+	/* Not 0: the next attach or reset finds another drive at the address, with this number in its serial
+	 * number and nothing stored; counters of commands begin anew. */
+	FAKE_SWAP = 24,
+	FAKE_KNOBS = 25,
 };
 
 enum {

@@ -75,6 +75,9 @@ struct store {
 struct fake_drive {
 	struct fake_drive *next;
 	char name[640];
+	/* The directory that keeps it, or empty. */
+	char folder[300];
+	char serial[21];
 	struct shape shape;
 	struct store stores[MOST_NAMESPACES];
 	struct spdk_nvme_ctrlr_data identify;
@@ -188,6 +191,8 @@ void fake_complete_all(struct spdk_nvme_qpair *pair, uint16_t status);
 void fake_complete_admin(struct spdk_nvme_ctrlr *ctrlr, uint16_t status);
 /* Calls back. */
 void fake_call(spdk_nvme_cmd_cb done, void *arg, uint16_t cid, uint16_t status, uint32_t cdw0);
+/* Puts another drive at the address, if a test has asked for it. Called with the drive's lock. */
+void fake_swap_if_asked(struct fake_drive *drive);
 /* A rule of SPDK's was broken. */
 void fake_misuse(struct fake_drive *drive, const char *what);
 

@@ -149,6 +149,8 @@ fs_ctrlr_attach(const char *transport_id, const struct fs_ctrlr_options *options
 	}
 	ctrlr->transport = transport_of(&id);
 	ctrlr->timeout_action = options->timeout_action;
+	memcpy(ctrlr->identity, (const uint8_t *)spdk_nvme_ctrlr_get_data(ctrlr->spdk) + FS_IDENTITY_AT,
+	       FS_IDENTITY_BYTES);
 	pthread_mutex_init(&ctrlr->events_lock, NULL);
 	spdk_nvme_ctrlr_register_aer_callback(ctrlr->spdk, event, ctrlr);
 	if (options->command_timeout_us != 0) {
@@ -237,6 +239,31 @@ fs_ns_info(struct fs_ctrlr *ctrlr, uint32_t nsid, struct fs_ns_info *info)
 	info->extended = info->metadata_bytes != 0 && spdk_nvme_ns_supports_extended_lba(ns);
 	info->pi_first = (identify[29] & 8) != 0;
 	return 0;
+}
+
+struct fs_ns_identity
+fs_identity_of(struct fs_ctrlr *ctrlr, uint32_t nsid)
+{
+	struct fs_ns_identity identity;
+	struct spdk_nvme_ns *ns = active_ns(ctrlr, nsid);
+	const uint8_t *data;
+
+	memset(&identity, 0, sizeof(identity));
+	if (ns != NULL) {
+		data = (const uint8_t *)spdk_nvme_ns_get_data(ns);
+		memcpy(identity.bytes, data, 8);
+		memcpy(identity.bytes + 8, data + 104, 24);
+	}
+	return identity;
+}
+
+bool
+fs_is_other_namespace(struct fs_ctrlr *ctrlr, uint32_t nsid, const struct fs_ns_identity *before)
+{
+	static const struct fs_ns_identity none;
+	struct fs_ns_identity now = fs_identity_of(ctrlr, nsid);
+
+	return memcmp(&now, &none, sizeof(now)) != 0 && memcmp(&now, before, sizeof(now)) != 0;
 }
 
 /* One admin command: waited for by whoever asked, completed on whichever thread polls. */
@@ -373,6 +400,7 @@ fs_ctrlr_health(struct fs_ctrlr *ctrlr, struct fs_ctrlr_health *health)
 	health->failed_aborts = atomic_load(&ctrlr->failed_aborts);
 	health->wants_reset = atomic_load(&ctrlr->wants_reset);
 	health->wants_fail = atomic_load(&ctrlr->wants_fail);
+	health->replaced = atomic_load(&ctrlr->replaced);
 }
 
 uint32_t
@@ -397,6 +425,15 @@ fs_ctrlr_fail(struct fs_ctrlr *ctrlr)
 	}
 }
 
+/* Whether another drive is at the address: SPDK has identified it again in the reset. */
+static bool
+is_replaced(struct fs_ctrlr *ctrlr)
+{
+	const uint8_t *data = (const uint8_t *)spdk_nvme_ctrlr_get_data(ctrlr->spdk);
+
+	return memcmp(ctrlr->identity, data + FS_IDENTITY_AT, FS_IDENTITY_BYTES) != 0;
+}
+
 int
 fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 {
@@ -418,6 +455,11 @@ fs_ctrlr_reset(struct fs_ctrlr *ctrlr)
 		usleep(ADMIN_POLL_US);
 	}
 	rc = spdk_nvme_ctrlr_reset(ctrlr->spdk);
+	/* Before any queue pair is made again: nothing is sent to a drive that was not attached. */
+	if (rc == 0 && is_replaced(ctrlr)) {
+		atomic_store(&ctrlr->replaced, true);
+		rc = -ESTALE;
+	}
 	if (rc != 0) {
 		fs_ctrlr_fail(ctrlr);
 	}

@@ -164,6 +164,8 @@ struct fs_ctrlr_health {
 	bool wants_fail;
 	/* Given up, by SPDK or by `fs_ctrlr_fail`. */
 	bool failed;
+	/* After a reset another drive or namespace was at the address; `failed` is set too. */
+	bool replaced;
 };
 
 void fs_ctrlr_health(struct fs_ctrlr *ctrlr, struct fs_ctrlr_health *health);
@@ -171,7 +173,8 @@ void fs_ctrlr_health(struct fs_ctrlr *ctrlr, struct fs_ctrlr_health *health);
 uint32_t fs_ctrlr_events(struct fs_ctrlr *ctrlr, uint32_t *events, uint32_t max);
 /* Gives the controller up: queues report its death from now on. */
 void fs_ctrlr_fail(struct fs_ctrlr *ctrlr);
-/* Resets it and brings it up again. Its queues lose what is in flight. */
+/* Resets it and brings it up again. Its queues lose what is in flight. -ESTALE: another drive answers at
+ * the address (serial number or model differ); the controller is given up, and nothing is sent to it. */
 int fs_ctrlr_reset(struct fs_ctrlr *ctrlr);
 
 /* Queues. */

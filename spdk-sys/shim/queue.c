@@ -36,6 +36,7 @@ struct fs_path {
 	size_t metadata_bytes;
 	uint8_t *metadata;
 	struct fs_layout layout;
+	struct fs_ns_identity identity;
 	/* With which the queue pair was made. */
 	struct spdk_nvme_io_qpair_opts opts;
 	/* The controller's, as far as the queue pair has followed. */
@@ -230,6 +231,7 @@ fs_queue_add(struct fs_queue *queue, struct fs_ctrlr *ctrlr, uint32_t nsid)
 	memset(path, 0, sizeof(*path));
 	path->ctrlr = ctrlr;
 	path->nsid = nsid;
+	path->identity = fs_identity_of(ctrlr, nsid);
 	path->ns = spdk_nvme_ctrlr_get_ns(ctrlr->spdk, nsid);
 	path->read_flags = spdk_flags(queue->options.read_flags);
 	path->write_flags = spdk_flags(queue->options.write_flags);
@@ -409,6 +411,10 @@ renew(struct fs_path *path)
 	/* For PCIe SPDK brings the old one up again; for the rest it forgets what was in flight. */
 	spdk_nvme_ctrlr_free_io_qpair(path->qpair);
 	path->qpair = NULL;
+	if (!atomic_load(&path->ctrlr->failed) && fs_is_other_namespace(path->ctrlr, path->nsid, &path->identity)) {
+		atomic_store(&path->ctrlr->replaced, true);
+		fs_ctrlr_fail(path->ctrlr);
+	}
 	if (!atomic_load(&path->ctrlr->failed)) {
 		path->qpair = spdk_nvme_ctrlr_alloc_io_qpair(path->ctrlr->spdk, &path->opts, sizeof(path->opts));
 	}

@@ -71,6 +71,7 @@ pub struct fs_ctrlr_health {
     pub wants_reset: bool,
     pub wants_fail: bool,
     pub failed: bool,
+    pub replaced: bool,
 }
 #[repr(C)]
 #[derive(Debug)]

@@ -68,6 +68,9 @@ pub enum Knob {
     BiggestBatch = 22,
     /// The most ranges that one deallocate had.
     MostRanges = 23,
+    /// Not 0: the next attach or reset finds another drive at the address, with this number in its serial
+    /// number.
+    Swap = 24,
 }
 
 /// How a drive dies.
