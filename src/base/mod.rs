@@ -10,6 +10,7 @@ pub mod nvme;
 pub mod op;
 pub mod permutation;
 pub mod premises;
+pub mod printable;
 pub mod random;
 pub mod replay;
 pub mod shape;

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 
+use crate::base::printable::printable_lines;
+
 /// Whether standard output was closed when the process started.
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
@@ -49,13 +51,14 @@ pub fn check_stdout() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes all of a text to standard output.
+/// Writes all of a text to standard output. Control characters in it, of names of files or devices, are escaped.
 ///
 /// # Errors
 /// If standard output is closed, nobody reads it any more (`BrokenPipe`), or it cannot take the text. [`std::io::Stdout`]
 /// takes a descriptor that cannot be written to for one that takes everything.
 pub fn write_stdout(text: &str) -> io::Result<()> {
     check_stdout()?;
+    let text = printable_lines(text);
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut left = text.as_bytes();
     while !left.is_empty() {
@@ -79,15 +82,21 @@ pub fn write_stderr(text: fmt::Arguments<'_>) {
     let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
 }
 
-/// [`std::eprint`] that does not panic.
+/// The same with a newline behind it, and control characters in it escaped: names of files, devices and servers.
+pub fn write_stderr_line(text: fmt::Arguments<'_>) {
+    write_stderr(format_args!("{}\n", printable_lines(&text.to_string())));
+}
+
+/// [`std::eprint`] that does not panic. For text whose control characters are the program's own: colours, and the
+/// live line.
 macro_rules! stderr {
     ($($text:tt)*) => { $crate::cli::streams::write_stderr(format_args!($($text)*)) };
 }
 
-/// [`std::eprintln`] that does not panic.
+/// [`std::eprintln`] that does not panic, and escapes control characters.
 macro_rules! stderr_line {
     () => { $crate::cli::streams::write_stderr(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::cli::streams::write_stderr(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::cli::streams::write_stderr_line(format_args!($($text)*)) };
 }
 
 pub(crate) use {stderr, stderr_line};

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::base::clock::Clock;
+use crate::base::printable::printable;
 use crate::report::live::{self, Live};
 use crate::report::{self, Format, Report};
 use crate::run::{Observer, Progress};
@@ -75,7 +76,7 @@ impl Terminal {
             rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| usize::from(size.ws_col));
         let width = if width == 0 { WIDTH } else { width.saturating_sub(1) };
         self.line_shown = true;
-        stderr!("\r{}\x1b[K", live::line(live, width));
+        stderr!("\r{}\x1b[K", printable(&live::line(live, width)));
         if let Some((every_ns, due_ns)) = &mut self.keeps_ns
             && Clock::get().now_ns() >= *due_ns
         {
@@ -97,7 +98,7 @@ impl Terminal {
                 stderr_line!("error: the report so far could not be written: {why}");
             }
         } else if let Some(normal) = report::FORMATS.iter().find(|format| format.name == "normal") {
-            stderr!("{}", render(normal));
+            stderr_line!("{}", render(normal).trim_end());
         }
     }
 }

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 
+use crate::base::printable::{printable, visible};
+
 /// A text that options came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
@@ -269,11 +271,11 @@ impl Diagnostic {
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let message = printable(&self.message);
-        let label = printable(&self.label);
+        let message = bounded(&self.message);
+        let label = bounded(&self.label);
         let title = Level::ERROR.primary_title(message.as_str());
         let mut group = Group::with_title(title);
-        let file = printable(&self.file);
+        let file = bounded(&self.file);
         let origin = Origin::path(file.as_str());
         if self.line == 0 {
             group = group.element(origin);
@@ -284,7 +286,7 @@ impl Diagnostic {
             group =
                 group.element(Snippet::source(self.excerpt.as_str()).line_start(self.line).annotation(mark));
         }
-        let help: Vec<String> = self.help.iter().map(|text| printable(text)).collect();
+        let help: Vec<String> = self.help.iter().map(|text| bounded(text)).collect();
         group = group.elements(help.iter().map(|text| Element::from(Level::HELP.message(text.as_str()))));
         without_gap(&renderer.render(&[group]))
     }
@@ -386,18 +388,13 @@ fn ceil(text: &str, mut at: usize) -> usize {
     at
 }
 
-fn visible(c: char) -> char {
-    if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }
-}
-
 /// Text of the user's within a message: one line, of bounded length, without control characters.
-fn printable(text: &str) -> String {
+fn bounded(text: &str) -> String {
     const LONGEST: usize = 400;
-    let mut out: String = text.chars().take(LONGEST).map(visible).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        out.push('…');
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => printable(&text[..end]) + "…",
+        None => printable(text),
     }
-    out
 }
 
 /// The known name nearest to `word`, if it is near enough to be meant.

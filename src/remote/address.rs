@@ -280,7 +280,7 @@ mod tests {
             ("https://dut1", "such as dut1:8765"),
             ("unix:", "the path of a socket"),
             ("unix:/run/", "directory"),
-            ("dut\u{1b}[2J", "not `?`"),
+            ("dut\u{1b}[2J", "not `\\u001b`"),
         ] {
             let told = Address::parse(text).unwrap_err();
             assert!(told.contains(why) && !told.contains('\u{1b}'), "{text:?}: {told}");

@@ -1,5 +1,6 @@
 //! Small helpers for text that people read.
 
+pub(super) use crate::base::printable::printable;
 use crate::base::units::{SECOND_NS, format_count, format_time_ns};
 use crate::job::spec::MeasuringSpec;
 
@@ -31,20 +32,6 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
     let month = (march_month + 2) % 12;
     (cycle * 400 + year_of_cycle + u64::from(month < 2), month, day)
-}
-
-/// `text` with control characters escaped, so that a name can neither move a terminal's cursor nor
-/// end a line.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// `text` cut to `width` characters, with an ellipsis where something is missing.
@@ -263,6 +250,5 @@ mod tests {
         assert_eq!(wrapped("note: ", "aa bb cc", 11), "note: aa bb\n      cc\n");
         assert_eq!(wrapped("", "abcdef gh", 6), "abcd\n  ef\n  gh\n");
         assert_eq!(shortened("abcdef", 4), "abc…");
-        assert_eq!(printable("a\tb\x1b"), "a\\tb\\u{1b}");
     }
 }

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod numa;
 pub mod nvme;
 pub mod nvme_admin;
+pub mod output_file;
 pub mod pci;
 pub mod pin;
 pub mod scheduler;
@@ -38,6 +39,7 @@ mod binding_machines;
 #[cfg(test)]
 mod machines;
 
+pub use crate::base::printable::printable;
 pub use block::{BlockDevice, DeviceNumber};
 pub use target::{Consent, Guard, Refusal, WriteOptions, check_writable};
 
@@ -115,12 +117,6 @@ impl Sysfs {
         }
         path.to_owned()
     }
-}
-
-/// Text for a terminal: what a device, a mount point or a program is called must not drive it.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// A file of the kernel as text: mount points and models need not be UTF-8.

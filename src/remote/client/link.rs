@@ -496,7 +496,10 @@ pub(super) fn said(status: &tonic::Status) -> String {
 /// A text of the other side, on one line.
 pub(super) fn cut(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
-    printable(&text[..end])
+    let mut shown = printable(&text[..end]);
+    // Escapes are longer than what they stand for.
+    shown.truncate(shown.floor_char_boundary(most));
+    shown
 }
 
 /// A text of the other side with its lines.

@@ -195,6 +195,6 @@ mod tests {
         let read = trigger_from(trigger_to(&trigger));
         assert_eq!(read.why, "ü".repeat(MOST_LINE / 2));
         assert_eq!(read.command.as_ref().map(|command| command.output.len()), Some(MOST_OUTPUT));
-        assert_eq!(read.command.map(|command| command.status), Some("?[2J".to_owned()));
+        assert_eq!(read.command.map(|command| command.status), Some("\\u001b[2J".to_owned()));
     }
 }

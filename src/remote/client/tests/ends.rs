@@ -199,7 +199,7 @@ fn a_server_is_asked_what_runs_there_and_told_to_stop() {
     let (way, address, within) =
         (way::connector(&Trust::default()), lab.address("dut1"), Duration::from_secs(20));
     let reply = ask::status_by(&way, &address, within).unwrap();
-    assert_eq!(reply.host, "dut?[2J");
+    assert_eq!(reply.host, "dut\\u001b[2J");
     assert_eq!(ask::stop_by(&way, &address, "", within).unwrap().run, RUN);
     let failure = ask::stop_by(&way, &address, "77", within).unwrap_err();
     assert_eq!(failure.kind, FailureKind::BadJob);

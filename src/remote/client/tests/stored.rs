@@ -33,7 +33,7 @@ fn the_state_of_a_run_lies_under_its_name_and_a_link_leads_to_the_newest() {
     assert_eq!(std::fs::read(lab.file("dut1")).unwrap(), state(2).encode());
     let target = std::fs::read_link(lab.link("dut1")).unwrap();
     assert_eq!(target.as_os_str(), lab.file("dut1").file_name().unwrap());
-    assert!(lab.hear.has("0: a note?[2J"), "{:?}", lab.hear.notes);
+    assert!(lab.hear.has("0: a note\\u001b[2J"), "{:?}", lab.hear.notes);
     assert_eq!(lab.hear.findings, ["{}"]);
     assert_eq!(lab.hear.most_running, 3);
     assert_eq!(lab.log.count("dut1: told stored"), 2);
