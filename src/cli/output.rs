@@ -1,8 +1,10 @@
 //! Where the report goes.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::path::Path;
 
+use crate::base::host::output_file::{self, Start};
+use crate::base::printable::printable_lines;
 use crate::report::Format;
 
 use super::args::Invocation;
@@ -34,10 +36,7 @@ impl Output {
     /// there is a report.
     pub fn open(invocation: &Invocation) -> Result<Output, String> {
         if let Some(path) = &invocation.output {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
+            output_file::open(Path::new(path), Start::Append)
                 .map_err(|why| format!("--output={path} cannot be written: {why}"))?;
         }
         Ok(Output {
@@ -61,10 +60,10 @@ impl Output {
         match &self.path {
             None => streams::write_stdout(&text),
             Some(path) => {
-                let mut options = OpenOptions::new();
-                let file = if first { options.write(true).truncate(true) } else { options.append(true) };
-                let mut file = file.create(true).open(path)?;
-                file.write_all(text.as_bytes())?;
+                let start = if first { Start::Empty } else { Start::Append };
+                let mut file = output_file::open(Path::new(path), start)?;
+                // The file will be looked at on a terminal.
+                file.write_all(printable_lines(&text).as_bytes())?;
                 file.flush()
             }
         }

@@ -1,6 +1,5 @@
 //! The commands before and after a job.
 
-use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::base::clock::Clock;
+use crate::base::host::output_file::{self, Start};
 use crate::base::units::SECOND_NS;
 
 use super::outcome::Outcome;
@@ -112,7 +112,8 @@ struct Running {
 
 impl Running {
     fn start(command: &str, path: &std::path::Path) -> Result<Running, String> {
-        let file = File::create(path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        let file = output_file::open(path, Start::Empty)
+            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         let copy = file.try_clone().map_err(|error| error.to_string())?;
         let child = Command::new("sh")
             .arg("-c")

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
 
+use crate::base::host::output_file::{self, Start};
 use crate::base::replay::{Recorder, RecorderFeed, recorder};
 use crate::trace::LogWriter;
 
@@ -93,7 +94,7 @@ pub fn begin(plan: &JobPlan, clone: u32) -> Result<Option<(Recorder, Recording)>
         RunError::environment(&plan.spec, format!("cannot write the log {}: {error}", path.display()))
     };
     let names = plan.targets.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let out = BufWriter::with_capacity(1 << 18, File::create(&path).map_err(failed)?);
+    let out = BufWriter::with_capacity(1 << 18, output_file::open(&path, Start::Empty).map_err(failed)?);
     let log = LogWriter::new(out, names).map_err(failed)?;
     let (recorder, feed) = recorder();
     let ends = Arc::new(AtomicBool::new(false));

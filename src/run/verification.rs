@@ -14,6 +14,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::base::atomic::AtomicWrites;
 use crate::base::clock::{Clock, unix_time_ns};
 use crate::base::host::affinity;
+use crate::base::host::output_file::{self, Start};
+use crate::base::printable::printable;
 use crate::base::verify::{BadInterval, Finding, Method, Policy, RunId};
 use crate::engine::{TargetFacts, Targets};
 use crate::job::JobSpec;
@@ -299,7 +301,7 @@ pub struct Verdicts {
 impl Verdicts {
     /// Opens the file that the user asked for.
     pub fn open(options: &RunOptions) -> Result<Verdicts, String> {
-        let open = |path: &PathBuf| match File::create(path) {
+        let open = |path: &PathBuf| match output_file::open(path, Start::Empty) {
             Ok(file) => Ok((path.clone(), file)),
             Err(error) => Err(format!("cannot write verdicts to {}: {error}", path.display())),
         };
@@ -310,7 +312,7 @@ impl Verdicts {
     /// Writes one violation of job `name` on `targets`; returns the target's path.
     pub fn tell<'a>(&mut self, name: &str, targets: &'a [PathBuf], finding: &Finding) -> &'a Path {
         let target = targets.get(usize::from(finding.target)).map_or(Path::new("?"), PathBuf::as_path);
-        let line = finding_line(name, &target.to_string_lossy(), finding);
+        let line = printable(&finding_line(name, &target.to_string_lossy(), finding));
         if let Some(told) = &self.told
             && told.try_send(line.clone()).is_err()
         {
@@ -332,7 +334,7 @@ impl Verdicts {
                 let Some(bytes) = bytes else { continue };
                 let base = target.file_name().unwrap_or_default().to_string_lossy();
                 let path = format!("{base}.{}.{kind}", finding.offset);
-                if let Err(error) = std::fs::write(&path, bytes) {
+                if let Err(error) = output_file::write(Path::new(&path), &bytes) {
                     self.trouble.get_or_insert_with(|| format!("verify_dump: cannot write {path}: {error}"));
                 }
             }

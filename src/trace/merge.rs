@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::host::output_file::{self, Start};
+
 use super::blktrace::{Event, EventFile, Merged, recognise};
 use super::files_of;
 
@@ -35,7 +37,7 @@ struct Cursor<'a> {
 pub fn merge(parts: &[MergePart], into: &Path) -> Result<u64, String> {
     let mut cursors = parts.iter().map(Cursor::new).collect::<Result<Vec<_>, String>>()?;
     let cannot = |error: std::io::Error| format!("cannot write {}: {error}", into.display());
-    let mut out = BufWriter::new(File::create(into).map_err(cannot)?);
+    let mut out = BufWriter::new(output_file::open(into, Start::Empty).map_err(cannot)?);
     let mut count = 0;
     loop {
         let earliest =

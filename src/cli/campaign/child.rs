@@ -1,7 +1,6 @@
 //! Children and commands: started, watched, told of signals, and killed when they overrun. What a
 //! device hangs hangs in a child, never here.
 
-use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -11,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::base::clock::Clock;
+use crate::base::host::output_file::{self, Start};
 use crate::base::units::{SECOND_NS, format_time_ns};
 use crate::run::Requests;
 
@@ -123,7 +123,7 @@ impl Watch {
     /// In a process group of its own: a signal from the terminal comes through us alone, and who is
     /// killed takes its own children along.
     fn start(&self, command: &mut Command, log: &Path) -> Result<Child, String> {
-        let out = File::create(log).map_err(|why| format!("{}: {why}", log.display()))?;
+        let out = output_file::open(log, Start::Empty).map_err(|why| format!("{}: {why}", log.display()))?;
         let err = out.try_clone().map_err(|why| format!("{}: {why}", log.display()))?;
         let started = command.stdout(out).stderr(err).process_group(0).spawn();
         started.map_err(|why| format!("could not be started: {why}"))

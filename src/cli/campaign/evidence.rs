@@ -3,9 +3,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+
+use crate::base::host::output_file::{self, Start};
 
 use super::device::Target;
 use super::record::Cycle;
@@ -88,6 +91,11 @@ impl Evidence {
         }
         // Children and commands may run elsewhere.
         let folder = &fs::canonicalize(folder).map_err(|why| wrong(folder, &why))?;
+        let owner = fs::metadata(folder).map_err(|why| wrong(folder, &why))?.uid();
+        if let Some(owner) = output_file::stranger(owner) {
+            let why = format!("belongs to user {owner}: name a directory of your own by `evidence`");
+            return Err(wrong(folder, &why));
+        }
         let begun = fs::read(&copy).map_err(|why| wrong(&copy, &why))?;
         if begun != text.as_bytes() {
             return Err(changed("the file is not the one", &copy, folder));
@@ -219,7 +227,7 @@ fn read(file: &mut File) -> Result<Vec<Cycle>, String> {
 fn store(path: &Path, text: &str) -> io::Result<()> {
     let mut new = path.to_owned().into_os_string();
     new.push(".new");
-    let mut file = File::create(&new)?;
+    let mut file = output_file::open(Path::new(&new), Start::Empty)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, path)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use crate::base::clock::unix_time_ms;
+use crate::base::host::output_file::{self, Start};
 use crate::base::host::printable;
 use crate::cli::terminal::{Terminal, live_of};
 use crate::remote::address::Address;
@@ -57,7 +58,7 @@ impl Screen {
     ) -> Result<Screen, String> {
         let verdicts = match verdicts {
             Some(path) => {
-                let file = File::create(&path)
+                let file = output_file::open(&path, Start::Empty)
                     .map_err(|why| format!("--verdicts={}: cannot be written: {why}", path.display()))?;
                 Some((path, file))
             }

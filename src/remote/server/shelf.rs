@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use toml::{Table, Value};
 
+use crate::base::host::output_file::{self, Start};
 use crate::base::host::printable;
 use crate::remote::MOST_MESSAGE_BYTES;
 use crate::remote::wire::bench::Ended;
@@ -250,7 +251,7 @@ impl Shelf {
 /// Puts a file in place: whole or not at all.
 fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let beside = directory.join(format!("{name}.new"));
-    let mut file = File::create(&beside)?;
+    let mut file = output_file::open(&beside, Start::Empty)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, directory.join(name))?;

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use prost::Message;
 
-use crate::base::host::printable;
+use crate::base::host::{output_file, printable};
 use crate::remote::MOST_MESSAGE_BYTES;
 use crate::remote::wire::bench::{Ended, Failure, FailureKind, client_message, server_message};
 use crate::remote::wire::live;
@@ -48,7 +48,7 @@ pub fn serve(requests: &Requests) -> u8 {
     match socket().and_then(|socket| converse(&socket, requests)) {
         Ok(()) => 0,
         Err(why) => {
-            eprintln!("error: {why}");
+            eprintln!("error: {}", printable(&why));
             2
         }
     }
@@ -83,7 +83,7 @@ fn converse(socket: &UnixStream, requests: &Requests) -> Result<(), String> {
     // For who asks later.
     let copy = ended.encode_to_vec();
     if !post.finish(ended) {
-        std::fs::write(directory.join(REPORT_FILE), copy).map_err(|error| error.to_string())?;
+        output_file::write(&directory.join(REPORT_FILE), &copy).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! One file of a log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use crate::base::host::output_file::{self, Start};
 
 /// How much is written at once.
 const BUFFER: usize = 256 << 10;
@@ -40,9 +42,8 @@ impl LogFile {
         {
             return Err(failed(&"it is there, and no file"));
         }
-        let mut options = OpenOptions::new();
-        let options = if appends { options.append(true) } else { options.write(true) };
-        let file = options.create(true).open(path).map_err(|error| failed(&error))?;
+        let start = if appends { Start::Append } else { Start::Keep };
+        let file = output_file::open(path, start).map_err(|error| failed(&error))?;
         Ok(LogFile {
             path: path.to_owned(),
             file,
