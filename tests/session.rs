@@ -222,7 +222,7 @@ fn a_run_is_accepted_then_told_of_then_ended() {
     assert_eq!(ended.failure, None);
     assert!(ended.report.is_some());
     assert_eq!(fs::read(session.path("runs/1/run.state")).unwrap(), last.content, "the server has a copy");
-    assert_eq!(load_snapshot(&session.path("runs/1/run.state")).unwrap().run.to_string(), RUN);
+    assert_eq!(load_snapshot(&session.path("runs/1/run.state")).unwrap().snapshot.run.to_string(), RUN);
 }
 
 #[test]

@@ -15,13 +15,23 @@ pub struct StateSpec {
     pub dir: Option<PathBuf>,
     /// `state_checkpoint`: leave one this often while the job runs, in nanoseconds; 0 never.
     pub checkpoint_ns: u64,
+    /// `allow_foreign_state`: judge by, or go on from, a snapshot that another user owns.
+    pub allow_foreign: bool,
     /// `detach`: a run that a server does goes on when its client is gone.
     pub detach: bool,
 }
 
 impl Default for StateSpec {
     fn default() -> StateSpec {
-        StateSpec { save: true, load: false, go_on: false, dir: None, checkpoint_ns: 0, detach: false }
+        StateSpec {
+            save: true,
+            load: false,
+            go_on: false,
+            dir: None,
+            checkpoint_ns: 0,
+            allow_foreign: false,
+            detach: false,
+        }
     }
 }
 

@@ -29,8 +29,14 @@ pub struct Request {
 /// Shows a snapshot; the exit code.
 pub fn show(request: &Request) -> u8 {
     match load_snapshot(&request.file) {
-        Ok(snapshot) if request.json => output::print(&format!("{:#}\n", object(&snapshot))),
-        Ok(snapshot) => output::print(&text(&snapshot)),
+        Ok(loaded) => {
+            if let Some(owner) = loaded.stranger {
+                let file = request.file.display();
+                stderr_line!("note: {file} belongs to user {owner}, who may have written anything into it");
+            }
+            let shown = &loaded.snapshot;
+            output::print(&if request.json { format!("{:#}\n", object(shown)) } else { text(shown) })
+        }
         Err(why) => {
             stderr_line!("error: {why}");
             EXIT_USAGE

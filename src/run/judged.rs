@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod same_job;
 
+use std::path::Path;
+
 use crate::base::Op;
 use crate::base::clock::unix_time_ns;
 use crate::base::host::identity;
@@ -29,6 +31,21 @@ pub struct Earlier {
     pub notes: Vec<String>,
 }
 
+/// The snapshot at `path`, if it can be trusted: its contents decide what is judged and what is written next.
+fn load(spec: &JobSpec, path: &Path) -> Result<Snapshot, RunError> {
+    let loaded = state_file::load(path)
+        .map_err(|why| RunError::bad_job(spec, format!("cannot judge by the snapshot {why}")))?;
+    if let Some(owner) = loaded.stranger.filter(|_| !spec.state.allow_foreign) {
+        let why = format!(
+            "the snapshot {} belongs to user {owner}, who may have written anything into it: copy it if it can be \
+             trusted, or say so by allow_foreign_state = true",
+            path.display()
+        );
+        return Err(RunError::bad_job(spec, why));
+    }
+    Ok(loaded.snapshot)
+}
+
 /// Goes back to the run that left a snapshot, if the jobs ask for that.
 pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<Earlier>, RunError> {
     let goes_back = |plan: &JobPlan| plan.spec.state.load || plan.spec.state.go_on;
@@ -37,8 +54,7 @@ pub fn go_back(plans: &mut Vec<JobPlan>, options: &RunOptions) -> Result<Option<
     let path = options.state_path(&spec.state).ok_or_else(|| {
         RunError::bad_job(&spec, "there is no place to load a snapshot from: set state_dir")
     })?;
-    let snapshot = state_file::load(&path)
-        .map_err(|why| RunError::bad_job(&spec, format!("cannot judge by the snapshot {why}")))?;
+    let snapshot = load(&spec, &path)?;
     let of_run = |what: String| {
         let made = snapshot.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>().join(", ");
         format!("{what}; the snapshot {} has the jobs: {made}", path.display())

@@ -24,7 +24,7 @@ use crate::verify::snapshot::{Cause, JobState, Snapshot, WorkerState};
 
 use super::own_copy::Place;
 use super::plan::{self, JobPlan};
-use super::state_file::{Overlap, StateFile};
+use super::state_file::{self, Claim, Overlap, StateFile};
 use super::{Courier, Requests, RunError, RunOptions};
 
 use past::Past;
@@ -51,6 +51,10 @@ pub struct Keeper {
     state: StateSpec,
     trigger: TriggerSpec,
     file: Option<(PathBuf, Place)>,
+    /// The place of the snapshot is this run's, to its end.
+    claim: Option<Claim>,
+    /// The snapshot of an earlier run still is where this run's goes.
+    has_previous: bool,
     run: RunId,
     past: Past,
     requested: Arc<AtomicUsize>,
@@ -147,6 +151,8 @@ impl Keeper {
             state: spec.state.clone(),
             trigger: TriggerSpec { seed: trigger.timeout_ns.map(|_| seed), ..trigger },
             file: None,
+            claim: None,
+            has_previous: options.courier.is_none(),
             run,
             past: Past::default(),
             requested: Arc::clone(&requests.trigger),
@@ -224,7 +230,7 @@ impl Keeper {
             None => "set state_dir, or verify_state_save = false",
         };
         // One that is not there is told below.
-        let overlap = if folder.is_dir() { super::state_file::lies_on(&folder, &targets) } else { Ok(None) };
+        let overlap = if folder.is_dir() { state_file::lies_on(&folder, &targets) } else { Ok(None) };
         match overlap.map_err(|why| RunError::environment(spec, why))? {
             Some(Overlap::OnTarget(why)) => {
                 return Err(RunError::bad_job(
@@ -241,6 +247,9 @@ impl Keeper {
             }
             // Of a file on an ordinary file system, the snapshot may lie beside it.
             Some(Overlap::SharedDevice(_)) | None => {}
+        }
+        if self.courier.is_none() && folder.is_dir() {
+            self.claim = Claim::take(&path).map_err(|why| RunError::environment(spec, why))?;
         }
         let file = StateFile::reserve(&path, bytes)
             .map_err(|why| RunError::environment(spec, format!("{why}: {advice}")))?;
@@ -259,6 +268,7 @@ impl Keeper {
     pub fn begin(mut self, stage: StageState) -> Result<AtWork, String> {
         let takes_away = self.past.write_over(&stage.unverified);
         if (takes_away || !stage.kept.is_empty()) && self.file.is_some() {
+            self.keep_previous()?;
             self.save(Cause::Checkpoint, &stage, true).map_err(|failure| failure.why)?;
         }
         // Not before: a slow client would be fired at before anything is written.
@@ -275,6 +285,15 @@ impl Keeper {
         });
         let thread = thread.map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(AtWork { thread, shared })
+    }
+
+    /// Before the first snapshot of the run: that of an earlier run is evidence that may not have been judged.
+    fn keep_previous(&mut self) -> Result<(), String> {
+        if let Some((path, _)) = self.file.as_ref().filter(|_| self.has_previous) {
+            self.notes.extend(state_file::keep_previous(path, self.run)?);
+            self.has_previous = false;
+        }
+        Ok(())
     }
 
     fn watch(&mut self, stage: &StageState, shared: &Shared) {

@@ -3,20 +3,23 @@
 //!
 //! Has no thread of its own: who calls waits for the disk.
 
+mod claim;
 mod disk;
 mod place;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::host::printable;
+use crate::base::host::{output_file, printable};
 use crate::verify::snapshot::Snapshot;
 
 use disk::{Disk, RealDisk};
 
+pub use claim::{Claim, keep_previous};
 pub use place::{Overlap, lies_on};
 
 /// Longer files are no snapshots: thousands of workers take some megabytes.
@@ -75,12 +78,21 @@ impl StateFile {
     }
 }
 
-/// Reads a snapshot.
+/// A snapshot that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub snapshot: Snapshot,
+    /// The user that its file belongs to, if that is neither root nor the one that reads it.
+    pub stranger: Option<u32>,
+}
+
+/// Reads a snapshot, whoever it belongs to.
 ///
 /// # Errors
 /// If it cannot be read, or is none; with its path.
-pub fn load(path: &Path) -> Result<Snapshot, String> {
-    read(path).map_err(|why| format!("{}: {why}", shown(path)))
+pub fn load(path: &Path) -> Result<Loaded, String> {
+    open(path).map_err(|why| format!("{}: {why}", shown(path)))
 }
 
 /// Reads a snapshot, for who must know whether the machine failed or the contents are at fault.
@@ -88,14 +100,21 @@ pub fn load(path: &Path) -> Result<Snapshot, String> {
 /// # Errors
 /// Of kind `InvalidData` if what was read is no snapshot, else those of the file system.
 pub fn read(path: &Path) -> io::Result<Snapshot> {
+    open(path).map(|loaded| loaded.snapshot)
+}
+
+fn open(path: &Path) -> io::Result<Loaded> {
     let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-    // Not opened otherwise: a pipe would wait for its other end.
-    if !std::fs::metadata(path)?.is_file() {
+    // A pipe would wait for its other end.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
         return Err(invalid("not a snapshot: no regular file".to_owned()));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
-    Snapshot::decode(&bytes).map_err(|why| invalid(why.to_string()))
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    let snapshot = Snapshot::decode(&bytes).map_err(|why| invalid(why.to_string()))?;
+    Ok(Loaded { snapshot, stranger: output_file::stranger(about.uid()) })
 }
 
 fn shown(path: &Path) -> String {

@@ -62,6 +62,17 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     .refused_beside_log("begin the replay anew"),
     entry(
         SNAPSHOTS,
+        "allow_foreign_state",
+        &[],
+        "false",
+        Kind::Flag(|job| &mut job.state.allow_foreign),
+        "Lets `verify_state_load` and `verify_state_continue` use a snapshot that belongs to another user than \
+         root and the one that runs this. Without it such a snapshot is refused (exit code 2): its contents \
+         decide what is judged and what is written next, and in a directory such as `/tmp` anyone could have \
+         put it there.",
+    ),
+    entry(
+        SNAPSHOTS,
         "state_dir",
         &["aux-path"],
         "beside the job file",
