@@ -307,6 +307,31 @@ fn a_failed_reset_is_the_end_of_the_queue() {
 }
 
 #[test]
+fn a_drive_that_took_the_place_of_another_in_a_reset_gets_no_command() {
+    let options = SpdkOptions {
+        command_timeout_ns: 5_000_000,
+        timeout_action: TimeoutAction::Reset,
+        ..SpdkOptions::default()
+    };
+    let mut bench = Bench::new("trtype=PCIe traddr=0000:0a:00.7 ns=1", 8, options);
+    bench.drive.set(Knob::Swap, 77);
+    bench.drive.set(Knob::StuckAt, 1);
+    assert!(bench.submit(Op::Write, 8).is_empty());
+    let (_, mut names) = bench.until_dead();
+    names.extend(bench.stop());
+    assert_eq!(names.len(), 8);
+    let (began, mut notes) = (Instant::now(), Vec::new());
+    while bench.engine.replaced().is_none() {
+        assert!(began.elapsed() < PATIENCE, "{notes:?}");
+        notes.extend(bench.engine.take_notes());
+    }
+    let why = bench.engine.replaced().unwrap();
+    assert!(why.contains("FAKE") && why.contains("SWAP00000077"), "{why}");
+    assert_eq!(bench.drive.get(Knob::Commands), 0, "the other drive has got nothing");
+    bench.finish(Vec::new());
+}
+
+#[test]
 fn a_cache_that_was_switched_off_is_on_again_after_the_job() {
     let options = SpdkOptions { volatile_write_cache: Some(false), ..SpdkOptions::default() };
     let bench = Bench::new("trtype=PCIe traddr=0000:0a:01.0 ns=1", 1, options);

@@ -50,6 +50,7 @@ pub struct Invocation {
     pub formats: Vec<&'static report::Format>,
     pub output: Option<String>,
     pub verdicts: Option<String>,
+    pub same_devices: Option<std::path::PathBuf>,
     pub status_interval: Option<Duration>,
     pub bandwidth_log: Option<String>,
     pub eta: Eta,

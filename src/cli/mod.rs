@@ -17,6 +17,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::base::printable::printable_lines;
 use crate::engine;
 use crate::job::{self, JobSpec};
 use crate::report::exit::{
@@ -44,7 +45,13 @@ pub fn main() -> ExitCode {
         Ok(Action::Session) => serve_session(),
         Ok(Action::Print(text)) => output::print(&text),
         Err(failure) => {
-            let _ = failure.print();
+            let plain = failure.render().to_string();
+            if printable_lines(&plain) == plain {
+                let _ = failure.print();
+            } else {
+                // An argument may be the name of a file.
+                stderr_line!("{}", plain.trim_end());
+            }
             u8::try_from(failure.exit_code()).unwrap_or(EXIT_USAGE)
         }
     };
@@ -128,6 +135,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         progress_interval: invocation.eta_interval,
         idle_profile: invocation.idle_profile,
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
+        same_devices: invocation.same_devices.clone(),
         state: Some(state_path(&invocation.files)),
         bandwidth_log: invocation.bandwidth_log.clone(),
         ..RunOptions::default()

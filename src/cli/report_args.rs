@@ -13,7 +13,7 @@ use super::args::{Eta, Invocation};
 const SHORTEST_ETA_NS: u64 = 100_000_000;
 
 /// The arguments.
-pub fn arguments() -> [Arg; 7] {
+pub fn arguments() -> [Arg; 8] {
     [
         Arg::new("output-format")
             .long("output-format")
@@ -21,6 +21,13 @@ pub fn arguments() -> [Arg; 7] {
             .default_value("normal")
             .help("normal, json, json+, or several: normal,json"),
         Arg::new("output").long("output").short('o').value_name("FILE").help("Write the report to a file"),
+        Arg::new("same-devices")
+            .long("same-devices")
+            .value_name("FILE")
+            .help(
+                "Record in FILE what the devices are (serial number, model, size, world-wide name); if FILE exists, \
+                 refuse to run (exit code 6) where another device is in the place of one",
+            ),
         Arg::new("verdicts")
             .long("verdicts")
             .value_name("FILE")
@@ -52,6 +59,7 @@ pub fn read(matches: &ArgMatches) -> Result<Invocation, String> {
     Ok(Invocation {
         formats: report::parse_formats(formats)?,
         output: matches.get_one::<String>("output").cloned(),
+        same_devices: matches.get_one::<String>("same-devices").map(Into::into),
         verdicts: matches.get_one::<String>("verdicts").cloned(),
         status_interval: time(matches, "status-interval", 1)?,
         eta_interval: time(matches, "eta-interval", SHORTEST_ETA_NS)?,

@@ -151,7 +151,7 @@ impl IoUring {
                 Some(libc::EINVAL) => ": this kernel refuses the combination of hipri and sqthread_poll asked for",
                 _ => "",
             };
-            EngineError { message: format!("cannot make an io_uring: {error}{hint}"), errno: error.raw_os_error() }
+            EngineError { message: format!("cannot make an io_uring: {error}{hint}"), errno: error.raw_os_error(), is_unsafe: false }
         })
     }
 

@@ -170,6 +170,7 @@ fn open_pinned(target: &Target, options: &EngineOptions) -> Result<(Arc<PinnedFi
                  set direct = false"
             ),
             errno: Some(libc::EINVAL),
+            is_unsafe: false,
         }),
         Err(error) => Err(failed(error)),
     }
@@ -206,8 +207,11 @@ fn prepare_commands(file: &File, path: &Path, options: &EngineOptions) -> Result
     let shown = path.display();
     let mut atomic = None;
     if let Some(len) = options.commands.atomic_bytes {
-        let most = check_atomic(atomic_limits(file), len)
-            .map_err(|why| EngineError { message: format!("{shown}: {why}"), errno: Some(libc::EINVAL) })?;
+        let most = check_atomic(atomic_limits(file), len).map_err(|why| EngineError {
+            message: format!("{shown}: {why}"),
+            errno: Some(libc::EINVAL),
+            is_unsafe: false,
+        })?;
         atomic = Some(most);
     }
     if let Some(hint) = options.commands.write_hint.filter(|_| options.writes) {

@@ -188,6 +188,12 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Vec::new()
     }
 
+    /// Why the targets are not those that were opened any more: another drive answered after a reset. Nothing
+    /// was sent to it.
+    fn replaced(&self) -> Option<String> {
+        None
+    }
+
     /// Makes a queue for the calling thread, together with sentences about what it had to do
     /// without. `buffers` are the ones that will be submitted.
     ///
@@ -337,6 +343,9 @@ pub struct EngineOptions {
     pub spdk: SpdkOptions,
     /// psync, io_uring: what goes along with commands.
     pub commands: CommandOptions,
+    /// spdk: the targets as they were checked before the run. One of these paths that leads to another
+    /// device is refused.
+    pub checked: std::sync::Arc<[TargetFacts]>,
     /// sim, spdk, null: with 2 or more, deallocates carry up to so many ranges in their buffers, as
     /// [`ranges`] says.
     pub trim_ranges: u32,
@@ -389,6 +398,29 @@ pub struct Known {
     pub name: String,
 }
 
+impl TargetFacts {
+    /// Whether `now` is another device than this one at the same path: a sentence that names both. Only for
+    /// targets that the kernel does not know; others have no [`Known`].
+    #[must_use]
+    pub fn replaced_by(&self, now: &TargetFacts) -> Option<String> {
+        let (before, after) = (self.known.as_ref()?, now.known.as_ref()?);
+        let path = self.path.display();
+        if before != after {
+            return Some(format!(
+                "{path}: another drive is at this address: the one of model and serial number `{}` ({}) was \
+                 checked, and `{}` ({}) is there now",
+                before.name, before.wwid, after.name, after.wwid
+            ));
+        }
+        (self.size_bytes != now.size_bytes).then(|| {
+            format!(
+                "{path}: the namespace of `{}` has changed: it had {} bytes when it was checked, and has {} now",
+                before.name, self.size_bytes, now.size_bytes
+            )
+        })
+    }
+}
+
 /// The size of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
@@ -403,16 +435,24 @@ pub struct EngineError {
     pub message: String,
     /// The error number, if one is behind it.
     pub errno: Option<i32>,
+    /// The target is not the one that was checked: an unsafe target (exit code 6).
+    pub is_unsafe: bool,
 }
 
 impl EngineError {
     pub(crate) fn new(message: impl Into<String>) -> EngineError {
-        EngineError { message: message.into(), errno: None }
+        EngineError { message: message.into(), errno: None, is_unsafe: false }
+    }
+
+    /// The target is not the one that was checked.
+    #[cfg(feature = "spdk")]
+    pub(crate) fn replaced(message: impl Into<String>) -> EngineError {
+        EngineError { message: message.into(), errno: None, is_unsafe: true }
     }
 
     pub(crate) fn os(what: &str, error: rustix::io::Errno) -> EngineError {
         let status = Status::from_errno(error.raw_os_error());
-        EngineError { message: format!("{what}: {status}"), errno: Some(status.errno()) }
+        EngineError { message: format!("{what}: {status}"), errno: Some(status.errno()), is_unsafe: false }
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
         }
 
         fn reader(&self) -> Result<Box<dyn Reader>, EngineError> {
-            Err(EngineError { message: "this one only talks".to_owned(), errno: None })
+            Err(EngineError { message: "this one only talks".to_owned(), errno: None, is_unsafe: false })
         }
 
         fn premises(&self, _: Duration) -> Vec<Option<Premises>> {

@@ -9,7 +9,7 @@ use crate::base::host::target::{Namespace, RefusalKind, TargetKind, check_namesp
 use crate::base::host::{Consent, Guard, Refusal, Sysfs, WriteOptions, nvme, userspace};
 use crate::base::nvme::ControllerFacts;
 use crate::base::transport_id::{Transport, TransportId};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, TargetFacts};
 
 use super::plan::JobPlan;
 use super::{ErrorKind, RunError, RunOptions, open_job};
@@ -18,6 +18,8 @@ use super::{ErrorKind, RunError, RunOptions, open_job};
 pub struct Consents {
     /// What will be overwritten, for the user.
     pub sentences: Vec<String>,
+    /// The targets that the kernel does not know, as they were found.
+    pub checked: Vec<TargetFacts>,
     /// Keeps block devices claimed, so that nobody mounts them meanwhile.
     _held: (Guard, Vec<Consent>),
 }
@@ -32,6 +34,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     let mut seen: HashSet<PathBuf> = HashSet::new();
     let mut asked: HashSet<usize> = HashSet::new();
     let mut empty: HashSet<PathBuf> = HashSet::new();
+    let mut checked = Vec::new();
     // Whoever reads takes the controller from the kernel too.
     for plan in plans.iter().filter(|plan| plan.uses_namespaces()) {
         refused.extend(controllers(plan).map(|refusal| {
@@ -57,7 +60,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
         let options =
             WriteOptions { allow_mounted_write: plan.spec.allow_mounted_write, destroy: &options.destroy };
         if plan.uses_namespaces() {
-            for answer in namespaces(plan, &options, &mut seen)? {
+            for answer in namespaces(plan, &options, (&mut seen, &mut checked))? {
                 match answer {
                     Ok(consent) => held.push(consent),
                     Err(refusal) => {
@@ -97,7 +100,7 @@ pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunErr
     }
     let sentences = held.iter().filter(|consent| loses_something(consent, &empty));
     let sentences = sentences.map(|consent| sentence(consent, &overwritten)).collect();
-    Ok(Consents { sentences, _held: (guard, held) })
+    Ok(Consents { sentences, checked, _held: (guard, held) })
 }
 
 /// What happens to a target, for the user.
@@ -127,9 +130,9 @@ type Answers = Vec<Result<Consent, Refusal>>;
 fn namespaces(
     plan: &JobPlan,
     options: &WriteOptions<'_>,
-    seen: &mut HashSet<PathBuf>,
+    (seen, checked): (&mut HashSet<PathBuf>, &mut Vec<TargetFacts>),
 ) -> Result<Answers, RunError> {
-    let failed = |error: EngineError| RunError::environment(&plan.spec, error);
+    let failed = |error: EngineError| RunError::of_engine(&plan.spec, &error);
     let opened = open_job::probe(plan).map_err(failed)?;
     let mut reader = opened.reader().map_err(failed)?;
     let told = opened.device_facts();
@@ -138,6 +141,7 @@ fn namespaces(
         if !seen.insert(fact.path.clone()) {
             continue;
         }
+        checked.push(fact.clone());
         let controller =
             told.get(usize::from(target)).and_then(Option::as_ref).map(|facts| &facts.controller);
         let namespace = Namespace {

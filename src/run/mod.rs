@@ -30,6 +30,7 @@ mod premises;
 mod progress;
 mod recording;
 mod replay;
+mod same_devices;
 mod sampler;
 mod shell;
 mod stage;
@@ -91,6 +92,8 @@ pub struct RunOptions {
     /// A server does the run, and this brings its snapshots to the client. `state` is then the server's
     /// own copy, wherever `state_dir` is on the client, and `trigger_file` is the client's to look at.
     pub courier: Option<Arc<dyn Courier>>,
+    /// `--same-devices`: the file with what the devices are known by.
+    pub same_devices: Option<PathBuf>,
     /// Is asked whether the run may use its targets.
     pub gate: Option<Arc<dyn Gate>>,
 }
@@ -224,6 +227,18 @@ impl RunError {
     fn environment(spec: &JobSpec, message: impl fmt::Display) -> RunError {
         RunError { kind: ErrorKind::Environment, message: format!("job `{}`: {message}", spec.name) }
     }
+
+    fn not_safe(spec: &JobSpec, message: impl fmt::Display) -> RunError {
+        RunError { kind: ErrorKind::Unsafe, message: format!("job `{}`: {message}", spec.name) }
+    }
+
+    /// What an engine refused.
+    fn of_engine(spec: &JobSpec, error: &crate::engine::EngineError) -> RunError {
+        if error.is_unsafe {
+            return RunError::not_safe(spec, error);
+        }
+        RunError::environment(spec, error)
+    }
 }
 
 impl fmt::Display for RunError {
@@ -300,7 +315,10 @@ fn check_targets(
     requests: &Requests,
 ) -> Result<Held, RunError> {
     let check = |plans: &[plan::JobPlan], options: &RunOptions| {
-        let consents = guard::check(plans, options)?;
+        let mut consents = guard::check(plans, options)?;
+        if let Some(file) = &options.same_devices {
+            same_devices::check(plans, &mut consents.checked, file)?;
+        }
         plan::check_before_start(plans)?;
         let (locked, notes) = pinning::lock(plans)?;
         Ok(Held { consents, _locked: locked, notes })
@@ -347,9 +365,8 @@ pub fn execute(
     let verdicts = verification::Verdicts::open(options)
         .map_err(|message| RunError { kind: ErrorKind::BadJob, message })?;
     let logs = logs::Logs::open(&plans, options)?;
-    for sentence in held.consents.sentences.iter().chain(&losses) {
-        observer.note(sentence);
-    }
+    plan::hold_to(&mut plans, &held.consents.checked);
+    held.consents.sentences.iter().chain(&losses).for_each(|sentence| observer.note(sentence));
     let of_newest = newest_run::find(&mut plans, requests)?;
     let (run_id, notes) = match judged {
         Some(earlier) => (earlier.run, earlier.notes),

@@ -69,6 +69,10 @@ pub trait OpenJob: Send + Sync {
     fn premises(&self, patience: Duration) -> Vec<Option<Premises>>;
     /// What has happened to the targets since the last call.
     fn take_notes(&self) -> Vec<String>;
+    /// Why the targets are not those that were opened any more, as a sentence; `None` if they are.
+    fn replaced(&self) -> Option<String> {
+        None
+    }
     /// Makes a worker on the calling thread, with sentences about what it does without.
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String>;
 }
@@ -192,6 +196,10 @@ impl<E: Engine> OpenJob for Opened<E> {
         self.0.take_notes()
     }
 
+    fn replaced(&self) -> Option<String> {
+        self.0.replaced()
+    }
+
     fn worker(&self, request: WorkerRequest) -> Result<(Box<dyn Turning>, Vec<String>), String> {
         let WorkerRequest {
             config,
@@ -296,6 +304,7 @@ pub fn open(plan: &JobPlan, size_hints: &[u64]) -> Result<Arc<dyn OpenJob>, Engi
         sim: spec.sim,
         spdk: if plan.only_judges() { probing(&spec.spdk) } else { spec.spdk.clone() },
         commands: command_options(plan),
+        checked: Arc::clone(&plan.checked),
         trim_ranges: spec.commands.trim_ranges,
     };
     open_as(plan, size_hints, &options)
@@ -354,6 +363,7 @@ pub fn probe(plan: &JobPlan) -> Result<Arc<dyn OpenJob>, EngineError> {
         direct: plan.spec.direct,
         spdk: probing(&plan.spec.spdk),
         commands: CommandOptions { atomic_bytes: atomic_bytes(plan), ..CommandOptions::default() },
+        checked: Arc::clone(&plan.checked),
         trim_ranges: plan.spec.commands.trim_ranges,
         ..EngineOptions::default()
     };
@@ -369,7 +379,7 @@ fn probing(options: &SpdkOptions) -> SpdkOptions {
 fn pinned(plan: &JobPlan, target: usize) -> Result<Arc<PinnedFile>, EngineError> {
     plan.pin(target).existing().map_err(|error| {
         let message = format!("cannot open {}: {error}", plan.targets[target].display());
-        EngineError { message, errno: error.raw_os_error() }
+        EngineError { message, errno: error.raw_os_error(), is_unsafe: false }
     })
 }
 
@@ -388,7 +398,7 @@ fn open_as(
     let targets = targets?;
     let engine = &plan.spec.ioengine;
     with_engine(engine, Opener { targets: &targets, options }).unwrap_or_else(|| {
-        let unknown = || EngineError { message: format!("there is no engine `{engine}`"), errno: None };
+        let unknown = || EngineError::new(format!("there is no engine `{engine}`"));
         Err(missing(engine).unwrap_or_else(unknown))
     })
 }

@@ -63,6 +63,9 @@ pub struct JobPlan {
     pub judged_run: Arc<OnceLock<RunId>>,
     /// What its logs hold, where it replays some.
     pub replay: Option<Arc<ReplayPlan>>,
+    /// The targets that the kernel does not know, as the guard found them: those of all jobs of the run. What
+    /// is opened later is compared with them.
+    pub checked: Arc<[TargetFacts]>,
 }
 
 /// A job, or a range of bytes, of a later stage of the run that is judged.
@@ -212,6 +215,7 @@ pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
             later: Arc::default(),
             judged_run: Arc::default(),
             replay: None,
+            checked: Arc::new([]),
         });
     }
     Ok(plans)
@@ -392,6 +396,12 @@ fn without_size(plan: &JobPlan, target: u16, is_device: bool) -> RunError {
 fn is_device(plan: &JobPlan, target: u16) -> bool {
     let is_block_device = || plan.pin(target.into()).file().is_some_and(|file| file.kind().is_block_device());
     plan.uses_namespaces() || plan.uses_files() && is_block_device()
+}
+
+/// Whatever opens the targets from now on finds these, or refuses.
+pub fn hold_to(plans: &mut [JobPlan], checked: &[TargetFacts]) {
+    let checked: Arc<[TargetFacts]> = checked.into();
+    plans.iter_mut().for_each(|plan| plan.checked = Arc::clone(&checked));
 }
 
 /// What a clone does on its regions.

@@ -127,7 +127,7 @@ pub fn open(plan: &JobPlan, hints: Vec<u64>, requests: &Requests) -> Result<Arc<
     } else {
         open_job::open(plan, &hints)
     };
-    opened.map_err(|error| RunError::environment(&plan.spec, error))
+    opened.map_err(|error| RunError::of_engine(&plan.spec, &error))
 }
 
 impl Stage<'_> {

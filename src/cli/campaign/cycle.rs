@@ -7,12 +7,13 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::base::host::output_file;
 use crate::base::units::SECOND_NS;
 use crate::job::{self, CampaignSpec, JobSpec};
 
 use super::super::{EXIT_INCONCLUSIVE, EXIT_OK, EXIT_UNSAFE, EXIT_USAGE, EXIT_VIOLATION};
 use super::child::{Ended, OnSignal, Watch, last_line, span};
-use super::device::{self, Target};
+use super::device::{self, Lost, Target};
 use super::record::{Cycle, Outcome};
 
 /// How long a writing child may take until it writes: files are laid out first.
@@ -27,6 +28,8 @@ const ASK_NS: u64 = SECOND_NS / 2;
 /// Files of a cycle.
 const JOB: &str = "job.toml";
 const SNAPSHOT: &str = "job.state";
+/// What the devices of the campaign are known by, beside the cycles.
+const DEVICES: &str = "devices.json";
 const CUT_BEGUN: &str = "power_off.begun";
 const CUT_ENDED: &str = "power_off.exit";
 
@@ -120,9 +123,15 @@ enum Stop {
     Interrupted,
 }
 
+impl Stop {
+    fn of(lost: Lost) -> Stop {
+        if lost.is_replaced { Stop::Refused(EXIT_UNSAFE, lost.why) } else { Stop::Failed(lost.why) }
+    }
+}
+
 impl Attempt<'_> {
     fn steps(&mut self, before: Option<&Path>) -> Result<(), Stop> {
-        let names = self.begin(before).map_err(Stop::Failed)?;
+        let names = self.begin(before)?;
         self.describe(&names, "device-before.json");
         let written = self.write(before.is_some())?;
         if self.cut {
@@ -163,12 +172,12 @@ impl Attempt<'_> {
     }
 
     /// Finds the targets, and writes the jobs: gives their old and new names.
-    fn begin(&mut self, before: Option<&Path>) -> Result<Vec<(String, String)>, String> {
-        let wrong = |why: std::io::Error| format!("{}: {why}", self.folder.display());
+    fn begin(&mut self, before: Option<&Path>) -> Result<Vec<(String, String)>, Stop> {
+        let wrong = |why: std::io::Error| Stop::Failed(format!("{}: {why}", self.folder.display()));
         fs::create_dir(self.folder).map_err(wrong)?;
-        let names = self.locate()?;
+        let names = self.locate().map_err(Stop::of)?;
         let jobs = device::renamed(self.bench.jobs, &names);
-        fs::write(self.path(JOB), job::print(&jobs)).map_err(wrong)?;
+        output_file::write(&self.path(JOB), job::print(&jobs).as_bytes()).map_err(wrong)?;
         if let Some(before) = before {
             fs::copy(before.join(SNAPSHOT), self.path(SNAPSHOT)).map_err(wrong)?;
         }
@@ -176,7 +185,7 @@ impl Attempt<'_> {
         Ok(names)
     }
 
-    fn locate(&self) -> Result<Vec<(String, String)>, String> {
+    fn locate(&self) -> Result<Vec<(String, String)>, Lost> {
         self.bench.targets.iter().map(|target| Ok((target.path.clone(), target.locate()?))).collect()
     }
 
@@ -192,7 +201,10 @@ impl Attempt<'_> {
             // It is of other devices too.
             let _ = fs::remove_file(&list);
         }
-        let _ = fs::write(self.path(file), format!("{:#}\n", device::described(&said, &paths)));
+        let _ = output_file::write(
+            &self.path(file),
+            format!("{:#}\n", device::described(&said, &paths)).as_bytes(),
+        );
     }
 
     /// Writes until the power is cut. Gives what went wrong.
@@ -235,6 +247,7 @@ impl Attempt<'_> {
             option("trigger_timeout", format!("{}ns", self.cycle.moment_ns).into()),
             option("state_dir", self.folder.into()),
             option("output", self.path("write.json").into()),
+            self.same_devices(),
         ];
         if continues {
             arguments.push(option("verify_state_continue", "true".into()));
@@ -268,6 +281,11 @@ impl Attempt<'_> {
                 }),
             }
         })
+    }
+
+    /// Each child compares the devices that it opens with those that the first one wrote to.
+    fn same_devices(&self) -> OsString {
+        option("same-devices", self.folder.with_file_name(DEVICES).into())
     }
 
     /// What the trigger runs: `power_off`, with its output and its marks in this directory.
@@ -308,17 +326,17 @@ impl Attempt<'_> {
         let limit_ns = self.bench.spec.ready_timeout_ns;
         let begun_ns = watch.now_ns();
         let mut first = true;
-        let mut last_why = None;
+        let mut last_why: Option<Lost> = None;
         loop {
             let spent_ns = watch.now_ns() - begun_ns;
             let left_ns = limit_ns.saturating_sub(spent_ns);
             if left_ns == 0 && !first {
-                let why = last_why.unwrap_or_default();
-                let limit = span(limit_ns);
-                return Err(Stop::Failed(format!("the device was not back within {limit}: {why}")));
+                let lost = last_why.unwrap_or_default();
+                let why = format!("the device was not back within {}: {}", span(limit_ns), lost.why);
+                return Err(Stop::of(Lost { why, ..lost }));
             }
             first = false;
-            let found = self.is_ready(left_ns).and_then(|()| self.locate());
+            let found = self.is_ready(left_ns).map_err(Lost::from).and_then(|()| self.locate());
             if self.interrupted() {
                 return Err(Stop::Interrupted);
             }
@@ -355,7 +373,7 @@ impl Attempt<'_> {
         if fs::read_to_string(&job).ok().as_ref() != Some(&text) {
             let folder = self.path("judge");
             job = folder.join(JOB);
-            let made = fs::create_dir(&folder).and_then(|()| fs::write(&job, text));
+            let made = fs::create_dir(&folder).and_then(|()| output_file::write(&job, text.as_bytes()));
             made.map_err(|why| Stop::Failed(format!("{}: {why}", job.display())))?;
         }
         let arguments: Vec<OsString> = vec![
@@ -364,6 +382,7 @@ impl Attempt<'_> {
             option("state_dir", self.folder.into()),
             option("verdicts", self.path("verdicts.jsonl").into()),
             option("output", self.path("judge.json").into()),
+            self.same_devices(),
         ];
         let log = self.path("judge.log");
         let limit_ns = self.bench.spec.judge_timeout_ns;
@@ -376,6 +395,8 @@ impl Attempt<'_> {
         self.doubts = doubts(&report);
         match ended.code().and_then(|code| u8::try_from(code).ok()) {
             Some(EXIT_OK | EXIT_VIOLATION | EXIT_INCONCLUSIVE) => Ok(()),
+            // Another device has come back.
+            Some(code @ EXIT_UNSAFE) => Err(Stop::Refused(code, last_line(&log))),
             _ => match ended.trouble() {
                 Some(why) => Err(Stop::Failed(told("the judging", &why, &log))),
                 None => Ok(()),

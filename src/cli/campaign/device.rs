@@ -25,6 +25,21 @@ pub struct Target {
     pub known: Option<Known>,
 }
 
+/// Why a target is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// A sentence.
+    pub why: String,
+    /// Another device is at its name.
+    pub is_replaced: bool,
+}
+
+impl From<String> for Lost {
+    fn from(why: String) -> Lost {
+        Lost { why, is_replaced: false }
+    }
+}
+
 /// What a block device is known by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -75,11 +90,15 @@ impl Target {
     }
 
     /// Where it is now. For a file that is where it was.
-    pub fn locate(&self) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// It is not there, and perhaps another device is at its name.
+    pub fn locate(&self) -> Result<String, Lost> {
         let Some(known) = self.known.clone() else { return Ok(self.path.clone()) };
         let path = PathBuf::from(&self.path);
         let found = patiently(move || locate(&Sysfs::default(), &path, &known));
-        found.unwrap_or_else(|| Err(format!("the kernel does not say whether {} is there", self.path)))
+        let silent = || format!("the kernel does not say whether {} is there", self.path);
+        found.unwrap_or_else(|| Err(silent().into()))
     }
 }
 
@@ -130,14 +149,14 @@ fn is_node(path: &Path) -> bool {
     path.starts_with("/dev") && !path.starts_with("/dev/shm")
 }
 
-fn locate(sysfs: &Sysfs, path: &Path, known: &Known) -> Result<String, String> {
+fn locate(sysfs: &Sysfs, path: &Path, known: &Known) -> Result<String, Lost> {
     let shown = path.to_string_lossy().into_owned();
     let here = block::lookup(sysfs, path);
     let Some(serial) = &known.serial else {
         return match here {
             Ok(Some(_)) => Ok(shown),
-            Ok(None) => Err(format!("{shown} is no block device any more")),
-            Err(why) => Err(format!("{shown}: {why}")),
+            Ok(None) => Err(format!("{shown} is not a block device any more").into()),
+            Err(why) => Err(format!("{shown}: {why}").into()),
         };
     };
     if matches!(&here, Ok(Some(device)) if known.fits(device)) {
@@ -147,11 +166,27 @@ fn locate(sysfs: &Sysfs, path: &Path, known: &Known) -> Result<String, String> {
     let found: Vec<&BlockDevice> = all.iter().filter(|device| known.fits(device)).collect();
     match found[..] {
         [device] => Ok(format!("/dev/{}", device.name.replace('!', "/"))),
-        [] => Err(format!("there is no device with the serial number {}", printable(serial))),
+        [] => Err(missing(&shown, serial, here.ok().flatten().as_ref())),
         _ => {
             let names: Vec<&str> = found.iter().map(|device| device.name.as_str()).collect();
-            Err(format!("several devices have the serial number {}: {}", printable(serial), names.join(", ")))
+            let (serial, names) = (printable(serial), names.join(", "));
+            Err(format!("several devices have the serial number {serial}: {names}").into())
         }
+    }
+}
+
+/// No device has the serial number; `here` is what is at the name of the one that had it.
+fn missing(shown: &str, serial: &str, here: Option<&BlockDevice>) -> Lost {
+    let why = format!("there is no device with the serial number {}", printable(serial));
+    match here {
+        Some(other) => {
+            let now = other.serial.as_deref().map_or("none".to_owned(), printable);
+            Lost {
+                why: format!("{why}; {shown} is now another device, of serial number {now}"),
+                is_replaced: true,
+            }
+        }
+        None => why.into(),
     }
 }
 
@@ -285,16 +320,20 @@ mod tests {
         let (_root, sysfs) = machine(&[("nvme0n1", "S1"), ("nvme1n1", "S2")]);
         assert_eq!(locate(&sysfs, path, &known), Ok("/dev/nvme1n1".to_owned()));
         let (_root, sysfs) = machine(&[("nvme0n1", "S1")]);
-        assert!(locate(&sysfs, path, &known).unwrap_err().contains("no device"));
+        let lost = locate(&sysfs, path, &known).unwrap_err();
+        assert!(lost.why.contains("no device") && !lost.is_replaced, "{lost:?}");
+        let other = block::all(&sysfs).unwrap().remove(0);
+        let lost = missing("/dev/nvme9n1", "S2", Some(&other));
+        assert!(lost.is_replaced && lost.why.contains("S2") && lost.why.contains("S1"), "{lost:?}");
         // Never a guess: it will be written to.
         let (_root, sysfs) = machine(&[("nvme0n1", "S2"), ("nvme1n1", "S2")]);
-        let why = locate(&sysfs, path, &known).unwrap_err();
+        let why = locate(&sysfs, path, &known).unwrap_err().why;
         assert!(why.contains("several") && why.contains("nvme0n1, nvme1n1"), "{why}");
     }
 
     #[test]
     fn a_device_that_is_gone_is_missed_by_its_serial_number() {
-        let why = locate(&Sysfs::default(), Path::new("/dev/no-such-device"), &known()).unwrap_err();
+        let why = locate(&Sysfs::default(), Path::new("/dev/no-such-device"), &known()).unwrap_err().why;
         assert!(why.contains("serial number S1"), "{why}");
     }
 }

@@ -240,9 +240,17 @@ impl Campaign<'_> {
                 self.check_signal()?;
                 Err(EXIT_IO)
             }
+            // Another device, or one that is in use now: nothing is tried again before a person has looked.
+            Ran::Refused(EXIT_UNSAFE, why)
+                if !is_first || before.is_some() || folder.join("judge.log").exists() =>
+            {
+                stderr_line!("error: cycle {number}: {why}");
+                Err(EXIT_UNSAFE)
+            }
             // What is wrong at once will be wrong a thousand times.
             Ran::Refused(code, _) if is_first && before.is_none() => {
-                stderr!("{}", std::fs::read_to_string(folder.join("write.log")).unwrap_or_default());
+                let said = std::fs::read_to_string(folder.join("write.log")).unwrap_or_default();
+                stderr_line!("{}", said.trim_end());
                 Err(code)
             }
             Ran::Refused(code, why) => Ok(Cycle {

@@ -131,6 +131,11 @@ fn shares(invocation: &Invocation, clients: &Clients) -> Result<Vec<Share>, u8> 
         stderr_line!("error: {why}");
         EXIT_USAGE
     };
+    if invocation.same_devices.is_some() {
+        return Err(usage(
+            "--same-devices looks at the devices of this machine: leave it out with --client".to_owned(),
+        ));
+    }
     let mut shares: Vec<Share> = Vec::new();
     for (address, files) in clients.servers(!invocation.overrides.is_empty()).map_err(usage)? {
         match shares.iter_mut().find(|share| share.files == files) {

@@ -159,6 +159,10 @@ impl Engine for Spdk {
         notes
     }
 
+    fn replaced(&self) -> Option<String> {
+        self.leases.iter().find_map(|lease| lease.0.replaced())
+    }
+
     fn queue(
         &self,
         config: &QueueConfig,
@@ -193,33 +197,49 @@ impl Spdk {
                 if active.is_empty() { "none".to_owned() } else { active.join(", ") }
             )));
         };
-        self.switch_cache(&held, text)?;
-        let device = DeviceFacts::collect(&Channel(controller), id.ns)
-            .map_err(|why| EngineError::new(format!("{text}: {why}")))?;
-        self.check_commands(&device, geometry.pi_type, text)?;
-        self.check_ranges(&device, &held, text)?;
-        self.facts.push(TargetFacts {
+        let collect = || {
+            DeviceFacts::collect(&Channel(controller), id.ns)
+                .map_err(|why| EngineError::new(format!("{text}: {why}")))
+        };
+        let mut device = collect()?;
+        let facts = |device: &DeviceFacts| TargetFacts {
             path: PathBuf::from(id.to_string()),
             size_bytes: geometry.blocks.saturating_mul(u64::from(geometry.lba_bytes)),
             lba_bytes: geometry.lba_bytes,
             is_block_device: true,
             premises: Premises::of_device(
-                &device,
-                atomic_writes(&device, &geometry, controller.info().max_transfer_bytes),
+                device,
+                atomic_writes(device, &geometry, controller.info().max_transfer_bytes),
             ),
-            known: Some(known(&held, &device)),
+            known: Some(known(&held, device)),
             pin: None,
-        });
+        };
+        self.check_identity(&facts(&device))?;
+        if self.switch_cache(&held, text)? {
+            device = collect()?;
+        }
+        self.check_commands(&device, geometry.pi_type, text)?;
+        self.check_ranges(&device, &held, text)?;
+        self.facts.push(facts(&device));
         let (lba_bytes, name) = (geometry.lba_bytes, id.to_string());
         self.namespaces.push(Namespace { held, nsid: id.ns, lba_bytes, name });
         Ok(())
     }
 
-    /// Sets feature 06h as the job asks for it.
-    fn switch_cache(&mut self, held: &Arc<Held>, text: &str) -> Result<(), EngineError> {
-        let Some(on) = self.options.spdk.volatile_write_cache else { return Ok(()) };
+    /// Refuses a drive that is not the one that was checked at this address, before anything of it is changed.
+    fn check_identity(&self, now: &TargetFacts) -> Result<(), EngineError> {
+        let checked = self.options.checked.iter().find(|checked| checked.path == now.path);
+        match checked.and_then(|checked| checked.replaced_by(now)) {
+            Some(why) => Err(EngineError::replaced(format!("{why}; nothing was written to it"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets feature 06h as the job asks for it; whether that changed it.
+    fn switch_cache(&mut self, held: &Arc<Held>, text: &str) -> Result<bool, EngineError> {
+        let Some(on) = self.options.spdk.volatile_write_cache else { return Ok(false) };
         if self.caches.iter().any(|switch| Arc::ptr_eq(&switch.held, held)) {
-            return Ok(());
+            return Ok(false);
         }
         let channel = Channel(&held.controller);
         let failed = |what: &str, why: String| {
@@ -230,8 +250,9 @@ impl Spdk {
             let value = before & !1 | u32::from(on);
             channel.set_feature(FEATURE_VOLATILE_WRITE_CACHE, value).map_err(|why| failed("set", why))?;
             self.caches.push(CacheSwitch { held: Arc::clone(held), before });
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// What the job asks of the device beyond reads and writes.
@@ -254,6 +275,7 @@ impl Spdk {
         Err(EngineError {
             message: format!("{text}: the device does not have {missing}"),
             errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
+            is_unsafe: false,
         })
     }
 }
@@ -268,6 +290,7 @@ impl Spdk {
         let refused = |why: String| EngineError {
             message: format!("{text}: num_range: {why}"),
             errno: Some(Status::from_errno(libc::EOPNOTSUPP).errno()),
+            is_unsafe: false,
         };
         if !device.controller.dataset_management {
             return Err(refused("the device does not have the command Dataset Management".to_owned()));

@@ -335,7 +335,7 @@ fn failure(field: u16) -> Status {
 #[cold]
 fn trouble(what: &str, errno: i32, advice: &str) -> EngineError {
     let status = Status::from_errno(errno);
-    EngineError { message: format!("cannot {what}: {status}{advice}"), errno: Some(errno) }
+    EngineError { message: format!("cannot {what}: {status}{advice}"), errno: Some(errno), is_unsafe: false }
 }
 
 fn commands(options: &EngineOptions) -> [u32; 4] {

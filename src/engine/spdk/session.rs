@@ -13,6 +13,7 @@ use spdk_sys::{Controller, Environment};
 
 use crate::base::Status;
 use crate::base::host::affinity;
+use crate::base::nvme::ControllerFacts;
 use crate::base::spdk::{Digest, IovaMode, Priority, SpdkOptions, TimeoutAction};
 use crate::base::transport_id::{Transport, TransportId};
 use crate::engine::EngineError;
@@ -33,11 +34,16 @@ const VFIO_USER_MB: u32 = 256;
 /// Lines of SPDK's log that an error quotes at most.
 const MOST_LINES: usize = 6;
 
+/// Why a controller is given up; [`Held::replaced`] has the sentence that ends the run.
+const REPLACED: &str = "another drive is at this address; the controller is given up";
+
 /// An attached controller.
 pub(super) struct Held {
     pub(super) controller: Arc<Controller>,
     /// Its transport id, without a namespace.
     id: String,
+    /// Model and serial number when it was attached.
+    drive: String,
     /// What it was attached with.
     options: SpdkOptions,
     /// It writes to memory by itself.
@@ -91,6 +97,24 @@ impl Held {
         }
     }
 
+    /// Why it is not the drive that was attached any more: a sentence.
+    pub(super) fn replaced(&self) -> Option<String> {
+        if !self.controller.health().replaced {
+            return None;
+        }
+        let now = drive_of(&self.controller);
+        let there = if now == self.drive {
+            "another namespace of the same drive is there now".to_owned()
+        } else {
+            format!("`{now}` is there now")
+        };
+        Some(format!(
+            "{}: another drive was at this address after a reset of the controller: the one of model and serial \
+             number `{}` was checked, and {there}; nothing was sent to it",
+            self.id, self.drive
+        ))
+    }
+
     /// Whether it can still be asked.
     pub(super) fn answers(&self) -> bool {
         !self.is_gone() && !self.has_lost.load(Ordering::Acquire) && !self.controller.health().failed
@@ -134,7 +158,9 @@ impl Held {
     fn look(&self) {
         let health = self.controller.health();
         let resets = self.options.timeout_action == TimeoutAction::Reset;
-        if health.csts == NOBODY {
+        if health.replaced {
+            self.give_up(REPLACED);
+        } else if health.csts == NOBODY {
             self.give_up("the controller is gone (its registers read as ones)");
         } else if health.failed {
             self.give_up("the controller does not answer any more; it is given up");
@@ -154,6 +180,7 @@ impl Held {
             Ok(()) => self.note(&format!("{why}: the controller was reset, and what was in flight is lost")),
             // Somebody is at it.
             Err(libc::EBUSY) => {}
+            Err(libc::ESTALE) => self.give_up(REPLACED),
             Err(errno) => {
                 let status = Status::from_errno(errno);
                 self.give_up(&format!("{why}: the reset failed ({status}); the controller is given up"));
@@ -230,9 +257,14 @@ fn attach(id: &TransportId, name: String, options: SpdkOptions) -> Result<Held, 
             libc::EINVAL => "SPDK does not take this transport id",
             _ => "there is no such controller, or it does not come up",
         };
-        EngineError { message: format!("cannot attach {name}: {what}{}{}", said(), advice(id)), errno: None }
+        EngineError {
+            message: format!("cannot attach {name}: {what}{}{}", said(), advice(id)),
+            errno: None,
+            is_unsafe: false,
+        }
     })?;
     Ok(Held {
+        drive: drive_of(&controller),
         controller: Arc::new(controller),
         id: name,
         options,
@@ -244,6 +276,12 @@ fn attach(id: &TransportId, name: String, options: SpdkOptions) -> Result<Held, 
         notes: Mutex::default(),
         tending: Mutex::default(),
     })
+}
+
+/// Model and serial number, as the controller says them.
+fn drive_of(controller: &Controller) -> String {
+    let facts = ControllerFacts::parse(&*controller.identify());
+    format!("{} {}", facts.model, facts.serial).trim().to_owned()
 }
 
 /// What SPDK has logged, for the end of a sentence.

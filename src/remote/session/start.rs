@@ -94,6 +94,8 @@ pub fn prepare(begin: Begin, post: &Arc<Post>) -> Result<Prepared, Failure> {
         courier: Some(Arc::clone(post) as Arc<dyn crate::run::Courier>),
         gate: Some(Arc::clone(&gate) as Arc<dyn Gate>),
         verdicts: None,
+        // A file of the client is not here.
+        same_devices: None,
     };
     Ok(Prepared { jobs, options, gate, findings: start.findings.then_some(findings) })
 }

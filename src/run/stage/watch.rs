@@ -145,6 +145,9 @@ impl Stage<'_> {
             for note in worker.opened.take_notes() {
                 outcome.note(format!("job `{}`: {note}", plan.spec.name));
             }
+            if let Some(why) = worker.opened.replaced() {
+                outcome.replaced.get_or_insert_with(|| RunError::not_safe(&plan.spec, why));
+            }
         }
     }
 
