@@ -290,3 +290,31 @@ fn a_file_that_layout_makes_is_locked_at_once() {
     first.end().expect(130);
     file.try_lock_shared().expect("the run has ended");
 }
+
+#[test]
+fn a_stage_whose_directory_flips_leaves_no_files_of_its_own() {
+    let lab = Lab::new();
+    for name in ["left", "right"] {
+        fs::create_dir(lab.path(name)).expect("a directory");
+    }
+    for _ in 0..TRIES {
+        let flipper = Flipper::new(&lab, "work", ["left", "right"].map(|name| lab.path(name)));
+        let job = [
+            "--name=j",
+            "--directory=work",
+            "--nrfiles=3",
+            "--rw=write",
+            "--bs=4k",
+            "--size=48k",
+            "--unlink",
+        ];
+        let done = lab.run(&job);
+        drop(flipper);
+        fs::remove_file(lab.path("work")).expect("a link");
+        assert!(matches!(done.code, Some(0 | 6)), "{done:#?}");
+        for name in ["left", "right"] {
+            let files = fs::read_dir(lab.path(name)).expect("a directory").count();
+            assert_eq!(files, 0, "{name}: {done:#?}");
+        }
+    }
+}

@@ -318,7 +318,8 @@ impl Leftovers {
                 if !ran && was_there || pin.file().is_none() {
                     continue;
                 }
-                let why = match pin.remove() {
+                let removed = if ran { pin.remove() } else { pin.remove_made() };
+                let why = match removed {
                     Ok(()) => continue,
                     Err(RemoveError::Replaced(by)) => {
                         replaced.get_or_insert_with(|| pinning::refuse(plan, &by));

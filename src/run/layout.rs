@@ -197,7 +197,7 @@ fn make(plan: &JobPlan, short: &Short, requests: &Requests) -> Result<(), RunErr
     };
     if made.is_err() && short.present.is_none() {
         // What cannot be removed is empty or incomplete, and the error says what happened.
-        let _ = pin.remove_entry();
+        let _ = pin.remove_made();
     }
     made
 }

@@ -13,11 +13,13 @@ use std::fmt;
 use std::fs::{self, File, FileType, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::block::DeviceNumber;
 use super::{Sysfs, number};
@@ -239,11 +241,13 @@ impl Pins {
                 let file = Arc::clone(self.files.entry(file.identity).or_insert_with(|| Arc::new(file)));
                 self.entry_of(&canonical, Some(file))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let real = resolve(path);
-                // It may have been made meanwhile.
-                self.entry_of(&real, None)
+            // A name that ends in a slash can only be a directory.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && path.as_os_str().as_bytes().ends_with(b"/") =>
+            {
+                Err(Errno::ISDIR.into())
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.entry_of(&resolve(path), None),
             Err(error) => Err(error),
         }
     }
@@ -253,7 +257,7 @@ impl Pins {
         let is_new = file.is_none();
         let Some(name) = real.file_name().map(OsString::from) else {
             return file.map_or_else(
-                || Err(io::Error::from(io::ErrorKind::NotFound)),
+                || Err(Errno::NOENT.into()),
                 |file| Ok(Arc::new(Entry::new(None, OsString::new(), Some(file)))),
             );
         };

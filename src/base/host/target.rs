@@ -344,7 +344,7 @@ impl Guard {
         let missing = pin.missing_directory();
         if missing.is_some() || !pin.is_new() {
             let shown = missing.as_deref().or(path.parent()).unwrap_or(path).display();
-            let error = io::Error::from(io::ErrorKind::NotFound);
+            let error = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Refusal {
                 advice: format!("The directory {shown} must exist."),
                 ..cannot_tell(path.display(), "create it", &error)

@@ -152,6 +152,11 @@ fn lock(file: &PinnedFile, mode: LockMode) -> Result<File, NotLocked> {
 
 /// Locks an open file, for as long as a copy of the descriptor is open.
 pub(super) fn lock_descriptor(file: &File, mode: LockMode) -> Result<(), NotLocked> {
+    lock_waiting(&Sysfs::default(), file, mode, &mut || std::thread::sleep(UDEV_WAIT))
+}
+
+/// `wait` is called between two tries.
+fn lock_waiting(sysfs: &Sysfs, file: &File, mode: LockMode, wait: &mut dyn FnMut()) -> Result<(), NotLocked> {
     let how = match mode {
         LockMode::Shared => FlockOperation::NonBlockingLockShared,
         LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -163,7 +168,7 @@ pub(super) fn lock_descriptor(file: &File, mode: LockMode) -> Result<(), NotLock
             Err(Errno::INTR) => continue,
             Err(error) => return Err(NotLocked::Cannot(std::io::Error::from(error).to_string())),
         }
-        let holders = holders(&Sysfs::default(), file);
+        let holders = holders(sysfs, file);
         let only_udev = !holders.is_empty() && holders.iter().all(|(_, program)| is_udev(program));
         if !only_udev || tried >= UDEV_TRIES {
             let named = holders.iter().map(|(pid, program)| format!("{program} (process {pid})"));
@@ -171,7 +176,7 @@ pub(super) fn lock_descriptor(file: &File, mode: LockMode) -> Result<(), NotLock
             let by = if named.is_empty() { "another program".to_owned() } else { named.join(", ") };
             return Err(NotLocked::Held(by));
         }
-        std::thread::sleep(UDEV_WAIT);
+        wait();
     }
     unreachable!("the tries are counted")
 }
@@ -271,6 +276,48 @@ mod tests {
         assert_eq!(both.len(), 1);
         let _held = both.take().unwrap();
         assert!(wanted(&data, LockMode::Shared).take().is_err());
+    }
+
+    /// A machine whose table of locks says that a program of that name has the file.
+    fn held_by(lab: &tempfile::TempDir, program: &str, file: &File) -> Sysfs {
+        let metadata = file.metadata().unwrap();
+        let number = DeviceNumber::from_raw(metadata.dev());
+        let sysfs = Sysfs::under(lab.path());
+        fs::create_dir_all(sysfs.proc.join("77")).unwrap();
+        fs::write(sysfs.proc.join("77/comm"), program).unwrap();
+        let line = format!("{:02x}:{:02x}:{}", number.major, number.minor, metadata.ino());
+        fs::write(sysfs.proc.join("locks"), format!("1: FLOCK  ADVISORY  READ 77 {line} 0 EOF\n")).unwrap();
+        sysfs
+    }
+
+    #[test]
+    fn udev_is_waited_for_and_nobody_else() {
+        let lab = tempfile::tempdir().unwrap();
+        let path = lab.path().join("data");
+        fs::write(&path, "x").unwrap();
+        let (file, other) = (File::open(&path).unwrap(), File::open(&path).unwrap());
+        for (program, waits) in [("(udev-worker)", 3), ("systemd-udevd", 1), ("fio-spdk", 0)] {
+            other.lock_shared().unwrap();
+            let sysfs = held_by(&lab, program, &other);
+            let mut waited = 0;
+            let locked = lock_waiting(&sysfs, &file, LockMode::Exclusive, &mut || {
+                waited += 1;
+                if waited == waits {
+                    other.unlock().unwrap();
+                }
+            });
+            let expected =
+                if waits > 0 { Ok(()) } else { Err(NotLocked::Held("fio-spdk (process 77)".to_owned())) };
+            assert_eq!((locked, waited), (expected, waits), "{program}");
+            file.unlock().unwrap();
+            other.unlock().unwrap();
+        }
+        // One that never ends is not waited for without end.
+        other.lock_shared().unwrap();
+        let sysfs = held_by(&lab, "udevd", &other);
+        let mut waited = 0;
+        assert!(lock_waiting(&sysfs, &file, LockMode::Exclusive, &mut || waited += 1).is_err());
+        assert_eq!(waited, UDEV_TRIES - 1);
     }
 
     #[test]

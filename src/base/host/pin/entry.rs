@@ -100,6 +100,14 @@ impl Directory {
     }
 }
 
+impl PinnedFile {
+    /// Whether nothing has this name in the directory.
+    fn lacks(&self, name: &OsStr) -> bool {
+        let there = rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW);
+        there.is_err_and(|error| error == Errno::NOENT)
+    }
+}
+
 /// A name in a directory.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -321,7 +329,8 @@ impl Pin {
         Ok(made)
     }
 
-    /// Removes the file from its directory, if what is there is what is held.
+    /// Removes the file from the directory in which it was found, unless its path is a symbolic link, or
+    /// something else has its name there.
     ///
     /// # Errors
     /// If it is something else, or what the system says.
@@ -329,32 +338,35 @@ impl Pin {
         if fs::symlink_metadata(&self.path).is_ok_and(|named| named.file_type().is_symlink()) {
             return Err(RemoveError::NotRegular);
         }
-        self.check().map_err(RemoveError::Replaced)?;
-        self.remove_entry()
+        self.remove_made()
     }
 
-    /// Removes the file that was made, whatever the path leads to now.
+    /// The same for a file that the run has made: where it made it through a symbolic link too.
     ///
     /// # Errors
     /// As of [`Pin::remove`].
-    pub fn remove_entry(&self) -> Result<(), RemoveError> {
-        let mut held = self.entry.file();
-        let Some(file) = held.as_ref() else { return Ok(()) };
+    pub fn remove_made(&self) -> Result<(), RemoveError> {
+        let Some(file) = self.file() else { return Ok(()) };
         if !file.kind.is_file() {
             return Err(RemoveError::NotRegular);
         }
-        let directory = self.entry.directory.as_ref().and_then(|directory| directory.open());
-        let Some(directory) = directory else {
+        let directory = self.entry.directory.as_ref();
+        let Some((directory, open)) = directory.and_then(|directory| Some((directory, directory.open()?)))
+        else {
             return Err(RemoveError::Io(io::Error::other("its directory cannot be opened")));
         };
         let name = self.entry.name.as_os_str();
-        if !self.entry.directory.as_ref().is_some_and(|directory| directory.has(name, file)) {
-            let sentence = format!("{}: something else is there now", self.path.display());
+        if directory.has(name, &file) {
+            rustix::fs::unlinkat(&open.descriptor, name, AtFlags::empty())
+                .map_err(|error| RemoveError::Io(error.into()))?;
+        } else if !open.lacks(name) {
+            let path = self.path.display();
+            let here =
+                || format!("{path}: another file has its name in its directory, and was left as it is");
+            let sentence = self.check().map_or_else(|replaced| replaced.sentence, |()| here());
             return Err(RemoveError::Replaced(Replaced { sentence, device_gone: false }));
         }
-        rustix::fs::unlinkat(&directory.descriptor, name, AtFlags::empty())
-            .map_err(|error| RemoveError::Io(error.into()))?;
-        *held = None;
+        *self.entry.file() = None;
         Ok(())
     }
 

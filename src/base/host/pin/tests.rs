@@ -49,6 +49,7 @@ fn a_file_that_was_removed_and_made_anew_is_another() {
     let pin = Pins::default().pin(&path);
     fs::remove_file(&path).unwrap();
     let gone = pin.check().unwrap_err();
+    assert!(pin.file().is_some());
     assert!(!gone.device_gone && gone.sentence.contains("cannot be followed"), "{gone}");
     fs::write(&path, "two").unwrap();
     assert!(pin.check().is_err());
@@ -135,6 +136,8 @@ fn a_path_that_cannot_be_followed_says_why() {
     assert_eq!(pin.existing().unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
     assert!(!pin.is_new() && pin.file().is_none());
     pin.check().unwrap();
+    let directory = Pins::default().pin(&lab.path().join("new/"));
+    assert_eq!(directory.existing().unwrap_err().raw_os_error(), Some(libc::EISDIR));
 }
 
 #[test]
@@ -152,7 +155,10 @@ fn a_directory_that_was_exchanged_is_seen_before_a_file_is_made_and_what_was_mad
     assert!(pin.check().unwrap_err().sentence.contains("led into the directory"));
     pin.create().unwrap();
     assert!(lab.path().join("one/data").exists());
-    assert!(pin.remove().is_err());
-    pin.remove_entry().unwrap();
+    pin.remove().unwrap();
     assert!(!lab.path().join("one/data").exists());
+    // What is gone already need not be removed.
+    pin.create().unwrap();
+    fs::remove_file(lab.path().join("one/data")).unwrap();
+    pin.remove_made().unwrap();
 }
