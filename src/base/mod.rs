@@ -13,6 +13,7 @@ pub mod premises;
 pub mod printable;
 pub mod random;
 pub mod replay;
+pub mod seqlock;
 pub mod shape;
 pub mod sim;
 pub mod spdk;

@@ -1,10 +1,11 @@
 //! Where a reactor meets the threads that may block.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::PerOp;
+use crate::base::seqlock::SeqLock;
 use crate::stats::WorkerStats;
 
 use super::order::OrderLive;
@@ -42,7 +43,7 @@ pub enum WorkerState {
 
 /// Numbers of one worker that change while it runs. Written by its reactor every millisecond, read
 /// by anyone; each number is right by itself, and [`Live::totals`] gives some that belong together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Live {
     /// I/Os that ended well since counting began.
     pub ios: PerOp<AtomicU64>,
@@ -56,16 +57,30 @@ pub struct Live {
     pub start_ns: AtomicU64,
     /// Begin and end.
     pub order: OrderLive,
-    /// When these numbers were written (`base::clock`).
-    at_ns: AtomicU64,
-    /// Sum of the completion latencies of all commands, in nanoseconds; wraps.
-    latency_ns: AtomicU64,
-    /// Odd while the numbers are being written.
-    edition: AtomicU64,
+    /// [`Totals`], of one moment.
+    totals: SeqLock,
     state: AtomicU8,
     stop: AtomicBool,
     enough: AtomicBool,
     judging_allowed: AtomicBool,
+}
+
+impl Default for Live {
+    fn default() -> Live {
+        Live {
+            ios: PerOp::default(),
+            bytes: PerOp::default(),
+            p99_ns: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            start_ns: AtomicU64::default(),
+            order: OrderLive::default(),
+            totals: SeqLock::new(4),
+            state: AtomicU8::default(),
+            stop: AtomicBool::default(),
+            enough: AtomicBool::default(),
+            judging_allowed: AtomicBool::default(),
+        }
+    }
 }
 
 impl Live {
@@ -119,43 +134,27 @@ impl Live {
         self.enough.load(Ordering::Acquire)
     }
 
-    /// Numbers of one moment: what rates are made of.
+    /// Numbers of one moment: what rates are made of. `None` if the worker is publishing new ones all the
+    /// time.
     #[must_use]
-    pub fn totals(&self) -> Totals {
-        loop {
-            let before = self.edition.load(Ordering::Acquire);
-            let sum = |counts: &PerOp<AtomicU64>| counts.iter().map(|(_, n)| n.load(Ordering::Relaxed)).sum();
-            let totals = Totals {
-                at_ns: self.at_ns.load(Ordering::Relaxed),
-                ios: sum(&self.ios),
-                bytes: sum(&self.bytes),
-                latency_ns: self.latency_ns.load(Ordering::Relaxed),
-            };
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.edition.load(Ordering::Relaxed) == before {
-                return totals;
-            }
-            // Whoever writes may wait for this very CPU.
-            std::thread::yield_now();
-        }
+    pub fn totals(&self) -> Option<Totals> {
+        let numbers = self.totals.read()?;
+        let [at_ns, ios, bytes, latency_ns] = numbers[..] else { return Some(Totals::default()) };
+        Some(Totals { at_ns, ios, bytes, latency_ns })
     }
 
     pub(super) fn publish(&self, stats: &WorkerStats, now_ns: u64) {
-        // One writer: nobody else changes the edition.
-        let edition = self.edition.load(Ordering::Relaxed);
-        self.edition.store(edition + 1, Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.at_ns.store(now_ns, Ordering::Relaxed);
-        let latency = stats.ops.iter().fold(0_u128, |sum, (_, op)| sum.wrapping_add(op.latency.clat.sum()));
-        #[expect(clippy::cast_possible_truncation, reason = "wraps, and is read by its differences")]
-        self.latency_ns.store(latency as u64, Ordering::Relaxed);
+        let (mut ios, mut bytes, mut latency) = (0, 0, 0_u128);
         for (op, counts) in stats.ops.iter() {
             self.ios.get(op).store(counts.ios, Ordering::Relaxed);
             self.bytes.get(op).store(counts.bytes, Ordering::Relaxed);
+            (ios, bytes) = (ios + counts.ios, bytes + counts.bytes);
+            latency = latency.wrapping_add(counts.latency.clat.sum());
         }
+        #[expect(clippy::cast_possible_truncation, reason = "wraps, and is read by its differences")]
+        self.totals.write([now_ns, ios, bytes, latency as u64]);
         self.errors.store(stats.errors().map(|error| error.count).sum(), Ordering::Relaxed);
         self.start_ns.store(stats.start_ns, Ordering::Relaxed);
-        self.edition.store(edition + 2, Ordering::Release);
     }
 }
 
@@ -230,10 +229,10 @@ mod tests {
             }
         });
         while !thread.is_finished() {
-            let totals = live.totals();
+            let Some(totals) = live.totals() else { continue };
             assert_eq!((totals.ios, totals.bytes), (3 * totals.at_ns, 3 * 4096 * totals.at_ns));
         }
         thread.join().unwrap();
-        assert_eq!(live.totals().ios, 60_000);
+        assert_eq!(live.totals().unwrap().ios, 60_000);
     }
 }

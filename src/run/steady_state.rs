@@ -50,7 +50,7 @@ impl Track {
     }
 
     /// Ends a round, if it is time; true if the job is steady now.
-    fn look(&mut self, is_running: bool, read: impl Fn() -> Vec<Totals>, now_ns: u64) -> bool {
+    fn look(&mut self, is_running: bool, read: impl Fn() -> Option<Vec<Totals>>, now_ns: u64) -> bool {
         if self.is_over {
             return false;
         }
@@ -68,7 +68,8 @@ impl Track {
         if now_ns < self.due_ns {
             return false;
         }
-        let now = read();
+        // What cannot be read now is read at the next look.
+        let Some(now) = read() else { return false };
         let interval_ns = self.spec.interval_ns();
         let is_first = self.before.is_empty();
         let late_ns = now_ns - self.due_ns;
@@ -192,7 +193,7 @@ mod tests {
             totals.ios += new;
             totals.bytes += 4096 * new;
             totals.latency_ns = totals.latency_ns.wrapping_add(1000 * new);
-            if track.look(true, || vec![totals], totals.at_ns) {
+            if track.look(true, || Some(vec![totals]), totals.at_ns) {
                 return (track.report(), Some(totals.at_ns - begun_ns));
             }
         }
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn a_worker_that_ends_ends_the_search() {
         let mut track = Track::of(&spec(DEVIATION)).unwrap();
-        let totals = |at_ns| vec![Totals { at_ns, ios: at_ns / MS, ..Totals::default() }];
+        let totals = |at_ns| Some(vec![Totals { at_ns, ios: at_ns / MS, ..Totals::default() }]);
         for second in 0..4 {
             track.look(true, || totals(second * SECOND_NS), second * SECOND_NS);
         }
@@ -251,7 +252,7 @@ mod tests {
         let mut track = Track::of(&spec(DEVIATION)).unwrap();
         for at_ms in [0, 20, 1020, 6500, 7020] {
             let at_ns = at_ms * MS;
-            track.look(true, || vec![Totals { at_ns, ios: at_ms, ..Totals::default() }], at_ns);
+            track.look(true, || Some(vec![Totals { at_ns, ios: at_ms, ..Totals::default() }]), at_ns);
         }
         let rounds: Vec<(u64, u64)> =
             track.report().rounds.iter().map(|round| (round.at_ns / MS, round.iops.round() as u64)).collect();

@@ -7,7 +7,7 @@
 //! failed, last what is durable, which only grows.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -15,56 +15,10 @@ use arc_swap::ArcSwap;
 use super::failures::Failures;
 use super::flush_credit::Credit;
 use super::promises::{Mark, Mutated, Promises};
+use crate::base::seqlock::SeqLock;
 
 /// An empty slot.
 const NONE: u64 = u64::MAX;
-
-/// Numbers that change together, rarely.
-#[derive(Debug)]
-pub(super) struct Together {
-    /// Odd while they change.
-    version: AtomicU64,
-    len: AtomicU64,
-    words: Box<[AtomicU64]>,
-}
-
-impl Together {
-    pub(super) fn new(words: usize) -> Together {
-        Together {
-            version: AtomicU64::new(0),
-            len: AtomicU64::new(0),
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    /// Only the worker calls this.
-    pub(super) fn set(&self, numbers: impl Iterator<Item = u64>) {
-        let version = self.version.load(Relaxed);
-        self.version.store(version + 1, Relaxed);
-        fence(Release);
-        let mut len = 0;
-        for (word, number) in self.words.iter().zip(numbers) {
-            word.store(number, Relaxed);
-            len += 1;
-        }
-        self.len.store(len, Relaxed);
-        self.version.store(version + 2, Release);
-    }
-
-    pub(super) fn get(&self) -> Vec<u64> {
-        loop {
-            let before = self.version.load(Acquire);
-            let len = usize::try_from(self.len.load(Relaxed)).unwrap_or(usize::MAX);
-            let numbers: Vec<u64> = self.words.iter().take(len).map(|word| word.load(Relaxed)).collect();
-            fence(Acquire);
-            if before.is_multiple_of(2) && self.version.load(Relaxed) == before {
-                return numbers;
-            }
-            // The worker is in the middle of a few stores, or was put to sleep there.
-            std::thread::yield_now();
-        }
-    }
-}
 
 /// The mutations of one kind.
 #[derive(Debug)]
@@ -74,7 +28,7 @@ pub(super) struct Column {
     /// A whole list each time: failures are rare, and a reader never waits for the worker nor the other way
     /// round, however many there are.
     failed: ArcSwap<Failures>,
-    durable: Together,
+    durable: SeqLock,
 }
 
 impl Column {
@@ -83,7 +37,7 @@ impl Column {
             issued: AtomicU64::new(0),
             in_flight: (0..depth).map(|_| AtomicU64::new(NONE)).collect(),
             failed: ArcSwap::default(),
-            durable: Together::new(1 + depth),
+            durable: SeqLock::new(1 + depth),
         }
     }
 
@@ -108,7 +62,7 @@ impl Column {
     }
 
     pub(super) fn set_durable(&self, durable: &Mark) {
-        self.durable.set(std::iter::once(durable.mark).chain(durable.holes.iter().copied()));
+        self.durable.write(std::iter::once(durable.mark).chain(durable.holes.iter().copied()));
     }
 
     /// What had completed by now, for a flush that is about to be submitted by another worker.
@@ -128,11 +82,16 @@ impl Column {
         in_flight.sort_unstable();
         // Nor has anything failed there.
         let failed = self.failed.load().below(issued);
-        let durable = self.durable.get();
-        let (mark, holes) = durable.split_first().map_or((0, &[][..]), |(mark, holes)| (*mark, holes));
-        let mark = mark.min(issued);
-        let holes = holes.iter().copied().filter(|&number| number < mark).collect();
-        Mutated { issued, in_flight, failed, durable: Mark { mark, holes } }
+        Mutated { issued, in_flight, failed, durable: read_mark(&self.durable).below(issued) }
+    }
+}
+
+/// What is durable: the mark, then the holes below it. Where it cannot be read nothing is promised.
+pub(super) fn read_mark(words: &SeqLock) -> Mark {
+    let numbers = words.read().unwrap_or_default();
+    match numbers.split_first() {
+        Some((&mark, holes)) => Mark { mark, holes: holes.to_vec() },
+        None => Mark::default(),
     }
 }
 

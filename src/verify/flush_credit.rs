@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
-use super::board::{Board, Together};
+use super::board::{Board, read_mark};
 use super::promises::Mark;
+use crate::base::seqlock::SeqLock;
 
 /// What all credits of a stage may take together. With more, flushes cover their own worker alone, which
 /// promises less.
@@ -18,31 +19,23 @@ const MOST_BYTES: usize = 64 << 20;
 /// What one worker's flushes have made durable of another's mutations.
 #[derive(Debug)]
 pub struct Credit {
-    writes: Together,
-    trims: Together,
+    writes: SeqLock,
+    trims: SeqLock,
 }
 
 impl Credit {
     fn new(depth: usize) -> Credit {
-        Credit { writes: Together::new(1 + depth), trims: Together::new(1 + depth) }
+        Credit { writes: SeqLock::new(1 + depth), trims: SeqLock::new(1 + depth) }
     }
 
     pub(super) fn publish(&self, writes: &Mark, trims: &Mark) {
         for (words, mark) in [(&self.writes, writes), (&self.trims, trims)] {
-            words.set(std::iter::once(mark.mark).chain(mark.holes.iter().copied()));
+            words.write(std::iter::once(mark.mark).chain(mark.holes.iter().copied()));
         }
     }
 
     pub(super) fn read(&self) -> (Mark, Mark) {
-        (mark_of(&self.writes), mark_of(&self.trims))
-    }
-}
-
-fn mark_of(words: &Together) -> Mark {
-    let numbers = words.get();
-    match numbers.split_first() {
-        Some((&mark, holes)) => Mark { mark, holes: holes.to_vec() },
-        None => Mark::default(),
+        (read_mark(&self.writes), read_mark(&self.trims))
     }
 }
 
@@ -71,7 +64,7 @@ pub fn peers(members: &[Member]) -> Vec<Vec<Peer>> {
     let mut bytes = 0;
     for by in 0..members.len() {
         let of = (0..members.len()).filter(|&of| covers(by, of));
-        bytes += of.map(|of| 2 * size_of::<u64>() * (1 + members[of].board.depth())).sum::<usize>();
+        bytes += of.map(|of| 2 * SeqLock::bytes(1 + members[of].board.depth())).sum::<usize>();
     }
     let mut peers: Vec<Vec<Peer>> = members.iter().map(|_| Vec::new()).collect();
     if bytes > MOST_BYTES {
