@@ -23,7 +23,8 @@ fn main() {
     arguments.test_threads = Some(1);
     let tmpfs = why_not(&["mount", "umount"], None);
     let loops = why_not(&["losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"], Some("/dev/loop-control"));
-    let trials: [(&str, Check, &Option<String>); 14] = [
+    let plug = why_not_plug();
+    let trials: [(&str, Check, &Option<String>); 15] = [
         ("a_full_target_ends_a_job_that_fills_it", fill_device, &tmpfs),
         ("a_full_target_is_an_error_to_any_other_job", no_space, &tmpfs),
         ("a_layout_that_does_not_fit_leaves_nothing_behind", layout_without_space, &tmpfs),
@@ -38,6 +39,7 @@ fn main() {
         ("a_log_that_does_not_fit_a_device_is_refused_with_its_line", log_of_a_device, &loops),
         ("a_run_asks_before_it_overwrites_a_file_system", asks_first, &loops),
         ("clones_share_a_device_in_percent", percent_of_a_device, &loops),
+        ("a_cpu_that_goes_offline_is_reported_and_pinned_to_again", cpu_offline, &plug),
     ];
     let trials = trials.map(|(name, check, why)| {
         if let Some(why) = why {
@@ -69,6 +71,70 @@ fn why_not(programs: &[&str], device: Option<&str>) -> Option<String> {
     // A container can have a root that may not mount.
     let lab = Lab::new();
     Mount::new(&lab, &["-t", "tmpfs", "none"]).err()
+}
+
+/// What switches a CPU off and on.
+const PLUG: &str = "/sys/devices/system/cpu/cpu1/online";
+
+fn why_not_plug() -> Option<String> {
+    let is_online = std::fs::read_to_string(PLUG).is_ok_and(|text| text.trim() == "1");
+    if !rustix::process::geteuid().is_root() {
+        Some("not root".to_owned())
+    } else if !is_online {
+        Some("no CPU 1 that can be switched off".to_owned())
+    } else {
+        Plugged.set("1").err().map(|why| format!("CPU 1 cannot be switched: {why}"))
+    }
+}
+
+/// CPU 1, on again at the end whatever happens.
+struct Plugged;
+
+impl Plugged {
+    fn set(&self, value: &str) -> Result<(), String> {
+        std::fs::write(PLUG, value).map_err(|why| why.to_string())
+    }
+}
+
+impl Drop for Plugged {
+    fn drop(&mut self) {
+        let _ = self.set("1");
+    }
+}
+
+fn cpu_offline() {
+    let lab = Lab::new();
+    let mut running = lab.spawn(&[
+        "--name=j",
+        "--ioengine=null",
+        "--size=1m",
+        "--rw=randread",
+        "--cpus_allowed=1",
+        "--time_based=1",
+        "--runtime=300s",
+        "--output-format=json",
+    ]);
+    running.wait_for_worker("j.0");
+    let plug = Plugged;
+    plug.set("0").expect("it could be switched before");
+    running.wait_for_stderr("a note that CPU 1 is offline", |text| text.contains("CPU 1 is offline"));
+    drop(plug);
+    running.wait_for_stderr("a note that it is back", |text| text.contains("pinned to CPU 1 again"));
+    let task = running.wait_for_thread("j.0");
+    let allowed = || {
+        let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:").map(|list| list.trim().to_owned()))
+    };
+    assert_eq!(allowed().as_deref(), Some("1"));
+    running.signal(Signal::INT);
+    let json = running.end().expect(130).json();
+    let reactor = at(&json, "/fio-spdk/reactors/0");
+    assert_eq!(number(reactor, "/cpu"), 1);
+    assert!(number(reactor, "/unpinned_ms") > 0, "{reactor:#}");
+    let notes = at(&json, "/fio-spdk/notes").to_string();
+    assert!(notes.contains("no longer pinned to CPU 1") && notes.contains("again"), "{notes}");
 }
 
 fn command(program: &str, arguments: &[&str]) -> Result<String, String> {

@@ -7,6 +7,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
+
+use fio_spdk::base::clock::Clock;
 
 use common::{Done, Lab, at, first, float, jobs, number};
 use serde_json::Value;
@@ -387,4 +390,102 @@ fn the_disks_below_a_file_are_those_that_fio_names() {
     }
     let without = lab.json(&[&job[..], &["--disk_util=0"]].concat());
     assert!(list(&without).is_empty());
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(id: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{id}/task")) else { return false };
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
+}
+
+/// Stops a job that runs, lets it go on, and ends it; its report, how long it was stopped at least, and how
+/// long all of it took, in milliseconds.
+fn stopped_for_a_while(lab: &Lab, more: &[&str], code: i32) -> (Value, u64, u64) {
+    use rustix::process::Signal;
+    const STOP: Duration = Duration::from_secs(3);
+    let job =
+        ["--name=j", "--size=1m", "--bs=4k", "--time_based=1", "--runtime=300s", "--output-format=json"];
+    let clock = Clock::get();
+    let begun_ns = clock.now_ns();
+    let mut running = lab.spawn(&[&job, more].concat());
+    running.wait_for_worker("j.0");
+    running.signal(Signal::STOP);
+    let id = running.id();
+    running.wait_until("all threads to stop", || is_stopped(id));
+    let stopped_ns = clock.now_ns();
+    std::thread::sleep(STOP);
+    let stopped_ms = (clock.now_ns() - stopped_ns) / 1_000_000;
+    running.signal(Signal::CONT);
+    running.wait_for_stderr("a note of the pause", |text| text.contains("the process did not run for"));
+    if code == 130 {
+        running.signal(Signal::INT);
+    }
+    let json = running.end().expect(code).json();
+    (json, stopped_ms, (clock.now_ns() - begun_ns).div_ceil(1_000_000))
+}
+
+/// The thread that notices pauses looks this often.
+const LOOKS_MS: u64 = 50;
+
+#[test]
+fn a_process_that_was_stopped_is_no_latency_of_the_device_and_no_time_of_its_rates() {
+    let lab = Lab::new();
+    lab.marked("data", 1 << 20);
+    let data = format!("--filename={}", lab.path("data").display());
+    let jobs: [&[&str]; 5] = [
+        &["--ioengine=null", "--rw=randrw", "--iodepth=16"],
+        &["--ioengine=sim", "--rw=randread", "--iodepth=16", "--sim_latency=200us", "--filename=drive"],
+        &["--ioengine=psync", "--rw=randread", &data],
+        &["--ioengine=io_uring", "--rw=randread", "--iodepth=8", &data],
+        // Due while it was stopped: not late, and not caught up.
+        &["--ioengine=null", "--rw=randread", "--iodepth=4", "--rate_iops=200"],
+    ];
+    for job in jobs {
+        let (json, stopped_ms, spent_ms) = stopped_for_a_while(&lab, job, 130);
+        let job_json = &common::jobs(&json)[0];
+        let paused_ms = number(job_json, "/paused_ms");
+        assert!(paused_ms + LOOKS_MS + 1 >= stopped_ms, "{paused_ms} of {stopped_ms} ms: {job:?}");
+        for direction in ["read", "write"] {
+            let counts = at(job_json, &format!("/{direction}"));
+            let ios = number(counts, "/total_ios");
+            if ios == 0 {
+                continue;
+            }
+            let unmeasured = counts.pointer("/unmeasured_ios").and_then(Value::as_u64).unwrap_or(0);
+            assert_eq!(number(counts, "/lat_ns/N") + unmeasured, ios, "{job:?}");
+            let longest_ms = number(counts, "/lat_ns/max") / 1_000_000;
+            assert!(longest_ms < stopped_ms, "{longest_ms} ms, stopped for {stopped_ms} ms: {job:?}");
+            let runtime_ms = number(counts, "/runtime");
+            assert!(
+                runtime_ms + stopped_ms <= spent_ms + LOOKS_MS + 1,
+                "{runtime_ms} of {spent_ms} ms: {job:?}"
+            );
+            if let Some(response) = counts.pointer("/response_ns") {
+                assert!(number(response, "/max") / 1_000_000 < stopped_ms, "{response:#}");
+                // A machine that is slower issues fewer.
+                let most = 200 * (spent_ms + LOOKS_MS - stopped_ms) / 1000 + 4;
+                assert!(ios <= most, "{ios} I/Os, {most} at most");
+            }
+        }
+        let notes = at(&json, "/fio-spdk/notes").to_string();
+        assert!(notes.contains("but not in the latencies"), "{notes}");
+    }
+}
+
+#[test]
+fn demands_are_not_missed_because_the_process_was_stopped() {
+    let job = [
+        "--ioengine=null",
+        "--rw=randread",
+        "--iodepth=16",
+        "--max_latency=2s",
+        "--rate_iops_min=1",
+        "--rate_cycle=1s",
+        "--reap_timeout=1s",
+    ];
+    let (json, ..) = stopped_for_a_while(&Lab::new(), &job, 130);
+    assert_eq!(number(&common::jobs(&json)[0], "/error"), 0);
 }

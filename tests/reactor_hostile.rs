@@ -29,6 +29,8 @@ struct Stubborn {
     keeps: bool,
     /// Trims fail, and are watched by their blocks.
     fails_trims: bool,
+    /// The thread does not run for so long at its first look for completions, which finds none.
+    sleeps: Option<std::time::Duration>,
 }
 
 impl Queue for Stubborn {
@@ -47,6 +49,10 @@ impl Queue for Stubborn {
 
     fn poll(&mut self, _wait: Wait, max: usize, done: &mut Vec<Completion>) -> Result<(), QueueError> {
         self.alive()?;
+        if let Some(time) = self.sleeps.take() {
+            std::thread::sleep(time);
+            return Ok(());
+        }
         for io in self.in_flight.drain(..self.in_flight.len().min(max)) {
             let bytes = (io.len - io.moved).min(self.most_bytes);
             let fails = self.fails_trims && io.op == Op::Deallocate;
@@ -141,7 +147,12 @@ fn run(config: WorkerConfig, queue: Stubborn, ios: u64) -> WorkerOutcome {
         worker.watch_blocks(u64::from(BLOCK), &spec.regions);
     }
     worker.start();
-    let ended = (0..100_000).any(|_| worker.turns(1, u64::MAX, true) == Turn::Done);
+    let mut turn = || {
+        let turn = worker.turns(1, u64::MAX, true);
+        worker.housekeep();
+        turn == Turn::Done
+    };
+    let ended = (0..100_000).any(|_| turn());
     assert!(ended, "the worker does not end: {config:?}");
     Box::new(worker).finish()
 }
@@ -195,6 +206,15 @@ fn what_a_ramp_did_is_no_result_even_if_its_last_ios_come_back_after_it() {
     let outcome = run(config, Stubborn { most_bytes: BLOCK, ..Stubborn::default() }, 100);
     assert_eq!(outcome.stats.total_ios(), 0);
     assert_eq!(outcome.stats.runtime_ns(), 0);
+}
+
+#[test]
+fn a_thread_that_did_not_run_does_not_give_up_its_device() {
+    let second = std::time::Duration::from_secs(1);
+    let config = WorkerConfig { reap_timeout_ns: 900_000_000, ..config(8) };
+    let queue = Stubborn { most_bytes: BLOCK, sleeps: Some(second), ..Stubborn::default() };
+    let outcome = run(config, queue, 100);
+    assert_eq!((outcome.error, outcome.stats.ops.write.ios), (None, 100));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod host;
 pub mod ioprio;
 pub mod nvme;
 pub mod op;
+pub mod pause;
 pub mod permutation;
 pub mod premises;
 pub mod printable;

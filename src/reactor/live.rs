@@ -1,10 +1,12 @@
 //! Where a reactor meets the threads that may block.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::PerOp;
+use crate::base::pause::Pauses;
 use crate::base::seqlock::SeqLock;
 use crate::stats::WorkerStats;
 
@@ -57,6 +59,8 @@ pub struct Live {
     pub start_ns: AtomicU64,
     /// Begin and end.
     pub order: OrderLive,
+    /// When the process did not run.
+    pub pauses: Arc<Pauses>,
     /// [`Totals`], of one moment.
     totals: SeqLock,
     state: AtomicU8,
@@ -74,6 +78,7 @@ impl Default for Live {
             errors: AtomicU64::default(),
             start_ns: AtomicU64::default(),
             order: OrderLive::default(),
+            pauses: Arc::default(),
             totals: SeqLock::new(4),
             state: AtomicU8::default(),
             stop: AtomicBool::default(),
@@ -209,8 +214,6 @@ impl TapHandle {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::base::Op;
 

@@ -181,6 +181,9 @@ pub struct ReactorReport {
     pub idle_turns: u64,
     /// Processor time.
     pub cpu_use: CpuUse,
+    /// How long it could run elsewhere than the job says, in nanoseconds: its CPUs were offline, or its affinity
+    /// was changed.
+    pub unpinned_ns: u64,
 }
 
 /// One target of the run.

@@ -77,6 +77,7 @@ pub(super) fn mixed(stats: &WorkerStats) -> OpStats {
         all.bytes += counts.bytes;
         all.failed += counts.failed;
         all.short_ios += counts.short_ios;
+        all.unmeasured += counts.unmeasured;
         all.latency.slat.merge(&counts.latency.slat);
         all.latency.clat.merge(&counts.latency.clat);
         all.latency.lat.merge(&counts.latency.lat);

@@ -114,6 +114,9 @@ pub(super) fn job_object(report: &Report, job: &JobReport, bins: bool) -> Value 
         "latency_window": latency_window_us,
         "latency_window_us": latency_window_us,
     })));
+    if stats.paused_ns > 0 {
+        map.insert("paused_ms".to_owned(), milliseconds(stats.paused_ns).into());
+    }
     let goes_on = job.spec.continue_on_error;
     let lists = job.spec.order.ignore_error != Default::default();
     if goes_on.read || goes_on.write || goes_on.verify || lists {
@@ -261,6 +264,10 @@ fn direction_object(
         "iops_samples": intervals.samples,
     });
     set_rates(&mut object, &Rates::of(counts, time_ns));
+    if counts.unmeasured > 0 {
+        // Not fio's: in `total_ios`, and in no latency.
+        object["unmeasured_ios"] = counts.unmeasured.into();
+    }
     if let Value::Object(map) = &mut object
         && counts.latency.response.count() > 0
     {
@@ -334,7 +341,7 @@ fn error_object(error: &ErrorCount) -> Value {
 
 fn reactor_object(reactor: &ReactorReport) -> Value {
     let (usr_cpu, sys_cpu) = cpu_percent(&reactor.cpu_use);
-    json!({
+    let mut object = json!({
         "cpu": reactor.cpu,
         "workers": reactor.workers,
         "busy_percent": busy_percent(reactor).map(number),
@@ -346,7 +353,11 @@ fn reactor_object(reactor: &ReactorReport) -> Value {
         "ctx": reactor.cpu_use.context_switches,
         "majf": reactor.cpu_use.major_faults,
         "minf": reactor.cpu_use.minor_faults,
-    })
+    });
+    if reactor.unpinned_ns > 0 {
+        object["unpinned_ms"] = milliseconds(reactor.unpinned_ns).into();
+    }
+    object
 }
 
 fn target_object(target: &TargetReport) -> Value {

@@ -425,5 +425,10 @@ fn reactor_text(reactor: &ReactorReport) -> String {
     let workers = printable(&reactor.workers.join(" "));
     let waiting = waiting_percent(&reactor.cpu_use);
     let waited = if waiting >= 0.1 { format!(", waited {waiting:.1}% for its CPU") } else { String::new() };
-    shortened(&format!("  {place}: {busy}, usr {usr:.1}%, sys {sys:.1}%{waited}: {workers}"), WIDTH) + "\n"
+    let unpinned = match reactor.unpinned_ns {
+        0 => String::new(),
+        ns => format!(", NOT PINNED for {}", span(ns)),
+    };
+    let what = format!("{busy}{unpinned}, usr {usr:.1}%, sys {sys:.1}%{waited}");
+    shortened(&format!("  {place}: {what}: {workers}"), WIDTH) + "\n"
 }

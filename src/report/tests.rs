@@ -206,6 +206,7 @@ pub(crate) fn mixed() -> Report {
             busy_turns: 50_000,
             idle_turns: 950_000,
             cpu_use: report.jobs[0].cpu,
+            unpinned_ns: 0,
         },
         ReactorReport {
             cpu: None,
@@ -213,6 +214,7 @@ pub(crate) fn mixed() -> Report {
             busy_turns: 0,
             idle_turns: 0,
             cpu_use: CpuUse::default(),
+            unpinned_ns: 0,
         },
     ];
     report.targets = vec![TargetReport {
@@ -488,7 +490,7 @@ proptest! {
         let mut report = report(vec![first, job(spec("other", Mix::TrimWrite, false), 0, other)]);
         report.notes = vec![name.repeat(20)];
         report.reactors = vec![ReactorReport {
-            cpu: Some(7), workers: vec![name; 30], busy_turns: 1, idle_turns: 2, cpu_use: CpuUse::default(),
+            cpu: Some(7), workers: vec![name; 30], busy_turns: 1, idle_turns: 2, cpu_use: CpuUse::default(), unpinned_ns: 0,
         }];
         let text = text_in("normal", &report);
         for line in text.lines() {

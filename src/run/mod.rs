@@ -5,6 +5,7 @@
 //! for all stages first, and nothing is written before that. Knows neither the command line nor
 //! how a terminal looks: what happens meanwhile is told to an [`Observer`].
 
+mod affinity_watch;
 mod around;
 mod assign;
 mod audit;

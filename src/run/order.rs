@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::base::clock::{Clock, clock_ms};
+use crate::base::pause::Pauses;
 use crate::base::random;
 use crate::base::units::SECOND_NS;
 use crate::job::spec::ExitWhat;
@@ -35,18 +36,20 @@ pub struct Lives {
     receiver: Receiver<FailedIo>,
     untold: Arc<AtomicU64>,
     made: u32,
+    pauses: Arc<Pauses>,
 }
 
 impl Lives {
-    pub fn new() -> Lives {
+    pub fn new(pauses: Arc<Pauses>) -> Lives {
         let (sender, receiver) = bounded(MOST_WAITING);
-        Lives { pots: HashMap::new(), sender, receiver, untold: Arc::default(), made: 0 }
+        Lives { pots: HashMap::new(), sender, receiver, untold: Arc::default(), made: 0, pauses }
     }
 
     /// Where the next worker, one of `plan`, meets the others. It is held back if it has to wait.
     pub fn make(&mut self, plan: &JobPlan) -> Arc<Live> {
         let order = &plan.spec.order;
         let mut live = Live::default();
+        live.pauses = Arc::clone(&self.pauses);
         if order.ramp_size > 0 {
             let pot = if plan.spec.group_reporting {
                 Arc::clone(self.pots.entry(plan.group).or_default())

@@ -6,6 +6,8 @@ use crate::base::clock::{clock_ms, unix_time_ms};
 use crate::base::host::Sysfs;
 use crate::base::host::cpu_time::CpuTimes;
 use crate::base::host::disk_util::DiskWatch;
+use crate::base::pause::{Pause, PauseWatch, Pauses};
+use crate::base::units::SECOND_NS;
 use crate::base::verify::RunId;
 use crate::base::{Op, PerOp, Status};
 use crate::job::JobSpec;
@@ -27,6 +29,8 @@ use super::verification::Verdicts;
 
 /// So many notes of a run are kept.
 const MOST_NOTES: usize = 1000;
+/// Pauses that are noted one by one.
+const MOST_PAUSES_NOTED: usize = 10;
 
 /// A line of the report in the making: a worker, or the workers of a group.
 pub struct Entry {
@@ -97,6 +101,12 @@ pub struct Outcome {
     pub audits: Vec<Audited>,
     /// Block devices below the targets.
     pub disks: DiskWatch,
+    /// When the process did not run.
+    pub pauses: Arc<Pauses>,
+    /// Who sees that; `None` if the system had no thread to spare.
+    watch: Option<PauseWatch>,
+    /// How many of them have been noted.
+    pub pauses_noted: usize,
     /// The CPUs when the run began, if how idle they are is to be told, and whether each by itself.
     pub idle_since: Option<(CpuTimes, bool)>,
 }
@@ -104,6 +114,7 @@ pub struct Outcome {
 impl Outcome {
     pub fn new(started_unix_ms: u64, plans: &[JobPlan], verdicts: Verdicts, run_id: RunId) -> Outcome {
         let specs: Vec<JobSpec> = plans.iter().map(|plan| plan.asked().clone()).collect();
+        let watch = PauseWatch::start().ok();
         Outcome {
             started_unix_ms,
             job_toml: crate::job::print(&specs),
@@ -120,6 +131,9 @@ impl Outcome {
             replaced: None,
             audits: Vec::new(),
             disks: DiskWatch::default(),
+            pauses: watch.as_ref().map_or_else(Arc::default, |watch| Arc::clone(watch.pauses())),
+            watch,
+            pauses_noted: 0,
             idle_since: None,
             verdicts,
             logs: Logs::default(),
@@ -129,6 +143,7 @@ impl Outcome {
 
     /// Takes what the keeper has to say at the end; gives back what could not be stored.
     pub fn close(&mut self, keeper: Option<Keeper>) -> Option<String> {
+        self.note_unmeasured();
         let keeper = keeper?;
         self.trigger = keeper.fired;
         keeper.notes.into_iter().for_each(|note| {
@@ -149,6 +164,48 @@ impl Outcome {
             0 => first.clone(),
             more => format!("{first} (and {more} more, see the report)"),
         })
+    }
+
+    /// Notes the pauses that are new, and gives the notes.
+    pub fn note_pauses(&mut self) -> Vec<String> {
+        let new: Vec<_> = self.pauses.seen().skip(self.pauses_noted).collect();
+        let before = std::mem::replace(&mut self.pauses_noted, self.pauses.count());
+        let begun_ns = self.genesis_ns.unwrap_or(0);
+        let say = |(at, pause): (usize, &Pause)| {
+            let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
+            let text = format!(
+                "the process did not run for {:.1} s, until {:.1} s after the start: it was stopped (SIGSTOP, a \
+                 debugger, a freezer), or the machine was",
+                seconds(pause.length_ns),
+                seconds(pause.to_ns.saturating_sub(begun_ns))
+            );
+            match before + at {
+                at if at < MOST_PAUSES_NOTED => Some(text),
+                MOST_PAUSES_NOTED => Some("the process did not run more often than is noted here".to_owned()),
+                _ => None,
+            }
+        };
+        let notes: Vec<String> = new.iter().enumerate().filter_map(say).collect();
+        notes.iter().for_each(|note| {
+            self.note(note.clone());
+        });
+        notes
+    }
+
+    /// Notes what pauses mean for the figures, at the end.
+    fn note_unmeasured(&mut self) {
+        self.note_pauses();
+        if self.watch.is_none() {
+            self.note("the system had no thread to spare that notices pauses of the process".to_owned());
+        }
+        if self.pauses_noted == 0 {
+            return;
+        }
+        let ios: u64 = self.entries.iter().map(|entry| entry.stats.total_unmeasured()).sum();
+        self.note(format!(
+            "of the I/Os that were in flight while the process did not run {ios} are counted, but not in the \
+             latencies; rates, intervals and limits leave that time out"
+        ));
     }
 
     /// Adds a note once, however many workers say it. Further ones than [`MOST_NOTES`] are left out.

@@ -1,8 +1,10 @@
 //! Rates over the report's intervals, from the numbers that workers publish while they run.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::base::pause::Pauses;
 use crate::base::units::SECOND_NS;
 use crate::base::{Op, PerOp};
 use crate::reactor::{Live, WorkerState};
@@ -63,11 +65,13 @@ impl Sampler {
         intervals.map(Duration::from_nanos).fold(most, Duration::min)
     }
 
-    /// An interval counts if all workers of the entry ran through all of it.
+    /// An interval counts if all workers of the entry ran through all of it, and the process did.
     pub fn sample(&mut self, outcome: &mut Outcome, now_ns: u64) {
+        let pauses = Arc::clone(&outcome.pauses);
         for (entry, sampled) in outcome.entries.iter_mut().zip(&mut self.entries) {
-            let moved = sampled.bandwidth.look(entry, now_ns, |live, op| live.bytes.get(op).load(Relaxed));
-            let ended = sampled.iops.look(entry, now_ns, |live, op| live.ios.get(op).load(Relaxed));
+            let moved =
+                sampled.bandwidth.look(entry, &pauses, now_ns, |live, op| live.bytes.get(op).load(Relaxed));
+            let ended = sampled.iops.look(entry, &pauses, now_ns, |live, op| live.ios.get(op).load(Relaxed));
             for (op, samples) in entry.samples.iter_mut().filter(|(op, _)| entry.spec.mix.issues(*op)) {
                 let moved = moved.as_ref().filter(|_| entry.spec.measuring.measures_bandwidth());
                 samples.bandwidth.extend(moved.map(|rates| *rates.get(op)));
@@ -79,7 +83,13 @@ impl Sampler {
 
 impl Series {
     /// The rates of the interval that ends now, if one does.
-    fn look(&mut self, entry: &Entry, now_ns: u64, read: fn(&Live, Op) -> u64) -> Option<PerOp<f64>> {
+    fn look(
+        &mut self,
+        entry: &Entry,
+        pauses: &Pauses,
+        now_ns: u64,
+        read: fn(&Live, Op) -> u64,
+    ) -> Option<PerOp<f64>> {
         if now_ns < self.next_ns {
             return None;
         }
@@ -103,6 +113,9 @@ impl Series {
         let before = self.last.replace((now_ns, now.clone())).or(first);
         let (before_ns, before) = before?;
         self.begun = true;
+        if pauses.touch(before_ns, now_ns) {
+            return None;
+        }
         let seconds = (now_ns - before_ns) as f64 / SECOND_NS as f64;
         Some(PerOp::from_fn(|op| now.get(op).saturating_sub(*before.get(op)) as f64 / seconds))
     }

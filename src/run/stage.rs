@@ -105,7 +105,7 @@ fn run_all(
     let (mut seats, mut at_work, mut watched) = (Vec::new(), Vec::new(), Vec::new());
     let mut makers: Vec<Option<Maker>> = Vec::new();
     let (mut kept, mut flows) = (StageState::default(), pace::Flows::default());
-    let (mut lives, mut logs) = (Lives::new(), StageLogs::default());
+    let (mut lives, mut logs) = (Lives::new(Arc::clone(&outcome.pauses)), StageLogs::default());
     for (job, plan) in plans.iter().enumerate() {
         let (opened, regions) = prepare(plan, options.readonly, outcome, requests, observer)?;
         if plan.spec.create_only {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::base::clock::Clock;
+use crate::base::pause;
 use crate::base::units::SECOND_NS;
 
 use super::open_job::{self, OpenJob};
@@ -45,6 +46,8 @@ impl Late {
 pub struct Patience<'a> {
     limit_ns: u64,
     until_ns: u64,
+    /// The last look at the clock.
+    last_ns: u64,
     signalled_ns: Option<u64>,
     clock: Clock,
     requests: &'a Requests,
@@ -54,8 +57,9 @@ impl Patience<'_> {
     /// From now on.
     pub fn new(limit_ns: u64, requests: &Requests) -> Patience<'_> {
         let clock = Clock::get();
-        let until_ns = clock.now_ns().saturating_add(limit_ns);
-        Patience { limit_ns, until_ns, signalled_ns: None, clock, requests }
+        let last_ns = clock.now_ns();
+        let until_ns = last_ns.saturating_add(limit_ns);
+        Patience { limit_ns, until_ns, last_ns, signalled_ns: None, clock, requests }
     }
 
     /// What `from` brings, if it does so in time; `None` if nobody can bring anything any more.
@@ -67,6 +71,11 @@ impl Patience<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now_ns = self.clock.now_ns();
+            // A process that was stopped has not waited meanwhile.
+            let gap_ns = now_ns.saturating_sub(std::mem::replace(&mut self.last_ns, now_ns));
+            if gap_ns >= pause::LEAST_NS {
+                self.until_ns = self.until_ns.saturating_add(gap_ns);
+            }
             if self.requests.signal().is_some()
                 && now_ns > self.signalled_ns.get_or_insert(now_ns).saturating_add(SIGNAL_NS)
             {

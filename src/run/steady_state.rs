@@ -1,8 +1,10 @@
 //! Looks for steady state while jobs run, and ends them when it is attained. Made of the numbers that
 //! workers publish, on the watching thread: nothing of it is in their loops.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::pause::Pauses;
 use crate::base::steady::SteadySpec;
 use crate::reactor::{Totals, WorkerState};
 use crate::report::SteadyReport;
@@ -50,7 +52,13 @@ impl Track {
     }
 
     /// Ends a round, if it is time; true if the job is steady now.
-    fn look(&mut self, is_running: bool, read: impl Fn() -> Option<Vec<Totals>>, now_ns: u64) -> bool {
+    fn look(
+        &mut self,
+        is_running: bool,
+        read: impl Fn() -> Option<Vec<Totals>>,
+        pauses: &Pauses,
+        now_ns: u64,
+    ) -> bool {
         if self.is_over {
             return false;
         }
@@ -76,7 +84,9 @@ impl Track {
         // A watcher that was held up ends one long round, not several of nothing.
         let passed = 1 + if is_first { 0 } else { late_ns / interval_ns };
         self.due_ns = self.due_ns.saturating_add(interval_ns.saturating_mul(passed));
-        if !is_first {
+        // A round in which the process did not run is left out.
+        let from_ns = self.before.iter().map(|totals| totals.at_ns).min().unwrap_or(now_ns);
+        if !is_first && !pauses.touch(from_ns, now_ns) {
             let mut round = between(&self.before, &now);
             round.at_ns = now_ns - begun_ns;
             self.keep(round);
@@ -124,10 +134,11 @@ fn between(before: &[Totals], now: &[Totals]) -> Round {
 
 /// Looks at all entries whose workers run; those that are steady end.
 pub fn look(outcome: &mut Outcome, now_ns: u64) {
+    let pauses = Arc::clone(&outcome.pauses);
     for Entry { steady, live, .. } in &mut outcome.entries {
         let Some(track) = steady else { continue };
         let is_running = !live.is_empty() && live.iter().all(|live| live.state() == WorkerState::Running);
-        if track.look(is_running, || live.iter().map(|live| live.totals()).collect(), now_ns) {
+        if track.look(is_running, || live.iter().map(|live| live.totals()).collect(), &pauses, now_ns) {
             live.iter().for_each(|live| live.say_enough());
         }
     }
@@ -181,6 +192,7 @@ mod tests {
     use crate::base::units::SECOND_NS;
 
     const MS: u64 = 1_000_000;
+    const BEGIN_NS: u64 = 1000 * MS;
 
     /// A worker whose rate is `iops(second)`, looked at every 50 ms; the rounds, and when it was steady.
     fn watched(spec: SteadySpec, seconds: u64, iops: impl Fn(u64) -> u64) -> (SteadyReport, Option<u64>) {
@@ -193,7 +205,7 @@ mod tests {
             totals.ios += new;
             totals.bytes += 4096 * new;
             totals.latency_ns = totals.latency_ns.wrapping_add(1000 * new);
-            if track.look(true, || Some(vec![totals]), totals.at_ns) {
+            if track.look(true, || Some(vec![totals]), &Pauses::default(), totals.at_ns) {
                 return (track.report(), Some(totals.at_ns - begun_ns));
             }
         }
@@ -238,24 +250,38 @@ mod tests {
         let mut track = Track::of(&spec(DEVIATION)).unwrap();
         let totals = |at_ns| Some(vec![Totals { at_ns, ios: at_ns / MS, ..Totals::default() }]);
         for second in 0..4 {
-            track.look(true, || totals(second * SECOND_NS), second * SECOND_NS);
+            track.look(true, || totals(second * SECOND_NS), &Pauses::default(), second * SECOND_NS);
         }
-        assert!(!track.look(false, || unreachable!("nobody is asked"), 4 * SECOND_NS));
+        assert!(!track.look(false, || unreachable!("nobody is asked"), &Pauses::default(), 4 * SECOND_NS));
         for second in 5..20 {
-            assert!(!track.look(true, || totals(second * SECOND_NS), second * SECOND_NS));
+            assert!(!track.look(true, || totals(second * SECOND_NS), &Pauses::default(), second * SECOND_NS));
         }
         assert_eq!(track.report().rounds.len(), 2);
     }
 
     #[test]
     fn a_watcher_that_was_held_up_counts_one_long_round() {
-        let mut track = Track::of(&spec(DEVIATION)).unwrap();
-        for at_ms in [0, 20, 1020, 6500, 7020] {
-            let at_ns = at_ms * MS;
-            track.look(true, || Some(vec![Totals { at_ns, ios: at_ms, ..Totals::default() }]), at_ns);
-        }
-        let rounds: Vec<(u64, u64)> =
-            track.report().rounds.iter().map(|round| (round.at_ns / MS, round.iops.round() as u64)).collect();
+        let rounds = rounds_at(&[0, 20, 1020, 6500, 7020], &Pauses::default());
         assert_eq!(rounds, [(1020, 1000), (6500, 1000), (7020, 1000)]);
+    }
+
+    #[test]
+    fn a_round_in_which_the_process_did_not_run_is_none() {
+        let pauses = Pauses::default();
+        pauses.look(BEGIN_NS + 1100 * MS, 0);
+        pauses.look(BEGIN_NS + 6500 * MS, 0);
+        assert_eq!(rounds_at(&[0, 20, 1020, 6500, 7020], &pauses), [(1020, 1000), (7020, 1000)]);
+    }
+
+    /// When those rounds ended that count, and their rates, of a worker with a thousand I/Os a second that is
+    /// looked at then, in milliseconds.
+    fn rounds_at(looks: &[u64], pauses: &Pauses) -> Vec<(u64, u64)> {
+        let mut track = Track::of(&spec(DEVIATION)).unwrap();
+        for &at_ms in looks {
+            let at_ns = BEGIN_NS + at_ms * MS;
+            let totals = Totals { at_ns, ios: at_ms, ..Totals::default() };
+            track.look(true, || Some(vec![totals]), pauses, at_ns);
+        }
+        track.report().rounds.iter().map(|round| (round.at_ns / MS, round.iops.round() as u64)).collect()
     }
 }

@@ -77,6 +77,9 @@ pub struct OpStats {
     pub failed: u64,
     /// Transfers that came back short and were continued.
     pub short_ios: u64,
+    /// Of `ios` those that were in flight while the process did not run (`base::pause`): no latency of theirs
+    /// is counted.
+    pub unmeasured: u64,
     /// Latencies of the I/Os that ended well.
     pub latency: LatencyStats,
 }
@@ -124,6 +127,8 @@ pub struct WorkerStats {
     pub start_ns: u64,
     /// When the last I/O came back.
     pub end_ns: u64,
+    /// How long the process did not run in between, in nanoseconds.
+    pub paused_ns: u64,
     /// The depth that a latency allows, if that is sought; of several workers the smallest.
     pub depth_found: Option<DepthFound>,
     /// Completion latencies by the priority that commands carried, where any did.
@@ -145,6 +150,7 @@ impl Default for WorkerStats {
             idle_turns: 0,
             start_ns: 0,
             end_ns: 0,
+            paused_ns: 0,
             depth_found: None,
             by_priority: None,
             blocks: None,
@@ -213,10 +219,17 @@ impl WorkerStats {
         self.ops.iter().map(|(_, op)| op.ios).sum()
     }
 
-    /// From the first counted moment to the last completion, in nanoseconds.
+    /// From the first counted moment to the last completion, in nanoseconds, without the time in which the
+    /// process did not run.
     #[must_use]
     pub fn runtime_ns(&self) -> u64 {
-        self.end_ns.saturating_sub(self.start_ns)
+        self.end_ns.saturating_sub(self.start_ns).saturating_sub(self.paused_ns)
+    }
+
+    /// I/Os whose latency is not counted, of all commands but flush.
+    #[must_use]
+    pub fn total_unmeasured(&self) -> u64 {
+        self.ops.iter().map(|(_, op)| op.unmeasured).sum()
     }
 
     /// Adds what another worker has counted; the time spans from the first start to the last end.
@@ -227,6 +240,7 @@ impl WorkerStats {
             mine.bytes += theirs.bytes;
             mine.failed += theirs.failed;
             mine.short_ios += theirs.short_ios;
+            mine.unmeasured += theirs.unmeasured;
             mine.latency.slat.merge(&theirs.latency.slat);
             mine.latency.clat.merge(&theirs.latency.clat);
             mine.latency.lat.merge(&theirs.latency.lat);
@@ -245,6 +259,8 @@ impl WorkerStats {
                 if self.start_ns == 0 { other.start_ns } else { self.start_ns.min(other.start_ns) };
         }
         self.end_ns = self.end_ns.max(other.end_ns);
+        // A pause is one of all workers.
+        self.paused_ns = self.paused_ns.max(other.paused_ns);
         self.depth_found = match (self.depth_found, other.depth_found) {
             (Some(mine), Some(theirs)) => Some(DepthFound {
                 depth: mine.depth.min(theirs.depth),
@@ -274,6 +290,7 @@ impl WorkerStats {
             mine.bytes = theirs.bytes;
             mine.failed = theirs.failed;
             mine.short_ios = theirs.short_ios;
+            mine.unmeasured = theirs.unmeasured;
             mine.latency.slat.copy_from(&theirs.latency.slat);
             mine.latency.clat.copy_from(&theirs.latency.clat);
             mine.latency.lat.copy_from(&theirs.latency.lat);
@@ -287,6 +304,7 @@ impl WorkerStats {
         self.idle_turns = other.idle_turns;
         self.start_ns = other.start_ns;
         self.end_ns = other.end_ns;
+        self.paused_ns = other.paused_ns;
         self.depth_found = other.depth_found;
         // What is handed out in the middle of a run goes without them where there is no room made.
         if let (Some(mine), Some(theirs)) = (&mut self.by_priority, &other.by_priority) {
@@ -302,6 +320,7 @@ impl WorkerStats {
             op.ios = 0;
             op.bytes = 0;
             op.short_ios = 0;
+            op.unmeasured = 0;
             op.latency.slat.clear();
             op.latency.clat.clear();
             op.latency.lat.clear();
@@ -318,6 +337,7 @@ impl WorkerStats {
         self.idle_turns = 0;
         self.start_ns = now_ns;
         self.end_ns = now_ns;
+        self.paused_ns = 0;
     }
 }
 

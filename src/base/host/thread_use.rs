@@ -62,8 +62,9 @@ impl ThreadUse {
     }
 }
 
-/// The second number of the kernel's schedstat: time on a run queue.
-fn waiting_ns(schedstat: &str) -> u64 {
+/// The second number of the kernel's schedstat: time on a run queue, in nanoseconds; 0 where it is missing.
+#[must_use]
+pub fn waiting_ns(schedstat: &str) -> u64 {
     schedstat.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 

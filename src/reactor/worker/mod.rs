@@ -58,6 +58,9 @@ const MAX_WAIT_NS: u64 = 5_000_000;
 const MAX_WAIT_WITH_LEDGER_NS: u64 = 1_000_000;
 /// How long a worker waits for its last I/Os when its queue has died.
 const STOP_WAIT_NS: u64 = 100_000_000;
+/// A thread that has not looked up for longer than this did not run: it was stopped, or had no CPU. It is no
+/// silence of the device.
+const LONGEST_GAP_NS: u64 = 200_000_000;
 /// Housekeepings between two looks at the 99th percentile.
 const P99_EVERY: u32 = 250;
 
@@ -142,6 +145,10 @@ pub struct Worker<Q: Queue> {
     /// When something was last known to move, and how many busy turns there had been then.
     heard_ns: u64,
     heard_turns: u64,
+    /// The last housekeeping.
+    looked_ns: u64,
+    /// How many pauses of the process the schedules have been moved for.
+    pauses_known: usize,
     writes_since_fsync: u32,
     writes_since_fdatasync: u32,
     flush_due: Option<FlushDue>,
@@ -257,6 +264,8 @@ impl<Q: Queue> Worker<Q> {
             lost_count: 0,
             heard_ns: 0,
             heard_turns: 0,
+            looked_ns: 0,
+            pauses_known: 0,
             writes_since_fsync: 0,
             writes_since_fdatasync: 0,
             flush_due: None,
@@ -473,7 +482,14 @@ impl<Q: Queue> Turning for Worker<Q> {
         if self.phase == Phase::Run && self.live.is_enough() {
             self.exhausted = true;
         }
+        if self.live.pauses.count() != self.pauses_known {
+            self.forgive_pauses();
+        }
         self.pace_housekeep();
+        let gap_ns = self.now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, self.now_ns));
+        if gap_ns > LONGEST_GAP_NS {
+            self.heard_ns = self.heard_ns.saturating_add(gap_ns);
+        }
         if self.stats.busy_turns != self.heard_turns || self.in_flight == 0 {
             (self.heard_turns, self.heard_ns) = (self.stats.busy_turns, self.now_ns);
         } else if self.now_ns.saturating_sub(self.heard_ns) > self.config.reap_timeout_ns {
@@ -503,6 +519,8 @@ impl<Q: Queue> Turning for Worker<Q> {
     fn start(&mut self) {
         self.now_ns = self.clock.now_ns();
         self.heard_ns = self.now_ns;
+        self.looked_ns = self.now_ns;
+        self.pauses_known = self.live.pauses.count();
         self.stats.start_ns = self.now_ns;
         self.pace.iter_mut().for_each(|pace| pace.start(self.now_ns));
         let ramps = self.config.ramp_ns > 0 || self.live.order.ramp.is_some();
@@ -528,8 +546,20 @@ impl<Q: Queue> Turning for Worker<Q> {
     }
 
     fn finish(self: Box<Self>) -> WorkerOutcome {
-        let Worker { free, mut area, mut stats, error, verification, pace, logging, replay, blocks, .. } =
-            *self;
+        let Worker {
+            free,
+            mut area,
+            mut stats,
+            error,
+            verification,
+            pace,
+            logging,
+            replay,
+            blocks,
+            live,
+            ..
+        } = *self;
+        stats.paused_ns = live.pauses.within(stats.start_ns, stats.end_ns);
         if let Some(logging) = logging {
             logging.finish();
         }

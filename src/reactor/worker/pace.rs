@@ -14,6 +14,7 @@ mod think;
 
 use super::*;
 use crate::base::PerOp;
+use crate::base::pause::{LEAST_NS, Pauses};
 use crate::stats::DepthFound;
 
 pub use flow::{FlowConfig, FlowGroup};
@@ -213,7 +214,7 @@ impl Pace {
         if let Some(think) = &mut self.think {
             let (leave, paused_ns) = think.leave(now_ns, in_flight);
             if let Some(ns) = paused_ns.filter(|_| self.config.forgives_pauses) {
-                self.schedules.iter_mut().filter_map(|(_, it)| it.as_mut()).for_each(|it| it.skip(ns));
+                self.skip(ns);
             }
             if let Leave::Wait { until_ns, awake } = leave {
                 return self.wait(until_ns, awake);
@@ -263,10 +264,15 @@ impl Pace {
         Some(until_ns.saturating_sub(AWAKE_NS).saturating_sub(now_ns))
     }
 
-    /// An I/O of the workload came back well.
-    fn came_back(&mut self, io: &Io, now_ns: u64, stats: &mut WorkerStats) {
+    /// An I/O of the workload came back well. One that was due or in flight while the process did not run
+    /// says nothing of the device.
+    fn came_back(&mut self, io: &Io, now_ns: u64, stats: &mut WorkerStats, pauses: &Pauses) {
         let due_ns = std::mem::replace(&mut self.due_ns[io.buffer.id() as usize], NONE);
         if due_ns == NONE {
+            return;
+        }
+        let from_ns = due_ns.min(io.submit_ns);
+        if now_ns.saturating_sub(from_ns) >= LEAST_NS && pauses.touch(from_ns, now_ns) {
             return;
         }
         if due_ns != NO_RATE {
@@ -281,8 +287,13 @@ impl Pace {
         }
     }
 
-    /// Whether the last cycle reached what it must.
-    fn check_floor(&mut self, now_ns: u64, stats: &WorkerStats) {
+    /// Leaves out `ns`: what would have been due then is not caught up.
+    fn skip(&mut self, ns: u64) {
+        self.schedules.iter_mut().filter_map(|(_, it)| it.as_mut()).for_each(|it| it.skip(ns));
+    }
+
+    /// Whether the last cycle reached what it must. A cycle in which the process did not run is left out.
+    fn check_floor(&mut self, now_ns: u64, stats: &WorkerStats, pauses: &Pauses) {
         let Some(floor) = &self.config.floor else { return };
         if now_ns.saturating_sub(self.began_ns) < SETTLE_NS {
             return;
@@ -299,6 +310,10 @@ impl Pace {
         };
         let spent_ns = now_ns - mark.at_ns;
         if spent_ns < floor.cycle_ns {
+            return;
+        }
+        if pauses.touch(mark.at_ns, now_ns) {
+            self.mark = Some(now);
             return;
         }
         let a_second = |before: u64, after: u64| {
@@ -443,12 +458,25 @@ impl<Q: Queue> Worker<Q> {
         for completion in done {
             let now_ns = if Q::BLOCKING { completion.done_ns } else { self.reaped_ns };
             if reap::is_usual(completion) {
-                pace.came_back(&completion.io, now_ns, &mut self.stats);
+                pace.came_back(&completion.io, now_ns, &mut self.stats, &self.live.pauses);
             } else if !completion.status.is_ok() {
                 pace.due_ns[completion.io.buffer.id() as usize] = NONE;
             }
         }
         self.obey_missed();
+        if self.live.pauses.count() != self.pauses_known {
+            self.forgive_pauses();
+        }
+    }
+
+    /// What fell due while the process did not run is not caught up: a burst would measure something else.
+    #[cold]
+    pub(super) fn forgive_pauses(&mut self) {
+        let new = self.live.pauses.seen().skip(self.pauses_known);
+        let missed_ns = new.map(|pause| pause.to_ns - pause.from_ns).sum();
+        self.pauses_known = self.live.pauses.count();
+        self.pace.iter_mut().for_each(|pace| pace.skip(missed_ns));
+        self.replay.iter_mut().for_each(|replay| replay.skip(missed_ns));
     }
 
     fn obey_missed(&mut self) {
@@ -477,7 +505,7 @@ impl<Q: Queue> Worker<Q> {
         if let Some(pace) = &mut self.pace
             && self.phase == Phase::Run
         {
-            pace.check_floor(self.now_ns, &self.stats);
+            pace.check_floor(self.now_ns, &self.stats, &self.live.pauses);
             self.obey_missed();
         }
     }

@@ -1,6 +1,7 @@
 //! Taking back what has completed: counting it, and deciding what an unusual end means.
 
 use super::*;
+use crate::base::pause::LEAST_NS;
 
 impl<Q: Queue> Worker<Q> {
     /// Takes what has completed; true if there was anything.
@@ -113,6 +114,9 @@ impl<Q: Queue> Worker<Q> {
             let io = &completion.io;
             let slat_ns = self.slat_ns[io.buffer.id() as usize];
             let clat_ns = self.reaped_ns.saturating_sub(io.submit_ns).saturating_sub(slat_ns);
+            if clat_ns >= LEAST_NS && self.live.pauses.touch(io.submit_ns, self.reaped_ns) {
+                continue;
+            }
             stats.record(io.op, rule.of(io.op, io.len, io.sequence), clat_ns);
         }
     }
@@ -138,10 +142,13 @@ impl<Q: Queue> Worker<Q> {
         let (op, bytes) = (io.op, u64::from(io.len));
         if Q::BLOCKING {
             self.now_ns = completion.done_ns;
+            let lat_ns = completion.done_ns - io.submit_ns;
+            if lat_ns >= LEAST_NS && self.leave_out((io.submit_ns, completion.done_ns), op, (1, bytes)) {
+                return;
+            }
             let counts = self.stats.ops.get_mut(op);
             counts.ios += 1;
             counts.bytes += bytes;
-            let lat_ns = completion.done_ns - io.submit_ns;
             if self.measures_all {
                 counts.latency.clat.record(lat_ns);
                 counts.latency.lat.record(lat_ns);
@@ -185,6 +192,14 @@ impl<Q: Queue> Worker<Q> {
             return;
         }
         let lat_ns = self.reaped_ns.saturating_sub(run.submit_ns);
+        if lat_ns >= LEAST_NS {
+            let (span, done) = ((run.submit_ns, self.reaped_ns), (run.ios, run.bytes));
+            if self.leave_out(span, op, done) {
+                self.runs[op as usize] = Run::default();
+                return;
+            }
+        }
+        let run = &mut self.runs[op as usize];
         let slat_ns = run.slat_ns.min(lat_ns);
         let counts = self.stats.ops.get_mut(op);
         counts.ios += run.ios;
@@ -199,6 +214,21 @@ impl<Q: Queue> Worker<Q> {
         } else {
             self.count_otherwise(op, slat_ns, lat_ns);
         }
+    }
+
+    /// Counts I/Os (their number, their bytes) that were in flight while the process did not run, without
+    /// their latencies; false if it did run.
+    #[cold]
+    #[inline(never)]
+    fn leave_out(&mut self, (from_ns, to_ns): (u64, u64), op: Op, (ios, bytes): (u64, u64)) -> bool {
+        if !self.live.pauses.touch(from_ns, to_ns) {
+            return false;
+        }
+        let counts = self.stats.ops.get_mut(op);
+        counts.ios += ios;
+        counts.bytes += bytes;
+        counts.unmeasured += ios;
+        true
     }
 
     /// The latencies of a run where not all are wanted, or the largest are logged.
@@ -247,7 +277,10 @@ impl<Q: Queue> Worker<Q> {
             self.now_ns = done_ns;
         }
         if status.is_ok() && io.op == Op::Flush {
-            self.stats.flush.record(self.now_ns.saturating_sub(io.submit_ns));
+            let took_ns = self.now_ns.saturating_sub(io.submit_ns);
+            if took_ns < LEAST_NS || !self.live.pauses.touch(io.submit_ns, self.now_ns) {
+                self.stats.flush.record(took_ns);
+            }
             // Of a range nothing is promised.
             if let Some(verification) = self.verification.as_mut().filter(|_| io.len == 0) {
                 verification.flushed(io.sequence, true);

@@ -55,6 +55,11 @@ impl Replaying {
         Replaying { parts, begun_ns: None, ios_left, round, tally: ReplayTally::default() }
     }
 
+    /// Leaves out `ns`: what would have been due then is due later.
+    pub(super) fn skip(&mut self, ns: u64) {
+        self.begun_ns.iter_mut().for_each(|begun_ns| *begun_ns = begun_ns.saturating_add(ns));
+    }
+
     pub(super) fn finish(self) -> ReplayTally {
         self.tally
     }

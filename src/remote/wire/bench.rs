@@ -538,6 +538,9 @@ pub struct WorkerStats {
     /// In the order in which each kind was first seen, at most 32.
     #[prost(message, repeated, tag = "15")]
     pub errors: ::prost::alloc::vec::Vec<ErrorCount>,
+    /// How long the process did not run between start and end, in nanoseconds: rates leave that time out.
+    #[prost(uint64, tag = "16")]
+    pub paused_ns: u64,
 }
 /// The counts of one command.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -564,6 +567,9 @@ pub struct OpStats {
     /// From the moment at which a rate made it due to the reap. Empty without a rate.
     #[prost(message, optional, tag = "8")]
     pub response: ::core::option::Option<Histogram>,
+    /// Of `ios` those that were in flight while the process did not run: their latencies are not counted.
+    #[prost(uint64, tag = "9")]
+    pub unmeasured: u64,
 }
 /// How often each duration was seen, in nanoseconds. Buckets are fio's, 64 to every power of two: a value
 /// below 128 has the bucket of its own number; above, with b = floor(log2(value)), it is
@@ -892,6 +898,9 @@ pub struct ReactorReport {
     pub idle_turns: u64,
     #[prost(message, optional, tag = "5")]
     pub cpu_use: ::core::option::Option<CpuUse>,
+    /// How long it could run elsewhere, in nanoseconds: its CPUs were offline, or its affinity was changed.
+    #[prost(uint64, tag = "6")]
+    pub unpinned_ns: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TargetReport {

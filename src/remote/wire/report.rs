@@ -177,6 +177,7 @@ fn reactor_to(reactor: &ReactorReport) -> bench::ReactorReport {
         busy_turns: reactor.busy_turns,
         idle_turns: reactor.idle_turns,
         cpu_use: Some(cpu_to(&reactor.cpu_use)),
+        unpinned_ns: reactor.unpinned_ns,
     }
 }
 
@@ -187,6 +188,7 @@ fn reactor_from(reactor: &bench::ReactorReport, reader: &mut Reader) -> Result<R
         busy_turns: reader.count(reactor.busy_turns)?,
         idle_turns: reader.count(reactor.idle_turns)?,
         cpu_use: cpu_from(reactor.cpu_use.as_ref(), reader)?,
+        unpinned_ns: reader.time(reactor.unpinned_ns)?,
     })
 }
 

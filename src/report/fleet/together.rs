@@ -81,7 +81,7 @@ impl Together {
             self.add_job(server, job);
         }
         // The clock of another machine: only lengths of time mean anything here.
-        (stats.start_ns, stats.end_ns) = (1, 1 + stats.runtime_ns());
+        (stats.start_ns, stats.end_ns, stats.paused_ns) = (1, 1 + stats.runtime_ns(), 0);
         stats.depth_found = None;
         self.job.stats.merge(&stats);
     }

@@ -1,6 +1,7 @@
 //! Watching the workers of a stage: who ends, who hangs, what they say so far, and what they leave.
 
 use super::*;
+use crate::run::affinity_watch::{self, Pins};
 use crate::run::audit::{self, Audited};
 
 /// What happens again and again.
@@ -48,6 +49,7 @@ impl Stage<'_> {
         let mut left_ns = None;
         let mut beats = Heartbeats::new(running, begun_ns);
         let mut status_file = StatusFile::new(self.plans, options);
+        let mut pins = Pins::new(self.threads.iter().map(|thread| thread.cpus.clone()).collect());
         let mut order = Order::new(self.plans, &self.watched, &self.lives, outcome);
         order.tend(self.plans, &self.watched, outcome, observer);
         while running > 0 {
@@ -57,7 +59,7 @@ impl Stage<'_> {
                 Ok(Message::Ended(ended)) if !beats.ended(ended.thread) => self.came_late(&ended, outcome),
                 Ok(Message::Ended(ended)) => {
                     running -= 1;
-                    self.take(*ended, outcome);
+                    self.take(*ended, &pins, outcome);
                 }
                 Ok(Message::Ready(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -71,6 +73,7 @@ impl Stage<'_> {
             if disks.is_due(now_ns) {
                 outcome.disks.look(now_ns);
             }
+            self.watch_threads(&mut pins, now_ns, outcome, observer);
             sampler.sample(outcome, now_ns);
             self.log_all(outcome, now_ns, false);
             if progress.is_due(now_ns) {
@@ -89,7 +92,9 @@ impl Stage<'_> {
             }
             if keeper.is_some_and(AtWork::has_fired) {
                 let judges = self.still_running().any(|worker| worker.live.state() == WorkerState::Judging);
-                if now_ns > *left_ns.get_or_insert(now_ns + LEAVE_NS) && !judges {
+                let fired_ns = *left_ns.get_or_insert(now_ns);
+                let spent_ns = now_ns - fired_ns - outcome.pauses.within(fired_ns, now_ns);
+                if spent_ns > LEAVE_NS && !judges {
                     self.abandon(outcome, now_ns, "the trigger ended the run");
                     break;
                 }
@@ -121,7 +126,8 @@ impl Stage<'_> {
             let now_ns = Clock::get().now_ns();
             if *leave > 0 {
                 // A device that hangs here hangs when it is read too, and is given up there.
-                if now_ns - *leave > plan.spec.reap_timeout_ns.max(LEAST_DROP_NS) {
+                let spent_ns = now_ns - *leave - outcome.pauses.within(*leave, now_ns);
+                if spent_ns > plan.spec.reap_timeout_ns.max(LEAST_DROP_NS) {
                     worker.live.allow_judging();
                     let what = "what is cached of its targets could not be dropped within reap_timeout";
                     outcome.note(format!("{}: {what}, and may be what is judged", worker.name));
@@ -151,8 +157,29 @@ impl Stage<'_> {
         }
     }
 
+    /// Says when the process did not run, and sees to it that threads are where the job wants them.
+    fn watch_threads(
+        &self,
+        pins: &mut Pins,
+        now_ns: u64,
+        outcome: &mut Outcome,
+        observer: &mut dyn Observer,
+    ) {
+        let thread_of = |thread: usize| {
+            let workers = self.threads[thread].workers.iter().map(|&worker| &self.watched[worker]);
+            let running = workers.filter(|worker| !worker.has_ended());
+            let id = running.filter_map(|worker| worker.live.order.thread()).next()?;
+            Some((id, thread_name(&self.threads[thread], &self.watched)))
+        };
+        outcome.note_pauses().iter().for_each(|note| observer.note(note));
+        for note in pins.look(now_ns, &affinity_watch::Kernel::default(), thread_of) {
+            observer.note(&note);
+            outcome.note(note);
+        }
+    }
+
     /// Adds what one thread has done.
-    fn take(&self, ended: Ended, outcome: &mut Outcome) {
+    fn take(&self, ended: Ended, pins: &Pins, outcome: &mut Outcome) {
         let thread = &self.threads[ended.thread];
         let share = thread.workers.len().max(1) as u64;
         let (mut busy, mut idle, mut late) = (0, 0, Vec::new());
@@ -223,6 +250,7 @@ impl Stage<'_> {
                 minor_faults: ended.used.minor_faults,
                 waiting_ns: ended.used.waiting_ns,
             },
+            unpinned_ns: pins.unpinned_ns(ended.thread, Clock::get().now_ns()),
         });
     }
 
@@ -244,6 +272,7 @@ impl Stage<'_> {
             let left = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
             let mut stats = worker.tap.answer(left).unwrap_or_else(|| published(&worker.live));
             stats.end_ns = now_ns;
+            stats.paused_ns = worker.live.pauses.within(stats.start_ns, now_ns);
             (worker.entry, stats)
         });
         answers.collect()

@@ -33,6 +33,7 @@ pub(super) fn to(stats: &WorkerStats) -> bench::WorkerStats {
         by_priority: stats.by_priority.as_ref().map(|all| by_priority_to(all)),
         blocks: stats.blocks.as_ref().map(|all| blocks_to(all)),
         errors: stats.errors().map(error_to).collect(),
+        paused_ns: stats.paused_ns,
     }
 }
 
@@ -50,7 +51,7 @@ pub(super) fn from(stats: Option<&bench::WorkerStats>, reader: &mut Reader) -> R
     made.batch_complete = BatchCounts::from_levels(levels_from(&stats.batch_complete, reader)?);
     made.busy_turns = reader.count(stats.busy_turns)?;
     made.idle_turns = reader.count(stats.idle_turns)?;
-    (made.start_ns, made.end_ns) = (stats.start_ns, stats.end_ns);
+    (made.start_ns, made.end_ns, made.paused_ns) = (stats.start_ns, stats.end_ns, stats.paused_ns);
     // How long it took is added up.
     reader.time(made.runtime_ns())?;
     made.depth_found =
@@ -86,6 +87,7 @@ fn op_to(stats: &OpStats) -> bench::OpStats {
         clat: histogram_to(&stats.latency.clat),
         lat: histogram_to(&stats.latency.lat),
         response: histogram_to(&stats.latency.response),
+        unmeasured: stats.unmeasured,
     }
 }
 
@@ -95,6 +97,7 @@ fn op_from(stats: &bench::OpStats, reader: &mut Reader) -> Result<OpStats, Strin
         bytes: reader.count(stats.bytes)?,
         failed: reader.count(stats.failed)?,
         short_ios: reader.count(stats.short_ios)?,
+        unmeasured: reader.count(stats.unmeasured)?,
         latency: LatencyStats {
             slat: histogram_from(stats.slat.as_ref(), reader)?,
             clat: histogram_from(stats.clat.as_ref(), reader)?,

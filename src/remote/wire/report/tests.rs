@@ -201,6 +201,7 @@ fn any_report() -> impl Strategy<Value = Report> {
                     busy_turns: 2,
                     idle_turns: 3,
                     cpu_use: CpuUse::default(),
+                    unpinned_ns: 77_000_000,
                 }],
                 notes: words,
                 targets: vec![target],
