@@ -96,8 +96,9 @@ impl Histogram {
             let sum = made.count.checked_add(count);
             made.count = sum.ok_or("a histogram counts more than 2^64 values")?;
             // Below 2^64 values of 64 bits: 128 are enough.
-            least += u128::from(count) * u128::from(first_of(index));
-            most += u128::from(count) * u128::from(last_of(index));
+            // No value is outside of smallest and largest, so that the mean is not, either.
+            least += u128::from(count) * u128::from(first_of(index).max(parts.min_ns));
+            most += u128::from(count) * u128::from(last_of(index).min(parts.max_ns));
             next = index + 1;
         }
         let ends = parts.buckets.first().zip(parts.buckets.last());
@@ -377,6 +378,18 @@ mod tests {
             spoil(&mut spoilt);
             let said = Histogram::from_parts(&spoilt).unwrap_err();
             assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn parts_whose_mean_is_beyond_their_largest_value_are_refused() {
+        let mut histogram = Histogram::default();
+        histogram.record_n(3_331_044_479, 7);
+        let parts = histogram.to_parts();
+        // Within what the bucket allows: its values differ by 2^25.
+        for sum_ns in [parts.sum_ns + 1, parts.sum_ns - 1] {
+            let spoilt = HistogramParts { sum_ns, ..parts.clone() };
+            assert!(Histogram::from_parts(&spoilt).unwrap_err().contains("the sum of"), "{sum_ns}");
         }
     }
 
