@@ -135,6 +135,7 @@ fn execute(jobs: Vec<JobSpec>, invocation: &Invocation, output: Output) -> u8 {
         progress_interval: invocation.eta_interval,
         idle_profile: invocation.idle_profile,
         verdicts: invocation.verdicts.as_ref().map(PathBuf::from),
+        outputs: invocation.output.iter().map(PathBuf::from).collect(),
         same_devices: invocation.same_devices.clone(),
         state: Some(state_path(&invocation.files)),
         bandwidth_log: invocation.bandwidth_log.clone(),

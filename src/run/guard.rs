@@ -1,10 +1,12 @@
-//! Nothing that is in use is overwritten: asked for every target of every writing job, before
-//! anything is opened for writing.
+//! Nothing that is in use is overwritten: asked for every target of every writing job, and for every file that
+//! is laid out for a job that reads, before anything is opened for writing.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::base::host::claims::Claim;
+use crate::base::host::pin::Pin;
 use crate::base::host::target::{Namespace, RefusalKind, TargetKind, check_namespace};
 use crate::base::host::{Consent, Guard, Refusal, Sysfs, WriteOptions, nvme, userspace};
 use crate::base::nvme::ControllerFacts;
@@ -24,83 +26,112 @@ pub struct Consents {
     _held: (Guard, Vec<Consent>),
 }
 
+/// The guard, and what it has said so far.
+#[derive(Default)]
+struct Asked {
+    guard: Guard,
+    consents: Vec<Consent>,
+    /// Names in directories that were asked about.
+    entries: HashSet<usize>,
+    /// Files without contents.
+    empty: HashSet<PathBuf>,
+    refused: Vec<String>,
+    is_unsafe: bool,
+}
+
+impl Asked {
+    /// Asks about a target of a job, unless that was done under another name: it is claimed once.
+    fn ask(&mut self, plan: &JobPlan, pin: &Pin, options: &WriteOptions<'_>, why: &str) {
+        if !self.entries.insert(pin.entry_number()) {
+            return;
+        }
+        match self.guard.check(pin, options) {
+            Ok(consent) => {
+                if pin.file().is_some_and(|file| file.kind().is_file() && file.size() == Some(0)) {
+                    self.empty.insert(consent.canonical.clone());
+                }
+                self.consents.push(consent);
+            }
+            Err(refusal) => {
+                self.is_unsafe |= refusal.kind != RefusalKind::CannotTell;
+                self.refused.push(format!("job `{}`{why}: {refusal}", plan.spec.name));
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.is_unsafe = true;
+        self.refused.push(why);
+    }
+
+    fn end(&self) -> Result<(), RunError> {
+        if self.refused.is_empty() { Ok(()) } else { Err(refuse(self.is_unsafe, &self.refused)) }
+    }
+}
+
 /// Asks for all targets; every refusal is told, not only the first.
 pub fn check(plans: &[JobPlan], options: &RunOptions) -> Result<Consents, RunError> {
-    let mut guard = Guard::default();
-    let mut held: Vec<Consent> = Vec::new();
+    let mut asked = Asked::default();
     let mut overwritten: HashSet<PathBuf> = HashSet::new();
-    let mut refused = Vec::new();
-    let mut is_unsafe = false;
     let mut seen: HashSet<PathBuf> = HashSet::new();
-    let mut asked: HashSet<usize> = HashSet::new();
-    let mut empty: HashSet<PathBuf> = HashSet::new();
     let mut checked = Vec::new();
     // Whoever reads takes the controller from the kernel too.
     for plan in plans.iter().filter(|plan| plan.uses_namespaces()) {
-        refused.extend(controllers(plan).map(|refusal| {
-            is_unsafe |= refusal.kind != RefusalKind::CannotTell;
-            let why = refusal.reasons.join("; ");
-            format!("job `{}`: cannot drive {}: {why}\n  {}", plan.spec.name, refusal.target, refusal.advice)
-        }));
+        for refusal in controllers(plan) {
+            asked.is_unsafe |= refusal.kind != RefusalKind::CannotTell;
+            let (why, name) = (refusal.reasons.join("; "), &plan.spec.name);
+            asked
+                .refused
+                .push(format!("job `{name}`: cannot drive {}: {why}\n  {}", refusal.target, refusal.advice));
+        }
     }
-    refused.dedup();
-    if !refused.is_empty() {
-        return Err(refuse(is_unsafe, &refused));
-    }
+    asked.refused.dedup();
+    asked.end()?;
+    let write_options = |plan: &JobPlan| WriteOptions {
+        allow_mounted_write: plan.spec.allow_mounted_write,
+        destroy: &options.destroy,
+    };
     for plan in plans.iter().filter(|plan| plan.modifies()) {
         if options.readonly || plan.spec.readonly {
-            is_unsafe = true;
-            refused.push(format!(
-                "job `{}` would change its targets, and {} forbids that",
-                plan.spec.name,
-                if options.readonly { "--readonly" } else { "readonly = true" }
-            ));
+            let by = if options.readonly { "--readonly" } else { "readonly = true" };
+            let name = &plan.spec.name;
+            asked.refuse(format!("job `{name}` would change its targets, and {by} forbids that"));
             continue;
         }
-        let options =
-            WriteOptions { allow_mounted_write: plan.spec.allow_mounted_write, destroy: &options.destroy };
         if plan.uses_namespaces() {
-            for answer in namespaces(plan, &options, (&mut seen, &mut checked))? {
+            for answer in namespaces(plan, &write_options(plan), (&mut seen, &mut checked))? {
                 match answer {
-                    Ok(consent) => held.push(consent),
-                    Err(refusal) => {
-                        is_unsafe = true;
-                        refused.push(format!("job `{}`: {refusal}", plan.spec.name));
-                    }
+                    Ok(consent) => asked.consents.push(consent),
+                    Err(refusal) => asked.refuse(format!("job `{}`: {refusal}", plan.spec.name)),
                 }
             }
         }
-        if !plan.uses_files() {
-            continue;
-        }
-        for pin in plan.pins.iter() {
-            // The same file under two names is asked about once, and claimed once.
+        for pin in plan.pins.iter().filter(|_| plan.uses_files()) {
             if !plan.spec.files.append {
                 overwritten.insert(pin.canonical());
             }
-            if !asked.insert(pin.entry_number()) {
-                continue;
-            }
-            match guard.check(pin, &options) {
-                Ok(consent) => {
-                    if pin.file().is_some_and(|file| file.kind().is_file() && file.size() == Some(0)) {
-                        empty.insert(consent.canonical.clone());
-                    }
-                    held.push(consent);
-                }
-                Err(refusal) => {
-                    is_unsafe |= refusal.kind != RefusalKind::CannotTell;
-                    refused.push(format!("job `{}`: {refusal}", plan.spec.name));
-                }
-            }
+            asked.ask(plan, pin, &write_options(plan), "");
         }
     }
-    if !refused.is_empty() {
-        return Err(refuse(is_unsafe, &refused));
+    for (plan, pin) in laid_out_for_readers(plans) {
+        asked.ask(plan, pin, &write_options(plan), " reads, and what it reads would be laid out");
     }
-    let sentences = held.iter().filter(|consent| loses_something(consent, &empty));
+    asked.end()?;
+    let sentences = asked.consents.iter().filter(|consent| loses_something(consent, &asked.empty));
     let sentences = sentences.map(|consent| sentence(consent, &overwritten)).collect();
-    Ok(Consents { sentences, checked, _held: (guard, held) })
+    Ok(Consents { sentences, checked, _held: (asked.guard, asked.consents) })
+}
+
+/// The files of reading jobs that are not there or empty: layout writes what will be read.
+fn laid_out_for_readers(plans: &[JobPlan]) -> impl Iterator<Item = (&JobPlan, &Arc<Pin>)> {
+    let readers = plans.iter().filter(|plan| plan.uses_files() && !plan.modifies() && !plan.only_judges());
+    let is_laid_out = |pin: &Pin| match pin.file() {
+        Some(file) => file.kind().is_file() && file.size() == Some(0),
+        None => pin.is_new() && pin.missing_directory().is_none(),
+    };
+    readers.flat_map(move |plan| {
+        plan.pins.iter().filter(move |pin| is_laid_out(pin)).map(move |pin| (plan, pin))
+    })
 }
 
 /// What happens to a target, for the user.

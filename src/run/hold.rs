@@ -16,7 +16,7 @@ use crate::base::units::format_size;
 use super::keeper::Keeper;
 use super::outcome::Outcome;
 use super::plan::{self, JobPlan};
-use super::{Observer, Requests, RunError, RunOptions, around, stage};
+use super::{Observer, Requests, RunError, RunOptions, around, pinning, stage};
 
 /// How long putting a scheduler back may take: it waits for what is in flight, and a device that answers
 /// nothing any more would hold the report up.
@@ -233,6 +233,13 @@ impl Drop for Hold {
     }
 }
 
+/// Says that a path does not lead any more to what a job has used.
+fn note_replaced(plan: &JobPlan, outcome: &mut Outcome) {
+    if let Err(replaced) = pinning::check(plan) {
+        outcome.note(format!("while it ran: {replaced}; its numbers are of what it led to first"));
+    }
+}
+
 /// Runs a stage on a machine as its jobs want it, with their commands afterwards.
 pub fn run_stage(
     jobs: &[JobPlan],
@@ -242,6 +249,8 @@ pub fn run_stage(
     requests: &Requests,
     observer: &mut dyn Observer,
 ) -> Result<(), RunError> {
+    // Before anything of the disks below is changed.
+    jobs.iter().try_for_each(pinning::check)?;
     let mut hold = Hold::take(jobs, observer)?;
     let ended = stage::run(jobs, outcome, keeper, options, requests, observer);
     let troubles = hold.put_back();
@@ -250,6 +259,9 @@ pub fn run_stage(
             troubles.into_iter().for_each(|trouble| {
                 outcome.note(trouble);
             });
+            for plan in jobs {
+                note_replaced(plan, outcome);
+            }
             let has_fired = keeper.as_ref().is_none_or(|keeper| keeper.fired.is_some());
             for plan in jobs {
                 around::after(plan, has_fired, outcome, requests);

@@ -95,6 +95,8 @@ pub struct RunOptions {
     pub courier: Option<Arc<dyn Courier>>,
     /// `--same-devices`: the file with what the devices are known by.
     pub same_devices: Option<PathBuf>,
+    /// Files that the caller writes when the run is over: none may be a target.
+    pub outputs: Vec<PathBuf>,
     /// Is asked whether the run may use its targets.
     pub gate: Option<Arc<dyn Gate>>,
 }
@@ -352,6 +354,8 @@ pub fn execute(
     let mut plans = plan::plan(jobs)?;
     let of_logs = replay::resolve(&mut plans)?;
     pinning::pin(&mut plans, requests)?;
+    pinning::refuse_outputs(&plans, options)?;
+    let _protected = pinning::protect(&plans);
     if let Some(gate) = &options.gate {
         gate.enter(&planned_targets(&plans))?;
     }

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::base::host::pin::{Pin, Pins, Replaced};
+use crate::base::host::output_file::{self, ProtectedTargets};
+use crate::base::host::pin::{Identity, Pin, Pins, Replaced};
 use crate::base::host::target_lock::{LockMode, Locked, Wanted};
 
 use super::plan::{self, JobPlan};
-use super::{ErrorKind, Requests, RunError, starting};
+use super::{ErrorKind, Requests, RunError, RunOptions, starting};
 
 /// Open files that a run has beside its targets, and for each worker.
 const OPEN_BESIDE: u64 = 64;
@@ -70,6 +71,49 @@ fn make_room(plans: &[JobPlan]) -> Result<(), RunError> {
         }
     }
     Ok(())
+}
+
+/// Refuses targets that the run would write or remove as something else: its report, its snapshot, the file that
+/// fires the trigger.
+pub fn refuse_outputs(plans: &[JobPlan], options: &RunOptions) -> Result<(), RunError> {
+    for plan in plans.iter().filter(|plan| plan.uses_files()) {
+        let spec = &plan.spec;
+        let state =
+            options.state_path(&spec.state).filter(|_| spec.state.save && spec.verify.method.is_some());
+        let named = [
+            ("trigger_file", spec.trigger.file.clone()),
+            ("the snapshot (state_dir)", state),
+            ("merge_blktrace_file", spec.replay.merge_into.clone()),
+        ];
+        let own = named.into_iter().filter_map(|(name, path)| Some((name, path?)));
+        let outputs = options.outputs.iter().map(|path| ("--output", path.clone()));
+        let verdicts = options.verdicts.iter().map(|path| ("--verdicts", path.clone()));
+        for (name, path) in own.chain(outputs).chain(verdicts) {
+            if let Some(target) = plans.iter().flat_map(|plan| plan.pins.iter()).find(|pin| pin.is_at(&path))
+            {
+                let why = format!(
+                    "{name} is {}, which is the target {} of this run: name another file",
+                    path.display(),
+                    target.path().display()
+                );
+                return Err(RunError {
+                    kind: ErrorKind::Unsafe,
+                    message: format!("job `{}`: {why}", spec.name),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Has no output file opened that is a target of the run, whatever leads to it by then.
+pub fn protect(plans: &[JobPlan]) -> ProtectedTargets {
+    let files = plans.iter().flat_map(|plan| plan.pins.iter()).filter_map(|pin| pin.file());
+    let numbers = files.filter_map(|file| match file.identity() {
+        Identity::File { device, inode } => Some((device, inode)),
+        Identity::Device { .. } => None,
+    });
+    output_file::protect(numbers.collect())
 }
 
 /// Whether the paths of a job lead to what was checked.

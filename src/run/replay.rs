@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::base::host::Sysfs;
 use crate::base::host::block::{DeviceNumber, by_number};
+use crate::base::host::pin::Identity;
 use crate::base::replay::Log;
 use crate::base::shape::{BlockSizes, Mix};
 use crate::base::units::format_time_ns;
@@ -64,6 +65,12 @@ pub fn resolve(plans: &mut [JobPlan]) -> Result<Vec<String>, RunError> {
 fn merged(spec: &JobSpec, into: &Path, notes: &mut Vec<String>) -> Result<PathBuf, RunError> {
     let bad = |why: String| RunError::bad_job(spec, format!("merge_blktrace_file: {why}"));
     writable_log(into).map_err(bad)?;
+    // Nothing is pinned yet: the merged log says which targets there are.
+    let folder = spec.directory.clone().unwrap_or_default();
+    let redirect = spec.replay.rules.redirect.iter().chain(&spec.filename);
+    if let Some(target) = redirect.map(|name| folder.join(name)).find(|target| is_same(target, into)) {
+        return Err(bad(format!("{} is the target {}: name another file", into.display(), target.display())));
+    }
     let replay = &spec.replay;
     let mut parts = Vec::new();
     for (at, name) in replay.read.iter().enumerate() {
@@ -88,8 +95,11 @@ fn merged(spec: &JobSpec, into: &Path, notes: &mut Vec<String>) -> Result<PathBu
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    real(one) == real(other)
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|about| Identity::of(&about));
+    match (identity(one), identity(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
 }
 
 /// Whether a log may be put there: where there is nothing yet, or a regular file.

@@ -242,7 +242,9 @@ fn prepare(
         let hint: &mut u64 = &mut hints[usize::from(region.target)];
         *hint = (*hint).max(region.start + region.bytes);
     }
-    let opened = starting::open(plan, hints, requests)?;
+    // What cannot be opened may have been replaced this moment.
+    let opened =
+        starting::open(plan, hints, requests).map_err(|error| pinning::check(plan).err().unwrap_or(error))?;
     if spec.files.pre_read {
         files::pre_read(plan, &wanted, requests)?;
     } else if spec.invalidate {

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -56,6 +57,13 @@ pub fn open(path: &Path, start: Start) -> io::Result<File> {
         errno => errno.into(),
     })?;
     let stat = rustix::fs::fstat(&file)?;
+    if is_target(&stat) {
+        let why = format!(
+            "{} is a target of this run, and no output goes there: name another file",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     if !is_descriptor {
         check(path, &rustix::fs::fstat(&folder)?, &stat)?;
     }
@@ -66,6 +74,36 @@ pub fn open(path: &Path, start: Start) -> io::Result<File> {
         rustix::fs::ftruncate(&file, 0)?;
     }
     Ok(file.into())
+}
+
+/// Device and inode numbers of the files that runs of this process write to or read, once for each run.
+static TARGETS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+
+/// Targets of a run, which are not opened for output until this is dropped.
+#[derive(Debug, Default)]
+pub struct ProtectedTargets(Vec<(u64, u64)>);
+
+/// Has [`open`] refuse these files, by whatever name: `st_dev` and `st_ino`.
+#[must_use]
+pub fn protect(files: Vec<(u64, u64)>) -> ProtectedTargets {
+    TARGETS.lock().unwrap_or_else(PoisonError::into_inner).extend(&files);
+    ProtectedTargets(files)
+}
+
+impl Drop for ProtectedTargets {
+    fn drop(&mut self) {
+        let mut targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in &self.0 {
+            if let Some(at) = targets.iter().position(|target| target == file) {
+                targets.swap_remove(at);
+            }
+        }
+    }
+}
+
+fn is_target(stat: &Stat) -> bool {
+    let targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
+    kind(stat) == FileType::RegularFile && targets.contains(&(stat.st_dev, stat.st_ino))
 }
 
 /// Replaces what an output file holds.

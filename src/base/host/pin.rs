@@ -96,6 +96,24 @@ fn disk_sequence(sysfs: &Sysfs, raw: u64) -> Option<u64> {
     number(&folder.join("diskseq")).or_else(|| number(&folder.join("../diskseq")))
 }
 
+/// Something else was opened than what is pinned.
+#[derive(Debug)]
+struct ReplacedSince;
+
+impl fmt::Display for ReplacedSince {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it was replaced by something else since the run began")
+    }
+}
+
+impl std::error::Error for ReplacedSince {}
+
+/// Whether [`PinnedFile::open`] failed as something else was there.
+#[must_use]
+pub fn is_replaced(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<ReplacedSince>())
+}
+
 /// A file or device that is held open.
 #[derive(Debug)]
 pub struct PinnedFile {
@@ -177,7 +195,18 @@ impl PinnedFile {
         if self.is(&file.metadata()?) {
             return Ok(file);
         }
-        Err(io::Error::other("it was replaced by something else since the run began"))
+        Err(io::Error::other(ReplacedSince))
+    }
+
+    /// Whether the device is still known to the kernel, as the disk that it was; true for a file, which is
+    /// there as long as it is held.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        let Identity::Device { is_block, number, sequence } = self.identity else { return true };
+        let sysfs = Sysfs::default();
+        let class = if is_block { "block" } else { "char" };
+        let folder = sysfs.sys.join("dev").join(class).join(DeviceNumber::from_raw(number).to_string());
+        folder.exists() && (!is_block || disk_sequence(&sysfs, number) == sequence)
     }
 
     /// Whether `metadata` is about this file or device.

@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 
 use super::block::{self, BlockDevice, DeviceNumber};
 use super::claims::{self, Claim, ClaimKind, Claims};
-use super::pin::{Pin, PinnedFile, Pins};
+use super::pin::{self, Pin, PinnedFile, Pins};
 use super::signature::{self, Found};
 use super::{DeviceSummary, Sysfs, printable};
 use crate::base::units::format_size;
@@ -268,6 +268,9 @@ impl Guard {
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK;
         flags.set(OFlags::EXCL, !shared);
         let file = pinned.open(flags).map_err(|error| {
+            if pin::is_replaced(&error) {
+                return refusal(RefusalKind::NotATarget, title.to_owned(), error.to_string());
+            }
             if error.kind() != io::ErrorKind::ResourceBusy {
                 return cannot_tell(title, "open it", &error);
             }

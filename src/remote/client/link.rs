@@ -451,7 +451,8 @@ impl Link {
         let failure = ended.failure.as_ref().map(|failure| {
             let kind = match failure.kind() {
                 bench::FailureKind::BadJob | bench::FailureKind::NotAllowed => FailureKind::BadJob,
-                bench::FailureKind::Unsafe => FailureKind::Unsafe,
+                // Another run uses the target: as if it ran here.
+                bench::FailureKind::Unsafe | bench::FailureKind::Busy => FailureKind::Unsafe,
                 _ => FailureKind::Environment,
             };
             Failure { kind, message: format!("{}: {}", self.address, lines(&failure.message)) }

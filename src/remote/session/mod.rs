@@ -161,8 +161,8 @@ fn whole(report: &Report, failure: Option<Failure>) -> Ended {
 fn code_of(failure: &Failure) -> u8 {
     match failure.kind() {
         FailureKind::BadJob | FailureKind::NotAllowed => EXIT_USAGE,
-        FailureKind::Unsafe => EXIT_UNSAFE,
-        FailureKind::Environment | FailureKind::Busy | FailureKind::Unknown => EXIT_IO,
+        FailureKind::Unsafe | FailureKind::Busy => EXIT_UNSAFE,
+        FailureKind::Environment | FailureKind::Unknown => EXIT_IO,
     }
 }
 

@@ -88,6 +88,8 @@ pub fn prepare(begin: Begin, post: &Arc<Post>) -> Result<Prepared, Failure> {
             IdleProfile::EachCpu => Some(true),
         },
         state: Some(run_directory.join(STATE_FILE)),
+        // The report goes to the client.
+        outputs: Vec::new(),
         bandwidth_log: Some(start.bandwidth_log.clone()).filter(|name| !name.is_empty()),
         findings: start.findings.then_some(findings_in),
         run: Some(own),

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -222,6 +223,24 @@ impl Pin {
         self.entry.trouble.is_none() && self.entry.directory.is_some() && self.file().is_none()
     }
 
+    /// Whether `path` leads to what is held, or would be made where this will be made.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        if let Some(file) = self.file() {
+            // Sinks such as /dev/null may be both.
+            return !file.kind.is_char_device() && fs::metadata(path).is_ok_and(|now| file.is(&now));
+        }
+        let real = resolve(path);
+        let (Some(name), Some(directory)) = (real.file_name(), &self.entry.directory) else { return false };
+        let parent = match real.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let held = directory.open();
+        name == self.entry.name
+            && held.is_some_and(|held| fs::metadata(parent).is_ok_and(|now| held.is(&now)))
+    }
+
     /// Whether two paths lead to the same name in the same directory.
     #[must_use]
     pub fn is_same_entry(&self, other: &Pin) -> bool {
@@ -309,8 +328,10 @@ impl Pin {
             Ok(made) => File::from(made),
             Err(Errno::EXIST) => {
                 let there = directory.canonical().join(name);
+                let holder =
+                    self.holder_of(directory).map(|by| format!(", used by {by}")).unwrap_or_default();
                 let sentence = format!(
-                    "{}: there was nothing when the run began, and {} is there now; it was left as it is",
+                    "{}: there was nothing when the run began, and {} is there now{holder}; it was left as it is",
                     self.path.display(),
                     describe(&there)
                 );
@@ -327,6 +348,18 @@ impl Pin {
         let path = directory.canonical().join(name);
         *held = Some(Arc::new(PinnedFile::of(copy, &path).map_err(CreateError::Io)?));
         Ok(made)
+    }
+
+    /// Who has locked the regular file that has this name in `directory`: another run that made it first.
+    fn holder_of(&self, directory: &PinnedFile) -> Option<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = self.entry.name.as_os_str();
+        let file = File::from(rustix::fs::openat(&directory.descriptor, name, flags, Mode::empty()).ok()?);
+        let is_file = file.metadata().is_ok_and(|about| about.is_file());
+        match is_file.then(|| lock_descriptor(&file, LockMode::Shared))? {
+            Err(NotLocked::Held(by)) => Some(by),
+            _ => None,
+        }
     }
 
     /// Removes the file from the directory in which it was found, unless its path is a symbolic link, or
@@ -418,7 +451,7 @@ impl Pin {
                 let is_device = matches!(file.identity, Identity::Device { .. });
                 (
                     format!("{shown} led to {was} when it was checked, and cannot be followed now: {error}"),
-                    is_device,
+                    is_device && !file.is_present(),
                 )
             }
             (None, Ok(_)) => (

@@ -57,7 +57,7 @@ fn what_a_server_refuses_has_its_kind() {
         (Kind::BadJob, FailureKind::BadJob),
         (Kind::NotAllowed, FailureKind::BadJob),
         (Kind::Unsafe, FailureKind::Unsafe),
-        (Kind::Busy, FailureKind::Environment),
+        (Kind::Busy, FailureKind::Unsafe),
     ] {
         let mut lab = Lab::new();
         lab.serve(
