@@ -80,6 +80,7 @@ fn begin(lab: &Lab, job: &str) -> Begin {
             commands: vec!["echo cut > cut; cp $FIO_SPDK_STATE copy".to_owned()],
             lock_directory: text("locks"),
             own: Vec::new(),
+            max_memory_bytes: 0,
         }),
         answer_within_ns: 20_000_000_000,
     }

@@ -13,6 +13,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::base::host::allocation::may_fail;
 use crate::base::host::mapping::{BufferMemory, Mapping};
 
 /// Alignment of every buffer in bytes: the page, which also satisfies O_DIRECT on every device.
@@ -93,7 +94,7 @@ impl BufferArea {
         let layout = total.and_then(|total| Layout::from_size_align(total, BUFFER_ALIGN).ok());
         let layout = layout.ok_or_else(failed)?;
         // SAFETY: the layout's size is not zero: both factors are at least 1.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = may_fail(|| unsafe { alloc_zeroed(layout) });
         let start = NonNull::new(start).ok_or_else(failed)?;
         Ok(BufferArea { start, origin: Origin::Heap(layout), stride, len, count, taken: 0, out: 0 })
     }

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::{PORT, VANISHED_AFTER};
+use crate::base::host::Sysfs;
+use crate::base::host::memory::total_bytes;
+use crate::base::units::parse_size;
 use crate::job::diagnostic::{Issue, Source};
 use crate::job::kind::{integer, text, time, with_nearest};
 use crate::job::syntax;
@@ -20,6 +23,14 @@ const MOST_BYTES: u64 = 1 << 20;
 /// More entries of a list are a mistake.
 const MOST_ITEMS: usize = 1000;
 const SECOND_NS: u64 = crate::base::units::SECOND_NS;
+
+/// No run gets along with less memory.
+const LEAST_MEMORY_BYTES: u64 = 64 << 20;
+
+/// Half of the machine's memory: the other half is for the pages of files, the server and other programs.
+fn usual_memory_bytes() -> u64 {
+    total_bytes(&Sysfs::default()).map_or(u64::MAX, |bytes| (bytes / 2).max(LEAST_MEMORY_BYTES))
+}
 
 /// What a server does, and allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +55,8 @@ pub struct Settings {
     pub answer_within: Duration,
     /// So many runs at one time, at most.
     pub max_runs: usize,
+    /// The most memory that one run may need, in bytes.
+    pub max_memory_bytes: u64,
     /// So many watch a run, at most.
     pub max_watchers: usize,
     /// So many connections at one time, at most.
@@ -152,6 +165,21 @@ const ENTRIES: &[Entry] = &[
         set: |settings, value| number(value, 1, 64, &mut settings.max_runs),
     },
     Entry {
+        name: "max_memory",
+        form: "size of at least 64m, such as \"8g\"",
+        set: |settings, value| {
+            let bytes = match &value.data {
+                Data::Text(text) => parse_size(text).map_err(|why| value.bad(why))?,
+                _ => integer(value, 0, u64::MAX)?,
+            };
+            if bytes < LEAST_MEMORY_BYTES {
+                return Err(value.bad("expected 64m or more: less is too little for any run"));
+            }
+            settings.max_memory_bytes = bytes;
+            Ok(())
+        },
+    },
+    Entry {
         name: "max_watchers",
         form: "integer from 0 to 256",
         set: |settings, value| number(value, 0, 256, &mut settings.max_watchers),
@@ -237,6 +265,7 @@ impl Settings {
             client_timeout: VANISHED_AFTER,
             answer_within: Duration::from_secs(10),
             max_runs: 4,
+            max_memory_bytes: usual_memory_bytes(),
             max_watchers: 8,
             max_connections: 64,
             max_handshakes: 256,
@@ -376,6 +405,9 @@ max_runs = {max_runs}
 max_watchers = {max_watchers}
 max_connections = {max_connections}
 max_handshakes = {max_handshakes}
+
+# The memory that one run may need: what needs more is refused before it starts. Half of the machine's unless set.
+# max_memory = "8g"
 "#,
         directory = quoted(&settings.directory),
         tls = quoted(&settings.tls),
@@ -403,7 +435,7 @@ mod tests {
         let settings = parse(
             "listen = [\"0.0.0.0\", \"unix:/run/f.sock\"]\ndirectory = \"/srv/fio\"\ndevices = [\"/dev/nvme?n1\"]\n\
              commands = [\"echo b > /proc/sysrq-trigger\"]\nkeep_runs = 3\nclient_timeout = \"2m\"\n\
-             answer_within = 5\nmax_runs = 1\nmax_watchers = 0\nmax_connections = 7\nmax_handshakes = 2\ntls = \"/k\"\n",
+             answer_within = 5\nmax_runs = 1\nmax_watchers = 0\nmax_connections = 7\nmax_handshakes = 2\nmax_memory = \"3g\"\ntls = \"/k\"\n",
         )
         .unwrap();
         let expected = Settings {
@@ -417,6 +449,7 @@ mod tests {
             client_timeout: Duration::from_secs(120),
             answer_within: Duration::from_secs(5),
             max_runs: 1,
+            max_memory_bytes: 3 << 30,
             max_watchers: 0,
             max_connections: 7,
             max_handshakes: 2,
@@ -455,6 +488,8 @@ mod tests {
             ("command = [\"true\"]", 1, "commands"),
             ("colour = 1", 1, "it has listen, directory"),
             ("max_runs = 0", 1, "1 to 64"),
+            ("max_memory = 1000", 1, "64m or more"),
+            ("max_memory = \"much\"", 1, "max_memory"),
             ("client_timeout = \"1ms\"", 1, "1s to 1h"),
             ("devices = [1]", 1, "a string"),
             ("devices = [\" \"]", 1, "empty"),

@@ -42,8 +42,9 @@ fn check_thread(plan: &JobPlan) -> Result<(), RunError> {
     if settings == ThreadSettings::default() {
         return Ok(());
     }
-    let tried = std::thread::spawn(move || settings.apply(&Sysfs::default())).join();
-    tried.unwrap_or(Ok(())).map_err(|why| RunError::environment(&plan.spec, why))
+    let tried = std::thread::Builder::new().spawn(move || settings.apply(&Sysfs::default()));
+    let no_thread = |why| RunError::environment(&plan.spec, format!("cannot start a thread: {why}"));
+    tried.map_err(no_thread)?.join().unwrap_or(Ok(())).map_err(|why| RunError::environment(&plan.spec, why))
 }
 
 fn check_hugepages(stage: &[JobPlan]) -> Result<(), RunError> {
@@ -210,7 +211,8 @@ impl Hold {
         for switched in self.switched.drain(..).rev() {
             let (said, heard) = bounded(1);
             let copy = switched.clone();
-            std::thread::spawn(move || {
+            // Without a thread nobody says anything, which is told as what it is: not put back.
+            let _ = std::thread::Builder::new().spawn(move || {
                 let _ = said.send(copy.put_back());
             });
             match heard.recv_timeout(PUT_BACK) {

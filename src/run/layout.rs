@@ -77,10 +77,12 @@ pub fn lay_out(
     let share = by_worker.max(short.len().div_ceil(MOST_AT_ONCE));
     std::thread::scope(|scope| {
         let make_all = |files: &[Short]| files.iter().try_for_each(|file| make(plan, file, requests));
-        let threads: Vec<_> = short.chunks(share).map(|files| scope.spawn(move || make_all(files))).collect();
+        let spawn = |files| std::thread::Builder::new().spawn_scoped(scope, move || make_all(files));
+        let threads: Vec<_> = short.chunks(share).map(spawn).collect();
         let results = threads.into_iter().map(|thread| {
             let died = || Err(RunError::environment(&plan.spec, "a thread that laid out files has died"));
-            thread.join().unwrap_or_else(|_| died())
+            let none = |why| RunError::environment(&plan.spec, format!("cannot start a thread: {why}"));
+            thread.map_err(none)?.join().unwrap_or_else(|_| died())
         });
         // All are waited for, whatever the first says.
         results.collect::<Vec<_>>().into_iter().collect()

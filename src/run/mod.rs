@@ -18,6 +18,7 @@ mod judged;
 mod keeper;
 mod layout;
 mod logs;
+mod memory;
 mod newest_run;
 mod open_job;
 mod order;
@@ -62,6 +63,7 @@ use crate::job::JobSpec;
 use crate::report::{CommandReport, Report, TriggerReport};
 use crate::verify::snapshot::Cause;
 
+pub use memory::estimated as estimated_memory;
 pub use progress::Progress;
 pub use shell::run as run_shell;
 pub use state_file::{StateFile, load as load_snapshot, read as read_snapshot};
@@ -97,6 +99,8 @@ pub struct RunOptions {
     pub same_devices: Option<PathBuf>,
     /// Files that the caller writes when the run is over: none may be a target.
     pub outputs: Vec<PathBuf>,
+    /// The most memory that the run may need, in bytes, by whoever does it for others.
+    pub max_memory_bytes: Option<u64>,
     /// Is asked whether the run may use its targets.
     pub gate: Option<Arc<dyn Gate>>,
 }
@@ -353,6 +357,7 @@ pub fn execute(
     let started_unix_ms = unix_time_ms();
     let mut plans = plan::plan(jobs)?;
     let of_logs = replay::resolve(&mut plans)?;
+    memory::check(&plans, options)?;
     pinning::pin(&mut plans, requests)?;
     pinning::refuse_outputs(&plans, options)?;
     let _protected = pinning::protect(&plans);

@@ -215,11 +215,16 @@ impl Order {
             }
             held.dropping_ns = Some(now_ns);
             let (opened, live, due_ns) = (Arc::clone(&own.opened), Arc::clone(&own.live), held.due_ns);
-            std::thread::spawn(move || {
+            let begins = Arc::clone(&live);
+            let dropping = std::thread::Builder::new().spawn(move || {
                 // What cannot be dropped was told when the job was opened, or is read from the cache.
                 let _ = opened.invalidate();
                 live.order.start_at(due_ns);
             });
+            // No thread, nothing dropped: it begins all the same.
+            if dropping.is_err() {
+                begins.order.start_at(due_ns);
+            }
             true
         });
     }

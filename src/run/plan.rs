@@ -23,7 +23,7 @@ use crate::workload::{ContentShape, Limit, Region, TrimRule, Workload, WorkloadS
 
 use super::places::{aligned, check_reaches, visits_each_once, working_set};
 use super::replay::ReplayPlan;
-use super::{RunError, blocks, files, logs, open_job, pinning, verification};
+use super::{RunError, blocks, files, open_job, pinning, verification};
 
 use checks::check_holds_blocks;
 pub use checks::{check_alignment, check_before_start};
@@ -177,10 +177,13 @@ impl JobPlan {
     }
 }
 
+/// All jobs together may have this many files: each takes half a kilobyte.
+const MOST_ALL_TARGETS: usize = 1 << 21;
+
 /// Puts the jobs in order: stages, groups, targets, seeds.
 pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
     share_memory(&mut jobs);
-    let (mut stage, mut group) = (0, 0);
+    let (mut stage, mut group, mut all_targets) = (0, 0, 0);
     let mut plans: Vec<JobPlan> = Vec::with_capacity(jobs.len());
     for (index, spec) in jobs.into_iter().enumerate() {
         if index > 0 && spec.stonewall {
@@ -192,6 +195,13 @@ pub fn plan(mut jobs: Vec<JobSpec>) -> Result<Vec<JobPlan>, RunError> {
         let (targets, targets_per_clone) = targets(&spec)?;
         if targets.len() > files::MOST_TARGETS {
             return Err(RunError::bad_job(&spec, "more than 65535 files: name fewer"));
+        }
+        all_targets += targets.len();
+        if all_targets > MOST_ALL_TARGETS {
+            let why = format!(
+                "the jobs have more than {MOST_ALL_TARGETS} files together: lower nrfiles or numjobs"
+            );
+            return Err(RunError::bad_job(&spec, why));
         }
         let base = match spec.randseed {
             Some(seed) => seed,

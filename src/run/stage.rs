@@ -117,7 +117,7 @@ fn run_all(
         for (clone, regions) in (0..plan.spec.numjobs).zip(regions) {
             let ((tap, handle), live) = (tap(), lives.make(plan));
             let workload = plan::workload(plan, clone, regions);
-            let (finder, found) = verification::channel();
+            let (finder, found) = verification::channel(plan.verifies());
             let (recorder, recording) = recording::begin(plan, clone)?.unzip();
             let verify = verification::parts(plan, clone, &*opened, &workload, outcome.run_id, &finder)?;
             kept.add(plan, clone, &opened, &workload, verify.as_ref(), &live);

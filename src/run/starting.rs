@@ -1,5 +1,6 @@
 //! What may hang before a run begins: looked at on threads of their own, for so long and no longer.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub enum Late {
     Limit(u64),
     /// The user ended it.
     Signal,
+    /// There is no thread to do it on: the system's error number.
+    NoThread(i32),
 }
 
 impl Late {
@@ -38,6 +41,12 @@ impl Late {
                 ns as f64 / SECOND_NS as f64
             ),
             Late::Signal => format!("{what} was ended by a signal"),
+            Late::NoThread(errno) => {
+                format!(
+                    "{what} needs a thread, which cannot be started: {}",
+                    io::Error::from_raw_os_error(errno)
+                )
+            }
         }
     }
 }
@@ -111,7 +120,7 @@ pub fn within<T: Send + 'static>(
                 Ok(()) => unreachable!("a thread that ends well has sent its result"),
             },
         },
-        Err(error) => unreachable!("a process that cannot start one thread cannot run at all: {error}"),
+        Err(error) => Err(Late::NoThread(error.raw_os_error().unwrap_or(libc::EAGAIN))),
     }
 }
 

@@ -285,10 +285,13 @@ pub fn check_overlap(stage: &[JobPlan]) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Violations of one worker on their way.
-pub fn channel() -> (Sender<Found>, Receiver<Found>) {
-    bounded(ON_THE_WAY)
+/// Violations of one worker on their way. All of the memory for them is taken here.
+pub fn channel(verifies: bool) -> (Sender<Found>, Receiver<Found>) {
+    bounded(if verifies { ON_THE_WAY } else { 1 })
 }
+
+/// Bytes of memory that [`channel`] takes for a worker that verifies.
+pub const CHANNEL_BYTES: u64 = (ON_THE_WAY * (size_of::<Found>() + size_of::<usize>())) as u64;
 
 /// Where violations are written to while the run goes on.
 pub struct Verdicts {

@@ -43,6 +43,11 @@ pub struct HistogramParts {
     pub sum_of_squares: f64,
 }
 
+impl Histogram {
+    /// Bytes of memory of its buckets.
+    pub(super) const BYTES: usize = BUCKETS * size_of::<u64>();
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Histogram {

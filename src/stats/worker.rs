@@ -138,6 +138,14 @@ pub struct WorkerStats {
     errors: [Option<ErrorCount>; ERROR_KINDS],
 }
 
+impl WorkerStats {
+    /// Bytes of memory with all histograms, but those by priority.
+    pub const BYTES: u64 = {
+        let histograms = Op::ADDRESSED.len() * (size_of::<LatencyStats>() / size_of::<Histogram>()) + 1;
+        (size_of::<WorkerStats>() + histograms * Histogram::BYTES) as u64
+    };
+}
+
 impl Default for WorkerStats {
     fn default() -> Self {
         WorkerStats {

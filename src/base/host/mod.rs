@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub mod affinity;
+pub mod allocation;
 pub mod beneath;
 pub mod binding;
 pub mod block;

@@ -2,6 +2,7 @@
 
 use super::reap::is_usual;
 use super::*;
+use crate::base::host::allocation::naming;
 use crate::stats::{BlockCounts, BlockLife};
 use crate::workload::Region;
 
@@ -29,7 +30,9 @@ impl Blocks {
             (*region, first)
         });
         let regions = regions.collect();
-        Blocks { block_bytes: block_bytes.max(1), regions, lives: vec![BlockLife::default(); all].into() }
+        let lives =
+            naming("to watch blocks (block_error_percentiles)", || vec![BlockLife::default(); all].into());
+        Blocks { block_bytes: block_bytes.max(1), regions, lives }
     }
 
     /// The blocks that these bytes touch.

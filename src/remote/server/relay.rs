@@ -13,7 +13,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::remote::session::frames;
+use crate::base::host::Sysfs;
+use crate::base::host::memory::oom_kills;
+use crate::remote::session::{EXIT_OUT_OF_MEMORY, frames};
 use crate::remote::wire::bench::{
     ClientMessage, Ended, Failure, FailureKind, client_message, server_message,
 };
@@ -59,6 +61,7 @@ pub fn spawn(program: &[&str]) -> io::Result<(Child, UnixStream)> {
 
 /// Talks with the process until it has ended; gives how the run ended.
 pub async fn attend(run: &Arc<Run>, begin: Begin, mut child: Child, socket: UnixStream) -> Ended {
+    let kills_before = oom_kills(&Sysfs::default());
     let (read, write) = socket.into_split();
     let writer = tokio::spawn(write_all(Arc::clone(run), begin, write));
     let told = tokio::select! {
@@ -75,13 +78,14 @@ pub async fn attend(run: &Arc<Run>, begin: Begin, mut child: Child, socket: Unix
         }
     };
     let status = timeout(limit, child.wait()).await;
+    let by_kernel = oom_kills(&Sysfs::default()) > kills_before;
     writer.abort();
     if matches!(told, Ok(None)) && status.is_err() {
         let _ = child.start_kill();
     }
     match told {
         Ok(Some(ended)) => ended,
-        Ok(None) => broken_off(run, &format!("the process that did it {}", how(status.ok()))),
+        Ok(None) => broken_off(run, &format!("the process that did it {}", how(status.ok(), by_kernel))),
         Err(why) => broken_off(run, &why),
     }
 }
@@ -95,18 +99,27 @@ pub fn broken_off(run: &Run, why: &str) -> Ended {
     Ended { report, failure: Some(Failure { kind, message }), ..Ended::default() }
 }
 
-fn how(status: Option<io::Result<ExitStatus>>) -> String {
+/// How a process has ended. `by_kernel`: the kernel has ended some process meanwhile, because memory ran out.
+fn how(status: Option<io::Result<ExitStatus>>, by_kernel: bool) -> String {
     match status {
         None => "does not end, although it has nothing to say any more".to_owned(),
         Some(Err(why)) => format!("cannot be waited for: {why}"),
         Some(Ok(status)) => match (status.signal(), status.code()) {
             (Some(signal), _) => match signal_hook::low_level::signal_name(signal) {
+                Some("SIGKILL") if by_kernel => {
+                    "was killed by the kernel, because the machine or its control group was out of memory".to_owned()
+                }
                 Some("SIGKILL") => {
                     "was killed by SIGKILL (the kernel does that too, when memory is short)".to_owned()
                 }
                 Some(name) => format!("was killed by {name}"),
                 None => format!("was killed by signal {signal}"),
             },
+            (None, Some(EXIT_OUT_OF_MEMORY)) => {
+                "was out of memory: more than max_memory of server.toml and what it has to spare; the server's log says \
+                 how much was asked for last"
+                    .to_owned()
+            }
             (None, code) => format!("ended with exit code {} before the run did", code.unwrap_or(-1)),
         },
     }

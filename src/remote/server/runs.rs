@@ -376,6 +376,7 @@ impl Runs {
                 commands: settings.commands.clone(),
                 lock_directory: text(&settings.directory.join("locks")),
                 own: place::own(settings).iter().map(|path| text(path)).collect(),
+                max_memory_bytes: settings.max_memory_bytes,
             }),
             answer_within_ns: in_ns(settings.answer_within),
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use prost::Message;
 
-use crate::base::host::{output_file, printable};
+use crate::base::host::{allocation, memory, output_file, printable};
 use crate::remote::MOST_MESSAGE_BYTES;
 use crate::remote::wire::bench::{Ended, Failure, FailureKind, client_message, server_message};
 use crate::remote::wire::live;
@@ -38,20 +38,39 @@ use post::Post;
 const MOST_TEXT: usize = 64 << 10;
 /// What a message has around what counts.
 const AROUND_BYTES: usize = 1024;
+/// What a session needs beside the run: messages of 16 MiB that are made and sent, and its own threads.
+const SPARE_BYTES: u64 = 256 << 20;
+/// The exit code of a session for whose memory there was no room: the number of ENOMEM.
+pub const EXIT_OUT_OF_MEMORY: i32 = 12;
 /// The name of the last message's file, where it could not be sent.
 const REPORT_FILE: &str = "report.pb";
 
 /// Does the run that the server at file descriptor 0 asks for: the exit code.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "it is the server's log")]
 pub fn serve(requests: &Requests) -> u8 {
     match socket().and_then(|socket| converse(&socket, requests)) {
         Ok(()) => 0,
         Err(why) => {
-            eprintln!("error: {}", printable(&why));
+            log_line(&printable(&why));
             2
         }
     }
+}
+
+/// What a run may need is refused above `max_memory`; this is for what is needed beside it, and for what nobody foresaw.
+/// The server tells a process that was out of memory by its exit code.
+fn confine(begin: &Begin) {
+    allocation::exit_with(EXIT_OUT_OF_MEMORY);
+    let most = begin.policy.as_ref().map_or(0, |policy| policy.max_memory_bytes);
+    let most = if most == 0 { u64::MAX } else { most.saturating_add(SPARE_BYTES) };
+    if let Err(why) = memory::confine(most) {
+        log_line(&format!("this run has no limit of memory: {why}"));
+    }
+}
+
+/// Says something in the server's log, or nowhere where that takes nothing.
+fn log_line(text: &str) {
+    let _ = io::Write::write_all(&mut io::stderr().lock(), format!("error: {text}\n").as_bytes());
 }
 
 fn socket() -> Result<UnixStream, String> {
@@ -67,6 +86,7 @@ fn converse(socket: &UnixStream, requests: &Requests) -> Result<(), String> {
     let Some(to_session::What::Begin(begin)) = first.and_then(|first| first.what) else {
         return Err("the server did not begin".to_owned());
     };
+    confine(&begin);
     let post = Post::new(Duration::from_nanos(begin.answer_within_ns), requests);
     let failed = |error: io::Error| format!("cannot start: {error}");
     let (to, from) = (socket.try_clone().map_err(failed)?, socket.try_clone().map_err(failed)?);
@@ -114,10 +134,16 @@ fn run(begin: Begin, post: &Arc<Post>, requests: &Requests) -> Ended {
     let teller = Arc::clone(post);
     // It ends with the run, which has the other end.
     let telling = findings.map(|findings| {
-        std::thread::spawn(move || {
+        std::thread::Builder::new().name("findings".to_owned()).spawn(move || {
             findings.iter().for_each(|line: String| teller.tell(server_message::What::Finding(line)));
         })
     });
+    let telling = match telling.transpose() {
+        Ok(telling) => telling,
+        Err(why) => {
+            return refused(failure(FailureKind::Environment, &format!("cannot start a thread: {why}")));
+        }
+    };
     let mut observer = Teller(post);
     let done = crate::run::execute(prepared.jobs, &prepared.options, requests, &mut observer);
     drop(prepared.options);

@@ -93,6 +93,7 @@ pub fn prepare(begin: Begin, post: &Arc<Post>) -> Result<Prepared, Failure> {
         bandwidth_log: Some(start.bandwidth_log.clone()).filter(|name| !name.is_empty()),
         findings: start.findings.then_some(findings_in),
         run: Some(own),
+        max_memory_bytes: (told.max_memory_bytes > 0).then_some(told.max_memory_bytes),
         courier: Some(Arc::clone(post) as Arc<dyn crate::run::Courier>),
         gate: Some(Arc::clone(&gate) as Arc<dyn Gate>),
         verdicts: None,

@@ -56,6 +56,9 @@ pub struct Policy {
     /// Files besides that are the server's own, as its lock and its sockets: no job uses them.
     #[prost(string, repeated, tag = "5")]
     pub own: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The most memory that the run may need, in bytes; 0 for any.
+    #[prost(uint64, tag = "6")]
+    pub max_memory_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DriverGone {}

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::base::units::format_size;
 
 /// Finds, before anything is written, what would make a later stage fail: sizes that are missing or
 /// lie beyond a device, blocks that no region holds, more memory than the machine has.
@@ -19,7 +18,6 @@ pub fn check_before_start(plans: &[JobPlan]) -> Result<(), RunError> {
     }
     for stage in stages(plans) {
         verification::check_overlap(stage)?;
-        check_memory(stage)?;
     }
     Ok(())
 }
@@ -57,49 +55,6 @@ fn check_as_it_is(plan: &JobPlan) -> Result<(), RunError> {
         Workload::new(&workload(plan, clone, regions)).map_err(|error| RunError::bad_job(spec, error))?;
     }
     Ok(())
-}
-
-fn check_memory(stage: &[JobPlan]) -> Result<(), RunError> {
-    let mut needed: u64 = 0;
-    for plan in stage {
-        let depth = if plan.is_blocking() { 1 } else { plan.spec.iodepth };
-        let per_worker = u64::from(depth) * u64::from(plan.largest_io()).next_multiple_of(4096);
-        // What is in hugepages has been reserved already.
-        let per_worker = if plan.spec.host.memory.kind.is_huge() { 0 } else { per_worker };
-        let logs = logs::memory(&plan.spec.logs);
-        let per_worker = per_worker.saturating_add(plan.spec.host.lock_bytes).saturating_add(logs);
-        needed = needed.saturating_add(per_worker.saturating_mul(u64::from(plan.spec.numjobs)));
-        let blocks = blocks::memory(plan);
-        needed = needed.saturating_add(blocks);
-        let Some(available) = crate::base::host::memory::available_bytes() else { continue };
-        if needed > available {
-            let also = [
-                part(plan.spec.host.lock_bytes, "for lockmem"),
-                part(logs, "a worker for logs"),
-                part(blocks, "for block_error_percentiles"),
-            ];
-            let or =
-                |is_there: bool, name: &str| if is_there { format!(", or {name}") } else { String::new() };
-            return Err(RunError::bad_job(
-                &plan.spec,
-                format!(
-                    "the buffers of this and the jobs beside it need {} (iodepth × bs × numjobs{}), {} are available: \
-                     lower iodepth, bs or numjobs{}{}",
-                    format_size(needed),
-                    also.concat(),
-                    format_size(available),
-                    or(logs > 0, "log_entries"),
-                    or(blocks > 0, "size"),
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// What else needs memory, if it does.
-fn part(bytes: u64, why: &str) -> String {
-    if bytes == 0 { String::new() } else { format!(", and {} {why}", format_size(bytes)) }
 }
 
 /// A region in which not one I/O has room is a mistake, such as an `offset` at the end of the target.

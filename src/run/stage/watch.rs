@@ -136,11 +136,16 @@ impl Stage<'_> {
             }
             *leave = now_ns;
             let (opened, live) = (Arc::clone(&worker.opened), Arc::clone(&worker.live));
-            std::thread::spawn(move || {
+            let dropping = std::thread::Builder::new().spawn(move || {
                 // What cannot be dropped is read from the cache: less of a test, and no error.
                 let _ = opened.drop_cached();
                 live.allow_judging();
             });
+            if let Err(why) = dropping {
+                worker.live.allow_judging();
+                let what = "what is cached of its targets is not dropped, and may be what is judged";
+                outcome.note(format!("{}: {what}: cannot start a thread: {why}", worker.name));
+            }
         }
     }
 

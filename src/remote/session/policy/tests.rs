@@ -18,6 +18,7 @@ fn lab(devices: &[&str], commands: &[&str]) -> Lab {
         commands: owned(commands),
         lock_directory: folder.path().join("locks").display().to_string(),
         own: vec![folder.path().join("jobs/server.lock").display().to_string()],
+        max_memory_bytes: 0,
     };
     let policy = Policy::new(&told, &folder.path().join("jobs/runs/1")).unwrap();
     Lab { folder, policy }
