@@ -56,7 +56,7 @@ fn an_end_without_a_report_or_with_an_empty_one_is_an_error() {
     let empty = |ended: &mut bench::Ended| ended.report = Some(bench::Report::default());
     is(&ends(state(1).encode(), empty), unknown, "job `j` is not in it");
     is(&ends_with(|report| report.jobs.clear()), unknown, "job `j` is not in it");
-    is(&ends_with(|report| report.jobs[0].name = "k\u{1b}".to_owned()), unknown, "has no job `k?`");
+    is(&ends_with(|report| report.jobs[0].name = "k\u{1b}".to_owned()), unknown, "has no job `k\\u001b`");
     is(&ends_with(|report| report.jobs[0].workers = 0), unknown, "of 0 workers, and the jobs have 1");
 }
 
