@@ -106,7 +106,10 @@ fn jobs_without_trims_of_one_length_and_too_many_blocks_are_refused() {
         (&["--rw=randwrite"][..], "this job makes none"),
         (&["--rw=trim", "--bsrange=4k-8k"], "trims of one length"),
         (&["--rw=trim", "--size=1t", "--numjobs=4000"], "4000GiB for block_error_percentiles"),
-        (&["--rw=trim", "--size=8t"], "would watch 2147483648 blocks of 4KiB in one worker, 268435456 at most"),
+        (
+            &["--rw=trim", "--size=8t"],
+            "would watch 2147483648 blocks of 4KiB in one worker, 268435456 at most",
+        ),
     ] {
         let done = run(more).expect(2);
         assert!(done.stderr.contains(why), "{more:?}: {}", done.stderr);

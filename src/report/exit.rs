@@ -21,7 +21,7 @@ pub const EXIT_UNSAFE: u8 = 6;
 #[must_use]
 pub fn ended_code(report: &Report, failure: Option<u8>) -> u8 {
     match failure {
-        Some(code) if code != EXIT_IO || report.violations() == 0 => code,
+        Some(code) if report.violations() == 0 => code,
         _ => exit_code(report),
     }
 }
@@ -125,6 +125,10 @@ mod tests {
         assert_eq!([code(None, true, &doubtful), code(None, true, &well)], [4; 2]);
         assert_eq!([code(None, false, &doubtful), code(None, false, &VerifyTally::default())], [5; 2]);
         assert_eq!([code(None, false, &well), exit_code(&report(None, false, None))], [0; 2]);
+        let ended =
+            |failure, tally: &VerifyTally| ended_code(&report(None, false, Some(tally.clone())), failure);
+        assert_eq!([EXIT_IO, EXIT_UNSAFE, EXIT_USAGE].map(|failure| ended(Some(failure), &broken)), [1; 3]);
+        assert_eq!(ended(Some(EXIT_UNSAFE), &well), EXIT_UNSAFE);
         let mut allowed = VerifyTally::default();
         allowed.judged(Verdict::AllowedLoss, 9, 0);
         assert_eq!(code(None, false, &allowed), 5, "nothing was demanded");
