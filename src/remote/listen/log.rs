@@ -138,7 +138,7 @@ impl Kind {
     }
 }
 
-/// A log that a flood does not fill: of each [`Kind`], [`BURST`] lines at once and then one a second. The
+/// A log that a flood does not fill: of each [`Kind`], 20 lines at once and then one a second. The
 /// others are counted, and their number is logged once a minute.
 pub struct Log {
     write: Box<dyn Fn(&str) + Send + Sync>,
