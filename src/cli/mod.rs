@@ -61,6 +61,8 @@ pub fn main() -> ExitCode {
 
 /// One run for a server, which has started this process.
 fn serve_session() -> u8 {
+    // It was started as /proc/self/exe, and would be called `exe` where processes are listed.
+    let _ = rustix::thread::set_name(c"fio-spdk");
     match signals::listen() {
         Ok(requests) => crate::remote::session::serve(&requests),
         Err(why) => {

@@ -164,7 +164,7 @@ fn one_run_at_a_time_uses_a_file_and_the_other_is_told_who_does() {
     let bench = Bench::new(1);
     let running = bench.begin_all(&["j.toml"]);
     let run = bench.wait_for_writes(0);
-    bench.run(&["j.toml"]).expect(4).says(&run);
+    bench.run(&["j.toml"]).expect(6).says(&run);
     assert_eq!(bench.runs(0).len(), 1);
     bench.run(&["j.toml", "--filename=other", "--runtime=200ms"]).expect(0);
     running.signal(Signal::INT);
