@@ -56,10 +56,17 @@ fn a_log_does_not_replace_a_target() {
 #[test]
 fn what_a_command_prints_does_not_replace_a_target() {
     let lab = lab();
-    symlink("ta", lab.path("j.prerun.txt")).expect("a link");
-    let done = lab.run(&with(READS, &["--exec_prerun=echo overwritten"]));
-    assert_ne!(done.code, Some(0), "{done:#?}");
-    untouched(&lab);
+    let file = lab.path("j.prerun.txt");
+    let names: [&dyn Fn(); 2] = [&|| symlink("ta", &file).expect("a link"), &|| {
+        fs::hard_link(lab.path("ta"), &file).expect("a hard link")
+    }];
+    for make in names {
+        make();
+        let done = lab.run(&with(READS, &["--exec_prerun=echo overwritten"]));
+        assert_ne!(done.code, Some(0), "{done:#?}");
+        untouched(&lab);
+        fs::remove_file(&file).expect("it is there");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use fio_spdk::trace::{LogWriter, Name, Reader};
 
 use super::draw::Draw;
 
-/// Runs of the whole program take long: one input in so many gets one.
+/// A run of the whole program takes long: only one input in this number is run.
 const RUN_EVERY: u64 = 16;
 /// The longest I/O that a run is given.
 const LONGEST: u64 = 1 << 20;

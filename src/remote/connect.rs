@@ -187,7 +187,7 @@ fn check_owner(address: &Address, stream: &UnixStream, trusted: Option<u32>) -> 
         return Ok(());
     }
     let text = format!(
-        "user {user} listens at {address}, who is neither root nor you: if that is the server you mean, \
+        "user {user} listens at {address}, and is neither root nor you: if that is the server you mean, \
          --server-user={user}"
     );
     Err(Trouble::new(Cause::NotAllowed, text))

@@ -41,7 +41,7 @@ pub fn limits(sysfs: &Sysfs) -> Vec<MemoryLimit> {
     machine.into_iter().chain(groups).chain(addresses).collect()
 }
 
-/// Lets this process take at most so many bytes of private memory, stacks of threads included, and has the kernel end it
+/// Limits the private memory of this process to `most_bytes`, stacks of threads included, and has the kernel end it
 /// before any other program where memory runs out.
 ///
 /// # Errors

@@ -30,10 +30,10 @@ pub enum LockMode {
     Exclusive,
 }
 
-/// Why there is no lock.
+/// Why a target could not be locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotLocked {
-    /// Another process has it: who, as far as it can be seen.
+    /// Another process holds the lock: its program and process ID, where this user may see them.
     Held(String),
     /// The file system has no locks, or the file may not be opened.
     Cannot(String),

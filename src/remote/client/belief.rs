@@ -13,9 +13,9 @@ use super::evidence::{Held, keeps_state};
 use super::link::environment;
 use super::{Failure, FailureKind};
 
-/// Why the end that a server told is not what its report shows, if it is not; `None` also where the report
-/// has a failure of its own. A report that is missing or contradicts itself is exit 4, as the machine or
-/// the way to it did not do its part; one without what was to be verified is exit 5.
+/// Why the report of a server does not support its claim of success; `None` if it does, or if the report shows
+/// a failure itself. A report that is missing or contradicts itself leads to exit code 4, one without a
+/// verification that the jobs ask for to 5.
 pub(super) fn doubt(server: &Server) -> Option<Failure> {
     let address = &server.address;
     let Some(report) = &server.report else {
